@@ -1,0 +1,38 @@
+-- Embedding and generation.
+
+-- A registered name is bound to the hashes of the model's files, so the two-argument forms are immutable.
+CREATE FUNCTION embed(input text, model text) RETURNS vector
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'embed_with_model_wrapper';
+COMMENT ON FUNCTION embed(text, text) IS 'vector of a text to be searched in';
+
+CREATE FUNCTION embed(input text) RETURNS vector
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'embed_wrapper';
+COMMENT ON FUNCTION embed(text) IS 'vector of a text to be searched in, by the model that pg_rag.embedding_model names';
+
+CREATE FUNCTION embed(inputs text[], model text) RETURNS vector[]
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 AS 'MODULE_PATHNAME', 'embed_batch_wrapper';
+COMMENT ON FUNCTION embed(text[], text) IS 'vectors of many texts in one call';
+
+CREATE FUNCTION embed_query(input text, model text) RETURNS vector
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'embed_query_with_model_wrapper';
+COMMENT ON FUNCTION embed_query(text, text) IS 'vector of a text to search for';
+
+CREATE FUNCTION embed_query(input text) RETURNS vector
+    LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'embed_query_wrapper';
+COMMENT ON FUNCTION embed_query(text) IS 'vector of a text to search for, by the model that pg_rag.embedding_model names';
+
+CREATE FUNCTION generate(
+    prompt text, model text DEFAULT NULL, system text DEFAULT NULL, max_tokens integer DEFAULT 256,
+    temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,
+    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'generate_wrapper';
+COMMENT ON FUNCTION generate(text, text, text, integer, real, real, integer, real, bigint, text[]) IS
+    'answer of a generation model to a prompt';
+
+CREATE FUNCTION generate_stream(
+    prompt text, model text DEFAULT NULL, system text DEFAULT NULL, max_tokens integer DEFAULT 256,
+    temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,
+    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL) RETURNS SETOF text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 ROWS 256 AS 'MODULE_PATHNAME', 'generate_stream_wrapper';
+COMMENT ON FUNCTION generate_stream(text, text, text, integer, real, real, integer, real, bigint, text[]) IS
+    'answer of a generation model, piece by piece as it is produced';

@@ -1,0 +1,97 @@
+-- Schema of the internal tables, catalogue of models, the server's status, and the notice of DROP EXTENSION.
+
+CREATE SCHEMA rag;
+COMMENT ON SCHEMA rag IS 'internal tables of pg_rag';
+
+CREATE TABLE rag.model (
+    name         text PRIMARY KEY CHECK (name <> ''),
+    kind         text NOT NULL CHECK (kind IN ('embed', 'generate')),
+    source       text NOT NULL,
+    files        jsonb NOT NULL,
+    options      jsonb NOT NULL DEFAULT '{}',
+    architecture text NOT NULL,
+    dimensions   integer NOT NULL,
+    max_tokens   integer NOT NULL,
+    parameters   bigint NOT NULL,
+    size_bytes   bigint NOT NULL,
+    quantization text NOT NULL,
+    builtin      boolean NOT NULL DEFAULT false,
+    added_at     timestamptz NOT NULL DEFAULT now(),
+    dropped_at   timestamptz
+);
+COMMENT ON TABLE rag.model IS 'registered models; a name stays bound to the hashes of its files, also after rag_drop_model';
+COMMENT ON COLUMN rag.model.source IS 'absolute path, or path relative to pg_rag.model_path';
+COMMENT ON COLUMN rag.model.files IS 'SHA-256 of every file that determines the results';
+
+-- The two default models. Their hashes are known, so the files need not be there yet.
+INSERT INTO rag.model (name, kind, source, files, architecture, dimensions, max_tokens, parameters, size_bytes, quantization, builtin)
+VALUES
+    ('all-MiniLM-L6-v2', 'embed', 'all-MiniLM-L6-v2',
+     '{"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+       "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+       "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+       "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+       "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+       "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+       "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"}',
+     'bert', 384, 256, 22713216, 90868376, 'F32', true),
+    ('SmolLM2-135M-Instruct', 'generate', 'SmolLM2-135M-Instruct',
+     '{"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}',
+     'llama', 0, 2048, 134515008, 98362432, 'Q4_1', true);
+
+SELECT pg_catalog.pg_extension_config_dump('rag.model', 'WHERE NOT builtin');
+
+CREATE FUNCTION rag_add_model(name text, kind text, source text, options jsonb DEFAULT '{}') RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_add_model_wrapper';
+COMMENT ON FUNCTION rag_add_model(text, text, text, jsonb) IS
+    'registers the model in a folder or GGUF file of the server under a name';
+
+CREATE FUNCTION rag_drop_model(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_model_wrapper';
+COMMENT ON FUNCTION rag_drop_model(text) IS 'drops a registered model; its files stay';
+
+CREATE FUNCTION rag_load_model(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'rag_load_model_wrapper';
+COMMENT ON FUNCTION rag_load_model(text) IS 'loads a model into the server now instead of at its first use';
+
+CREATE FUNCTION rag_unload_model(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'rag_unload_model_wrapper';
+COMMENT ON FUNCTION rag_unload_model(text) IS 'frees the memory of a model; its next use loads it again';
+
+CREATE FUNCTION rag.server_status(
+    OUT pid integer, OUT uptime_s double precision, OUT threads integer, OUT connections integer,
+    OUT queued integer, OUT generating integer, OUT resident_bytes bigint) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'server_status_wrapper';
+COMMENT ON FUNCTION rag.server_status() IS 'asks the model server for its state; starts it if it is not running';
+
+CREATE FUNCTION rag.loaded_models(
+    OUT name text, OUT kind text, OUT resident_bytes bigint, OUT load_ms real,
+    OUT requests bigint, OUT tokens bigint, OUT idle_s double precision) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 4 AS 'MODULE_PATHNAME', 'loaded_models_wrapper';
+COMMENT ON FUNCTION rag.loaded_models() IS 'models that the server holds in memory';
+
+CREATE VIEW rag_models AS
+    SELECT name, kind, architecture, NULLIF(dimensions, 0) AS dimensions, max_tokens, parameters, size_bytes,
+           quantization, source, options, builtin, added_at
+      FROM rag.model WHERE dropped_at IS NULL;
+COMMENT ON VIEW rag_models IS 'registered models';
+
+CREATE VIEW rag_server_status AS
+    SELECT pid, make_interval(secs => uptime_s) AS uptime, threads, connections, queued, generating, resident_bytes
+      FROM rag.server_status();
+COMMENT ON VIEW rag_server_status IS 'state of the model server; reading it starts the server';
+
+CREATE VIEW rag_loaded_models AS
+    SELECT name, kind, resident_bytes, load_ms, requests, tokens, make_interval(secs => idle_s) AS idle
+      FROM rag.loaded_models();
+COMMENT ON VIEW rag_loaded_models IS 'models in the memory of the server; reading it starts the server';
+
+-- Loads the library before an extension can be dropped, so that a drop of pg_rag is noticed and the server stops.
+CREATE FUNCTION rag.notice_drop() RETURNS event_trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'pg_rag_notice_drop';
+COMMENT ON FUNCTION rag.notice_drop() IS 'loads the library so that it notices DROP EXTENSION pg_rag';
+
+CREATE EVENT TRIGGER pg_rag_notice_drop ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION', 'DROP SCHEMA', 'DROP OWNED')
+    EXECUTE FUNCTION rag.notice_drop();
+COMMENT ON EVENT TRIGGER pg_rag_notice_drop IS 'lets pg_rag stop its model server when the extension is dropped';

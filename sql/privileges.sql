@@ -1,0 +1,12 @@
+-- Who may do what. Runs last.
+
+GRANT USAGE ON SCHEMA rag TO PUBLIC;
+GRANT SELECT ON rag.model, rag.index TO PUBLIC;
+
+-- These name files of the server or decide about memory that everybody shares.
+REVOKE ALL ON FUNCTION rag_add_model(text, text, text, jsonb) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_drop_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_load_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_unload_model(text) FROM PUBLIC;
+
+GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_index_progress TO PUBLIC;

@@ -1,0 +1,117 @@
+-- Indexes over documents, search and answers.
+
+CREATE TABLE rag.index (
+    index        regclass PRIMARY KEY,
+    source       regclass NOT NULL,
+    chunks       regclass NOT NULL,
+    column_name  name NOT NULL,
+    key_columns  name[] NOT NULL,
+    title_column name,
+    model        text NOT NULL,
+    strategy     text NOT NULL,
+    size         integer NOT NULL,
+    overlap      integer NOT NULL,
+    unit         text NOT NULL,
+    template     text NOT NULL,
+    created_at   timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE rag.index IS 'RAG indexes; the view of an index stands for it';
+SELECT pg_catalog.pg_extension_config_dump('rag.index', '');
+
+CREATE VIEW rag_indexes AS
+    SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.created_at
+      FROM rag.index i JOIN pg_catalog.pg_class v ON v.oid = i.index;
+COMMENT ON VIEW rag_indexes IS 'RAG indexes of this database';
+
+CREATE FUNCTION rag.index_progress(
+    OUT pid integer, OUT index_name text, OUT rows_done bigint, OUT rows_total bigint, OUT chunks_done bigint,
+    OUT chunks_embedded bigint, OUT elapsed_s double precision) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 2 AS 'MODULE_PATHNAME', 'index_progress_wrapper';
+COMMENT ON FUNCTION rag.index_progress() IS 'running refreshes of this database';
+
+CREATE VIEW rag_index_progress AS SELECT * FROM rag.index_progress();
+COMMENT ON VIEW rag_index_progress IS 'how far running calls of rag_create_index and rag_refresh have come';
+
+CREATE FUNCTION rag_create_index(
+    source regclass, column_name name, name text DEFAULT NULL, model text DEFAULT NULL,
+    chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
+    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false) RETURNS regclass
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
+COMMENT ON FUNCTION rag_create_index(regclass, name, text, text, jsonb, text, boolean, boolean) IS
+    'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
+
+CREATE FUNCTION rag_refresh(index regclass, OUT rows bigint, OUT chunks bigint, OUT embedded bigint, OUT removed_rows bigint)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 1 AS 'MODULE_PATHNAME', 'rag_refresh_wrapper';
+COMMENT ON FUNCTION rag_refresh(regclass) IS 'brings an index up to date with its table; embeds only what changed';
+
+CREATE FUNCTION rag_drop_index(index regclass) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_index_wrapper';
+COMMENT ON FUNCTION rag_drop_index(regclass) IS 'drops an index with its chunks; the table stays';
+
+CREATE FUNCTION rag_search(
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 8, where_sql text DEFAULT NULL,
+    where_args jsonb DEFAULT NULL, min_score real DEFAULT NULL)
+    RETURNS TABLE (rank integer, score real, source_key jsonb, chunk_seq integer, chunk text,
+                   char_start integer, char_end integer, distance real, metadata jsonb)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 8 COST 100000 AS 'MODULE_PATHNAME', 'rag_search_wrapper';
+COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real) IS
+    'chunks nearest to a question; where_sql is a condition on the source table in which $1 is where_args';
+
+CREATE FUNCTION rag_ask(
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 5, where_sql text DEFAULT NULL,
+    where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
+    max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
+    seed bigint DEFAULT NULL, min_score real DEFAULT NULL)
+    RETURNS TABLE (answer text, citations jsonb, sources jsonb, grounded boolean, usage jsonb)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_ask_wrapper';
+COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real) IS
+    'answer to a question out of the rows of an index, with its sources and what it cost';
+
+CREATE FUNCTION rag_answer(
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 5, where_sql text DEFAULT NULL,
+    where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
+    max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
+    seed bigint DEFAULT NULL, min_score real DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_answer_wrapper';
+COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real) IS
+    'answer to a question out of the rows of an index';
+
+CREATE FUNCTION rag_answer_from(
+    question text, context text[], model text DEFAULT NULL, template text DEFAULT NULL,
+    max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
+    seed bigint DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_answer_from_wrapper';
+COMMENT ON FUNCTION rag_answer_from(text, text[], text, text, integer, integer, real, bigint) IS
+    'answer to a question out of the given passages';
+
+CREATE FUNCTION rag_prompt(
+    question text, context text[], model text DEFAULT NULL, template text DEFAULT NULL,
+    max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200) RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'rag_prompt_wrapper';
+COMMENT ON FUNCTION rag_prompt(text, text[], text, text, integer, integer) IS
+    'prompt that rag_answer_from would send to the model';
+
+-- Passages beyond the 64th can't fit into a prompt that is worth reading; they are not even kept.
+CREATE FUNCTION rag.answer_accumulate(state text[], question text, passage text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE
+        WHEN state IS NULL AND passage IS NULL THEN ARRAY[question]
+        WHEN state IS NULL THEN ARRAY[question, passage]
+        WHEN passage IS NULL OR pg_catalog.cardinality(state) > 64 THEN state
+        ELSE pg_catalog.array_append(state, passage)
+    END;
+COMMENT ON FUNCTION rag.answer_accumulate(text[], text, text) IS 'transition function of rag_answer_agg';
+
+CREATE FUNCTION rag.answer_finish(state text[]) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'answer_finish_wrapper';
+COMMENT ON FUNCTION rag.answer_finish(text[]) IS 'final function of rag_answer_agg';
+
+CREATE AGGREGATE rag_answer_agg(question text, passage text) (
+    SFUNC = rag.answer_accumulate,
+    STYPE = text[],
+    FINALFUNC = rag.answer_finish,
+    PARALLEL = RESTRICTED
+);
+COMMENT ON AGGREGATE rag_answer_agg(text, text) IS
+    'answer to a question out of the passages of any query: rag_answer_agg(''…'', body ORDER BY score DESC)';

@@ -1,0 +1,113 @@
+//! `embed` and `embed_query`.
+//!
+//! A memo of the last texts makes repeated evaluation cheap: a STABLE call is evaluated once per row of a result.
+
+use crate::error::{unexpected_response, Result};
+use crate::models::catalog::{self, Model};
+use crate::server::client;
+use crate::types::Vector;
+use pg_rag_protocol::message::{Lane, Purpose, Request, Response};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+/// Texts that a backend remembers the vectors of.
+const MEMO_ENTRIES: usize = 64;
+
+/// Longer texts are not remembered: they come from rows, not from questions.
+const MEMO_TEXT_BYTES: usize = 4096;
+
+struct Remembered {
+    model: String,
+    purpose: Purpose,
+    text: String,
+    vector: Vec<f32>,
+}
+
+thread_local! {
+    /// Most recently used first. A model's name is bound to its files, so an entry never goes stale.
+    static MEMO: RefCell<VecDeque<Remembered>> = const { RefCell::new(VecDeque::new()) };
+}
+
+fn recall(model: &str, purpose: Purpose, text: &str) -> Option<Vec<f32>> {
+    MEMO.with_borrow_mut(|memo| {
+        let at = memo.iter().position(|entry| {
+            entry.purpose == purpose && entry.text == text && entry.model == model
+        })?;
+        let entry = memo.remove(at)?;
+        let vector = entry.vector.clone();
+        memo.push_front(entry);
+        Some(vector)
+    })
+}
+
+fn remember(model: &str, purpose: Purpose, text: &str, vector: &[f32]) {
+    if text.len() > MEMO_TEXT_BYTES {
+        return;
+    }
+    MEMO.with_borrow_mut(|memo| {
+        memo.truncate(MEMO_ENTRIES - 1);
+        memo.push_front(Remembered {
+            model: model.to_owned(),
+            purpose,
+            text: text.to_owned(),
+            vector: vector.to_vec(),
+        });
+    });
+}
+
+/// One vector per text, in one round trip.
+pub fn embed_all(model: &Model, texts: Vec<String>, purpose: Purpose, lane: Lane) -> Result<Vec<Vec<f32>>> {
+    if texts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let expected = texts.len();
+    match client::call(&Request::Embed { model: model.reference.clone(), texts, purpose, lane })? {
+        Response::Embeddings { dimensions, values, .. }
+            if dimensions == model.dimensions && values.len() == expected * dimensions as usize && dimensions > 0 =>
+        {
+            Ok(values.chunks_exact(dimensions as usize).map(<[f32]>::to_vec).collect())
+        }
+        _ => Err(unexpected_response("one vector for each text")),
+    }
+}
+
+/// The vector of one text, from the memo if it is there.
+pub fn embed_one(model: &Model, text: &str, purpose: Purpose) -> Result<Vec<f32>> {
+    if let Some(vector) = recall(&model.reference.name, purpose, text) {
+        return Ok(vector);
+    }
+    let vectors = embed_all(model, vec![text.to_owned()], purpose, Lane::Interactive)?;
+    let vector = vectors.into_iter().next().ok_or_else(|| unexpected_response("a vector"))?;
+    remember(&model.reference.name, purpose, text, &vector);
+    Ok(vector)
+}
+
+#[pg_extern(sql = false)]
+fn embed(input: &str) -> Result<Vector> {
+    embed_one(&*catalog::embedding(None)?, input, Purpose::Passage).map(Vector::from)
+}
+
+#[pg_extern(sql = false)]
+fn embed_with_model(input: &str, model: &str) -> Result<Vector> {
+    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Passage).map(Vector::from)
+}
+
+/// NULL elements give NULL vectors.
+#[pg_extern(sql = false)]
+fn embed_batch(inputs: Vec<Option<String>>, model: &str) -> Result<Vec<Option<Vector>>> {
+    let model = catalog::embedding(Some(model))?;
+    let texts = inputs.iter().flatten().cloned().collect();
+    let mut vectors = embed_all(&model, texts, Purpose::Passage, Lane::Interactive)?.into_iter();
+    Ok(inputs.iter().map(|input| input.as_ref().and_then(|_| vectors.next()).map(Vector::from)).collect())
+}
+
+#[pg_extern(sql = false)]
+fn embed_query(input: &str) -> Result<Vector> {
+    embed_one(&*catalog::embedding(None)?, input, Purpose::Query).map(Vector::from)
+}
+
+#[pg_extern(sql = false)]
+fn embed_query_with_model(input: &str, model: &str) -> Result<Vector> {
+    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Query).map(Vector::from)
+}

@@ -1,0 +1,171 @@
+//! `generate` and `generate_stream`.
+
+use crate::error::{invalid_parameter, unexpected_response, Result};
+use crate::models::catalog::{self, Model};
+use crate::server::client::{self, Exchange, Next};
+use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
+use pgrx::iter::SetOfIterator;
+use pgrx::prelude::*;
+use std::hash::{BuildHasher, RandomState};
+
+/// Most tokens that one call may ask for; the room left in the model's context is the other limit.
+const MAX_TOKENS_LIMIT: i32 = 32_768;
+
+/// Most stop texts, and the longest of them.
+const MAX_STOP_TEXTS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
+/// The sampling arguments of every function that generates, as SQL gives them.
+pub struct SamplingArguments {
+    pub max_tokens: i32,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: i32,
+    pub repeat_penalty: f32,
+    pub seed: Option<i64>,
+    pub stop: Vec<String>,
+}
+
+impl SamplingArguments {
+    /// Checks the ranges.
+    pub fn params(self) -> Result<GenerateParams> {
+        let in_range = |name: &str, value: f32, low: f32, high: f32| {
+            if value >= low && value <= high {
+                Ok(value)
+            } else {
+                Err(invalid_parameter(format!("{name} must be between {low} and {high}, not {value}")))
+            }
+        };
+        if !(1..=MAX_TOKENS_LIMIT).contains(&self.max_tokens) {
+            return Err(invalid_parameter(format!(
+                "max_tokens must be between 1 and {MAX_TOKENS_LIMIT}, not {}",
+                self.max_tokens
+            )));
+        }
+        if self.top_k < 0 {
+            return Err(invalid_parameter(format!("top_k must not be negative, but is {}", self.top_k))
+                .set_hint("0 keeps all tokens."));
+        }
+        if self.stop.len() > MAX_STOP_TEXTS {
+            return Err(invalid_parameter(format!("at most {MAX_STOP_TEXTS} stop texts can be given")));
+        }
+        if self.stop.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
+            return Err(invalid_parameter(format!("a stop text must have 1 to {MAX_STOP_BYTES} bytes")));
+        }
+        Ok(GenerateParams {
+            max_tokens: self.max_tokens as u32,
+            temperature: in_range("temperature", self.temperature, 0.0, 10.0)?,
+            top_p: in_range("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?,
+            top_k: self.top_k as u32,
+            repeat_penalty: in_range("repeat_penalty", self.repeat_penalty, 0.1, 10.0)?,
+            seed: self.seed.map_or_else(random_seed, |seed| seed as u64),
+            stop: self.stop,
+        })
+    }
+}
+
+/// A seed that differs from call to call.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one("pg_rag")
+}
+
+/// A finished generation.
+pub struct Generated {
+    pub text: String,
+    pub finish: FinishReason,
+    pub usage: Usage,
+}
+
+/// The conversation that a plain prompt stands for.
+fn conversation(prompt: &str, system: Option<&str>) -> Vec<ChatMessage> {
+    let system = system.map(|content| ChatMessage { role: Role::System, content: content.to_owned() });
+    let user = ChatMessage { role: Role::User, content: prompt.to_owned() };
+    system.into_iter().chain([user]).collect()
+}
+
+/// Generates the assistant's turn after `messages`.
+pub fn generate_turn(model: &Model, messages: Vec<ChatMessage>, params: GenerateParams) -> Result<Generated> {
+    let request = Request::Generate { model: model.reference.clone(), messages, params, stream: false };
+    match client::call(&request)? {
+        Response::Generated { text, finish, usage } => Ok(Generated { text, finish, usage }),
+        _ => Err(unexpected_response("a generated text")),
+    }
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // the arguments of the SQL function
+fn generate(
+    prompt: Option<&str>,
+    model: Option<&str>,
+    system: Option<&str>,
+    max_tokens: i32,
+    temperature: f32,
+    top_p: f32,
+    top_k: i32,
+    repeat_penalty: f32,
+    seed: Option<i64>,
+    stop: Option<Vec<String>>,
+) -> Result<Option<String>> {
+    let stop = stop.unwrap_or_default();
+    let params =
+        SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let Some(prompt) = prompt else { return Ok(None) };
+    let model = catalog::generation(model)?;
+    Ok(Some(generate_turn(&model, conversation(prompt, system), params)?.text))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // the arguments of the SQL function
+fn generate_stream(
+    prompt: Option<&str>,
+    model: Option<&str>,
+    system: Option<&str>,
+    max_tokens: i32,
+    temperature: f32,
+    top_p: f32,
+    top_k: i32,
+    repeat_penalty: f32,
+    seed: Option<i64>,
+    stop: Option<Vec<String>>,
+) -> Result<SetOfIterator<'static, String>> {
+    let stop = stop.unwrap_or_default();
+    let params =
+        SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let Some(prompt) = prompt else { return Ok(SetOfIterator::empty()) };
+    let model = catalog::generation(model)?;
+    let messages = conversation(prompt, system);
+    Ok(SetOfIterator::new(Pieces::start(&model, messages, params)?))
+}
+
+/// Pieces of an answer as the server produces them. Dropping it, as PostgreSQL does when a query ends early, cancels
+/// the generation.
+pub struct Pieces {
+    exchange: Option<Exchange>,
+}
+
+impl Pieces {
+    pub fn start(model: &Model, messages: Vec<ChatMessage>, params: GenerateParams) -> Result<Self> {
+        let request = Request::Generate { model: model.reference.clone(), messages, params, stream: true };
+        Ok(Self { exchange: Some(Exchange::start(&request)?) })
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let next = self.exchange.as_mut()?.next();
+        match next {
+            Ok(Next::Piece(piece)) => Some(piece),
+            Ok(Next::Final(_)) => {
+                self.exchange = None;
+                None
+            }
+            Err(failure) => {
+                self.exchange = None;
+                failure.report(pgrx::PgLogLevel::ERROR);
+                None
+            }
+        }
+    }
+}

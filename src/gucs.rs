@@ -1,0 +1,141 @@
+//! Every setting of pg_rag.
+//!
+//! Contexts are as narrow as they can be: what names a file is for superusers (`Suset`) or for the configuration file
+//! (`Sighup`, where the supervisor reads it); what only changes the caller's own results is for everybody (`Userset`).
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
+use std::ffi::{CStr, CString};
+
+/// Where `make models` and packages put the default models.
+pub const DEFAULT_MODEL_PATH: &CStr = c"/usr/local/share/pg_rag/models";
+pub const DEFAULT_EMBEDDING_MODEL: &CStr = c"all-MiniLM-L6-v2";
+pub const DEFAULT_GENERATION_MODEL: &CStr = c"SmolLM2-135M-Instruct";
+
+static MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(DEFAULT_MODEL_PATH));
+static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(DEFAULT_EMBEDDING_MODEL));
+static GENERATION_MODEL: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(DEFAULT_GENERATION_MODEL));
+static DEFAULT_INDEX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static SERVER_BINARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_QUEUED_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(256);
+static SERVER_START_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+
+/// Folder that holds models registered with a relative path.
+pub fn model_path() -> String {
+    text(&MODEL_PATH)
+}
+
+/// Model that `embed(text)` uses.
+pub fn embedding_model() -> String {
+    text(&EMBEDDING_MODEL)
+}
+
+/// Model that `generate` and `rag_answer` use when none is named.
+pub fn generation_model() -> String {
+    text(&GENERATION_MODEL)
+}
+
+/// Index that `rag_answer` uses when none is named; empty means the only one there is.
+pub fn default_index() -> String {
+    text(&DEFAULT_INDEX)
+}
+
+/// Path of `pg_rag_server`; empty means beside the extension's library.
+pub fn server_binary() -> String {
+    text(&SERVER_BINARY)
+}
+
+/// Compute threads of the model server; 0 means one per core.
+pub fn threads() -> i32 {
+    THREADS.get()
+}
+
+/// Requests that may wait in the model server before it refuses more.
+pub fn max_queued_requests() -> i32 {
+    MAX_QUEUED_REQUESTS.get()
+}
+
+/// How long a call waits for the model server to start, in milliseconds.
+pub fn server_start_timeout_ms() -> i32 {
+    SERVER_START_TIMEOUT.get()
+}
+
+fn text(setting: &'static GucSetting<Option<CString>>) -> String {
+    setting.get().map(|value| value.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Defines the settings and reserves their prefix.
+pub fn init() {
+    GucRegistry::define_string_guc(
+        c"pg_rag.model_path",
+        c"Folder that holds the models which were registered with a relative path.",
+        c"It must be readable by the operating-system user that runs PostgreSQL, and lie outside the data directory.",
+        &MODEL_PATH,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.embedding_model",
+        c"Model that embed(text) and new indexes use when none is named.",
+        c"",
+        &EMBEDDING_MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.generation_model",
+        c"Model that generate() and rag_answer() use when none is named.",
+        c"",
+        &GENERATION_MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.default_index",
+        c"Index that rag_answer() and rag_ask() use when none is named.",
+        c"Empty means the only index of the database; with several, a call must name one.",
+        &DEFAULT_INDEX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.server_binary",
+        c"Path of the program pg_rag_server.",
+        c"Empty means the file pg_rag_server beside the extension's library.",
+        &SERVER_BINARY,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.threads",
+        c"Number of compute threads of the model server.",
+        c"0 means one per core. Takes effect when the model server starts again.",
+        &THREADS,
+        0,
+        1024,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.max_queued_requests",
+        c"Number of requests that may wait in the model server before it refuses more.",
+        c"Takes effect when the model server starts again.",
+        &MAX_QUEUED_REQUESTS,
+        1,
+        100_000,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.server_start_timeout",
+        c"How long a call waits for the model server to start.",
+        c"",
+        &SERVER_START_TIMEOUT,
+        100,
+        3_600_000,
+        GucContext::Userset,
+        GucFlags::UNIT_MS,
+    );
+    crate::pg::settings::reserve_prefix(c"pg_rag");
+}

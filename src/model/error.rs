@@ -1,0 +1,52 @@
+//! What can go wrong with a model, as one enum that the server maps to [`pg_rag_protocol::message::Failure`].
+
+use std::path::PathBuf;
+
+/// Result of everything in this crate.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+/// Each variant carries what a message needs; texts are in PostgreSQL's style (lower case, no full stop).
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("model file \"{}\" does not exist", .0.display())]
+    Missing(PathBuf),
+    #[error("could not read model file \"{}\": {source}", .path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("model file \"{}\" is corrupt: {reason}", .path.display())]
+    Corrupt { path: PathBuf, reason: String },
+    #[error("model is not supported: {0}")]
+    Unsupported(String),
+    #[error("model file \"{}\" is not the one that was registered", .path.display())]
+    Changed { path: PathBuf, expected_sha256: String, found_sha256: String },
+    #[error("prompt of {prompt_tokens} tokens does not leave room for an answer in the model's context of {context_tokens} tokens")]
+    PromptTooLong { prompt_tokens: usize, context_tokens: usize },
+    #[error("{0}")]
+    InvalidArgument(String),
+    #[error("{0}")]
+    InvalidInput(String),
+    #[error("not enough memory: {0}")]
+    OutOfMemory(String),
+    #[error("too many requests are waiting ({0})")]
+    Overloaded(usize),
+    #[error("request was cancelled")]
+    Cancelled,
+    /// A proven bug here or in a library; never the fault of an input.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl ModelError {
+    /// Wraps an I/O error on `path`, telling "does not exist" from "cannot be read".
+    pub fn from_io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        let path = path.into();
+        match source.kind() {
+            std::io::ErrorKind::NotFound => ModelError::Missing(path),
+            _ => ModelError::Unreadable { path, source },
+        }
+    }
+
+    /// A file whose bytes are not what they should be.
+    pub fn corrupt(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
+        ModelError::Corrupt { path: path.into(), reason: reason.to_string() }
+    }
+}

@@ -1,0 +1,20 @@
+//! Model runtime of pg_rag. Text in, vectors or text out; knows nothing of PostgreSQL and nothing of indexes.
+//!
+//! From the bottom up:
+//! - [`error`]: everything that can go wrong, as one typed enum;
+//! - [`source`]: finding, hashing and inspecting the files of a model;
+//! - [`compute`]: thread pool and numeric kernels (the only `unsafe` code beside the memory map);
+//! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;
+//! - [`encoder`]: embedding models (BERT family, safetensors);
+//! - [`decoder`]: generation models (llama family, GGUF);
+//! - [`server`]: the process that owns the models: connections, scheduling, model registry.
+
+pub mod compute;
+pub mod decoder;
+pub mod encoder;
+pub mod error;
+pub mod server;
+pub mod source;
+pub mod tokenizer;
+
+pub use error::{ModelError, Result};

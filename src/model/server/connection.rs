@@ -1,0 +1,284 @@
+//! One connection: handshake, then request by request until the client closes.
+//!
+//! The connection's own thread reads requests and does what needs little computation itself (tokenizing, HTML,
+//! hashing files, waiting for a model to load); forward passes go to the scheduler. While a request is unanswered
+//! the thread keeps reading: the end of the stream, or any byte out of turn, cancels the request.
+
+use super::failure::{failure_of, internal};
+use super::html;
+use super::lifecycle::Busy;
+use super::queue::EmbedJob;
+use super::registry::Entry;
+use super::reply::{self, Outgoing, Ticket, Turn};
+use super::runtime::{EmbedModel, GenerateModel, Runtime};
+use super::scheduler::generation;
+use super::{peer, Server};
+use crate::error::ModelError;
+use crate::source;
+use pg_rag_protocol::frame::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES};
+use pg_rag_protocol::message::{ChatMessage, Failure, GenerateParams, Lane, ModelRef, Purpose, Request, Response};
+use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{channel, Sender};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Time that a client has to say hello. Afterwards it may be silent as long as it likes.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// Largest hello; nobody who has not shaken hands makes the server reserve more.
+const HELLO_BYTES: usize = 64;
+
+/// Stack of a writer thread, which encodes and writes.
+const WRITER_STACK_BYTES: usize = 256 * 1024;
+
+/// Body of a connection's thread.
+pub fn serve(server: &Arc<Server>, stream: UnixStream) {
+    // An error here is a client that went away or broke the rules: closing the connection is the whole answer.
+    let _ = converse(server, &stream);
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn converse(server: &Arc<Server>, stream: &UnixStream) -> io::Result<()> {
+    if !peer::is_same_user(stream)? || !shake_hands(server, stream)? {
+        return Ok(());
+    }
+    let (outgoing, incoming) = channel();
+    let writer_stream = stream.try_clone()?;
+    std::thread::Builder::new()
+        .name("writer".into())
+        .stack_size(WRITER_STACK_BYTES)
+        .spawn(move || reply::write_all(writer_stream, incoming))?;
+    let turn = Arc::new(Turn::default());
+    let outcome = read_requests(server, stream, &turn, &outgoing);
+    turn.client_gone.store(true, Ordering::SeqCst);
+    outcome
+}
+
+/// Whether client and server speak the same language. Says so to the client.
+fn shake_hands(server: &Server, mut stream: &UnixStream) -> io::Result<bool> {
+    let deadline = Instant::now() + HELLO_LIMIT;
+    let mut header = [0; HEADER_BYTES];
+    read_until(stream, &mut header, deadline)?;
+    let payload_bytes = u32::from_le_bytes(header) as usize;
+    if payload_bytes > HELLO_BYTES {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut payload = vec![0; payload_bytes];
+    read_until(stream, &mut payload, deadline)?;
+    stream.set_read_timeout(None)?;
+    let agreed = match frame::decode::<Request>(&payload) {
+        Ok(Request::Hello { protocol, build }) => protocol == PROTOCOL_VERSION && build == build_id(),
+        Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
+        // The hello of a build so different that it cannot even be read.
+        Err(_) => false,
+    };
+    if server.lifecycle.is_stopping() {
+        return Ok(false);
+    }
+    let response = if agreed {
+        Response::Welcome { pid: std::process::id() }
+    } else {
+        let restarting = server.executable.is_replaced();
+        if restarting {
+            server.lifecycle.stop();
+        }
+        Response::Mismatch { protocol: PROTOCOL_VERSION, build: build_id(), restarting }
+    };
+    stream.write_all(&reply::encode(&response))?;
+    Ok(agreed)
+}
+
+/// Fills `bytes` before `deadline`, however slowly they drip.
+fn read_until(mut stream: &UnixStream, mut bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(bytes) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => bytes = &mut bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn read_requests(
+    server: &Arc<Server>,
+    stream: &UnixStream,
+    turn: &Arc<Turn>,
+    outgoing: &Sender<Outgoing>,
+) -> io::Result<()> {
+    while let Some(request) = read_request(stream, turn)? {
+        match request {
+            Request::Hello { .. } => return Err(io::ErrorKind::InvalidData.into()),
+            Request::Retire => server.lifecycle.stop(),
+            request => {
+                let busy: Option<Busy> = server.lifecycle.begin();
+                let accepted = busy.is_some();
+                let ticket = Ticket::new(outgoing.clone(), turn.clone(), busy);
+                if accepted {
+                    answer(server, request, ticket);
+                } else {
+                    ticket.fail(Failure {
+                        message: "the model server is stopping".into(),
+                        hint: Some("Try again: it is started when it is needed.".into()),
+                        ..failure_of(&ModelError::Cancelled)
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next request; `None` when the client closed the connection.
+fn read_request(mut stream: &UnixStream, turn: &Turn) -> io::Result<Option<Request>> {
+    let mut header = [0; HEADER_BYTES];
+    let mut filled = 0;
+    while filled < HEADER_BYTES {
+        match stream.read(&mut header[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) if turn.server_speaks.load(Ordering::SeqCst) => return Err(io::ErrorKind::InvalidData.into()),
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let payload_bytes = frame::payload_bytes(header).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+    // Grows with what arrives: the length in the header reserves nothing.
+    let mut payload = Vec::new();
+    stream.take(payload_bytes as u64).read_to_end(&mut payload)?;
+    if payload.len() < payload_bytes {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    frame::decode(&payload).map(Some).map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Answers a request, now or through the scheduler. A panic below drops the ticket, which answers for itself.
+fn answer(server: &Arc<Server>, request: Request, ticket: Ticket) {
+    let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match request {
+        Request::Embed { model, texts, purpose, lane } => embed(server, ticket, &model, &texts, purpose, lane),
+        Request::Generate { model, messages, params, stream } => {
+            generate(server, ticket, &model, &messages, params, stream)
+        }
+        request => match answer_here(server, request) {
+            Ok(response) => ticket.finish(response),
+            Err(failure) => ticket.fail(failure),
+        },
+    }));
+    // The default panic hook has printed where; the client got its internal failure from the ticket.
+    drop(answered);
+}
+
+/// Requests that this thread answers alone.
+fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
+    match request {
+        Request::Inspect { kind, path } => source::inspect(kind, path.as_ref())
+            .map(Response::Inspected)
+            .map_err(|error| failure_of(&error)),
+        Request::Load { model } => server.registry.get(&model).map(|_| Response::Done),
+        Request::Unload { name } => {
+            server.registry.unload(&name);
+            Ok(Response::Done)
+        }
+        Request::Status => Ok(Response::Status(server.status())),
+        Request::Tokenize { model, texts, add_special } => {
+            let entry = server.registry.get(&model)?;
+            let tokenize = |text: &String| entry.runtime.text().tokenize(text, add_special);
+            texts.iter().map(tokenize).collect::<Result<_, _>>().map(Response::Tokens).map_err(|e| failure_of(&e))
+        }
+        Request::Detokenize { model, ids } => {
+            let entry = server.registry.get(&model)?;
+            let text = entry.runtime.text().detokenize(&ids).map_err(|error| failure_of(&error))?;
+            Ok(Response::Texts(vec![text]))
+        }
+        Request::CountPrompt { model, messages } => {
+            let entry = server.registry.get(&model)?;
+            let prompt =
+                generate_model(&entry)?.prompt_tokens(&messages).map_err(|error| failure_of(&error))?;
+            Ok(Response::Count(prompt.len() as u64))
+        }
+        Request::HtmlToMarkdown { html } => html
+            .iter()
+            .map(|document| html::to_markdown(document))
+            .collect::<Result<_, _>>()
+            .map(Response::Texts)
+            .map_err(|error| failure_of(&error)),
+        Request::Hello { .. } | Request::Retire | Request::Embed { .. } | Request::Generate { .. } => {
+            Err(internal("the request was sent to the wrong place"))
+        }
+    }
+}
+
+fn embed(server: &Server, ticket: Ticket, model: &ModelRef, texts: &[String], purpose: Purpose, lane: Lane) {
+    let prepared = server.registry.get(model).and_then(|entry| {
+        let runtime = embed_model(&entry)?.clone();
+        let inputs = prepare(runtime.as_ref(), texts, purpose).map_err(|error| failure_of(&error))?;
+        Ok((entry, runtime.dimensions(), inputs))
+    });
+    match prepared {
+        Ok((_, dimensions, inputs)) if inputs.is_empty() => {
+            let dimensions = dimensions as u32;
+            ticket.finish(Response::Embeddings { dimensions, values: Vec::new(), tokens: 0 });
+        }
+        Ok((entry, dimensions, inputs)) => {
+            let id = entry.id;
+            server.scheduler.embed(lane, EmbedJob::new(ticket, entry, id, dimensions, inputs));
+        }
+        Err(failure) => ticket.fail(failure),
+    }
+}
+
+fn prepare(model: &dyn EmbedModel, texts: &[String], purpose: Purpose) -> Result<Vec<Vec<u32>>, ModelError> {
+    // Before any work: an answer that cannot be sent is not worth computing.
+    let answer_bytes = texts.len().saturating_mul(model.dimensions()).saturating_mul(size_of::<f32>());
+    if answer_bytes > MAX_PAYLOAD_BYTES / 2 {
+        return Err(ModelError::InvalidArgument(format!("too many texts in one request: {}", texts.len())));
+    }
+    texts.iter().map(|text| model.prepare(text, purpose)).collect()
+}
+
+fn generate(
+    server: &Server,
+    ticket: Ticket,
+    model: &ModelRef,
+    messages: &[ChatMessage],
+    params: GenerateParams,
+    stream: bool,
+) {
+    let prepared = server.registry.get(model).and_then(|entry| {
+        let prompt = generate_model(&entry)?.prompt_tokens(messages).map_err(|error| failure_of(&error))?;
+        Ok((entry, prompt))
+    });
+    match prepared {
+        Ok((entry, prompt)) => server.scheduler.generate(generation(ticket, entry, prompt, params, stream)),
+        Err(failure) => ticket.fail(failure),
+    }
+}
+
+fn embed_model(entry: &Entry) -> Result<&Arc<dyn EmbedModel>, Failure> {
+    match &entry.runtime {
+        Runtime::Embed(model) => Ok(model),
+        Runtime::Generate(_) => Err(wrong_kind("a generation model cannot embed")),
+    }
+}
+
+fn generate_model(entry: &Entry) -> Result<&Arc<dyn GenerateModel>, Failure> {
+    match &entry.runtime {
+        Runtime::Generate(model) => Ok(model),
+        Runtime::Embed(_) => Err(wrong_kind("an embedding model cannot generate")),
+    }
+}
+
+fn wrong_kind(message: &str) -> Failure {
+    failure_of(&ModelError::InvalidArgument(message.into()))
+}

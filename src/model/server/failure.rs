@@ -1,0 +1,86 @@
+//! The one map from [`ModelError`] to what a client is told: kind, message, detail and hint.
+//!
+//! The message stays one line in PostgreSQL's style; facts go to the detail, advice to the hint (both are sentences).
+
+use crate::error::ModelError;
+use pg_rag_protocol::message::{Failure, FailureKind};
+
+/// What the client is told about `error`.
+pub fn failure_of(error: &ModelError) -> Failure {
+    let kind = match error {
+        ModelError::Missing(_) => FailureKind::ModelMissing,
+        ModelError::Unreadable { .. } => FailureKind::ModelUnreadable,
+        ModelError::Corrupt { .. } => FailureKind::ModelCorrupt,
+        ModelError::Unsupported(_) => FailureKind::ModelUnsupported,
+        ModelError::Changed { .. } => FailureKind::ModelChanged,
+        ModelError::PromptTooLong { .. } => FailureKind::PromptTooLong,
+        ModelError::InvalidArgument(_) => FailureKind::InvalidArgument,
+        ModelError::InvalidInput(_) => FailureKind::InvalidInput,
+        ModelError::OutOfMemory(_) => FailureKind::OutOfMemory,
+        ModelError::Overloaded(_) => FailureKind::Overloaded,
+        ModelError::Cancelled => FailureKind::Cancelled,
+        ModelError::Internal(_) => FailureKind::Internal,
+    };
+    let detail = match error {
+        ModelError::Changed { expected_sha256, found_sha256, .. } => {
+            Some(format!("Its SHA-256 should be {expected_sha256}, but is {found_sha256}."))
+        }
+        _ => None,
+    };
+    let hint = match error {
+        ModelError::Missing(_) => {
+            Some("Check the setting \"pg_rag.model_path\" and that the model's files are there; SELECT * FROM rag_models shows where they are expected.")
+        }
+        ModelError::Unreadable { .. } => {
+            Some("The files must be readable by the operating system user that runs PostgreSQL.")
+        }
+        ModelError::Corrupt { .. } => Some("Copy the model's files again."),
+        ModelError::Changed { .. } => {
+            Some("Restore the registered file, or register the new one under another name with rag_add_model.")
+        }
+        ModelError::PromptTooLong { .. } => Some("Use a shorter prompt or fewer passages."),
+        ModelError::Overloaded(_) => Some("Try again when fewer requests are running."),
+        ModelError::OutOfMemory(_) => Some("Unload models that are not needed with rag_unload_model."),
+        _ => None,
+    };
+    Failure { kind, message: error.to_string(), detail, hint: hint.map(str::to_owned) }
+}
+
+/// A bug in the server or in a library that it uses.
+pub fn internal(message: impl Into<String>) -> Failure {
+    failure_of(&ModelError::Internal(message.into()))
+}
+
+/// The text that a panic carries, for [`internal`].
+pub fn panic_text(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("panic without a text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_tells_both_hashes_and_a_way_out() {
+        let failure = failure_of(&ModelError::Changed {
+            path: "/m/model.gguf".into(),
+            expected_sha256: "aa".into(),
+            found_sha256: "bb".into(),
+        });
+        assert_eq!(failure.kind, FailureKind::ModelChanged);
+        assert_eq!(failure.message, "model file \"/m/model.gguf\" is not the one that was registered");
+        assert_eq!(failure.detail.as_deref(), Some("Its SHA-256 should be aa, but is bb."));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("rag_add_model")));
+    }
+
+    #[test]
+    fn a_missing_file_names_the_setting() {
+        let failure = failure_of(&ModelError::Missing("/m".into()));
+        assert_eq!(failure.kind, FailureKind::ModelMissing);
+        assert!(failure.hint.is_some_and(|hint| hint.contains("\"pg_rag.model_path\"")));
+    }
+}

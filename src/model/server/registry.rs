@@ -1,0 +1,268 @@
+//! The models in memory: one copy per name, kind, files and options, loaded at first use.
+//!
+//! Invariants: a model is loaded by exactly one thread while every other caller that wants it waits for that attempt
+//! and gets its outcome; a failed attempt is not remembered, the next caller tries again; the lock is never held
+//! while a model loads. An entry that was unloaded lives on until the last request that uses it is done.
+//! Callers: connection threads, which may block; never the engine thread.
+
+use super::failure::{failure_of, internal, panic_text};
+use super::runtime::{Loader, Runtime};
+use pg_rag_protocol::message::{Failure, LoadedModel, ModelFile, ModelKind, ModelRef};
+use std::collections::HashMap;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// What makes two references the same model. The path is not part of it: the hashes say what the files hold.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    name: String,
+    kind: ModelKind,
+    files: Vec<ModelFile>,
+    options_json: String,
+}
+
+/// A model in memory and what it has done.
+pub struct Entry {
+    /// Unique among all entries that ever were.
+    pub id: u64,
+    pub runtime: Runtime,
+    key: Key,
+    load_ms: f32,
+    requests: AtomicU64,
+    tokens: AtomicU64,
+    last_use: Mutex<Instant>,
+}
+
+impl Entry {
+    /// Counts a request.
+    fn touch(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        *self.last_use.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Counts tokens that went through the model.
+    pub fn add_tokens(&self, tokens: u64) {
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    fn describe(&self) -> LoadedModel {
+        LoadedModel {
+            name: self.key.name.clone(),
+            kind: self.key.kind,
+            resident_bytes: self.runtime.text().resident_bytes(),
+            load_ms: self.load_ms,
+            requests: self.requests.load(Ordering::Relaxed),
+            tokens: self.tokens.load(Ordering::Relaxed),
+            idle_s: self.last_use.lock().unwrap_or_else(PoisonError::into_inner).elapsed().as_secs_f64(),
+        }
+    }
+}
+
+/// One attempt to load a model; everybody who wants the model meanwhile waits here.
+#[derive(Default)]
+struct Attempt {
+    outcome: Mutex<Option<Result<Arc<Entry>, Failure>>>,
+    done: Condvar,
+}
+
+impl Attempt {
+    fn finish(&self, outcome: Result<Arc<Entry>, Failure>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        self.done.notify_all();
+    }
+
+    fn wait(&self) -> Result<Arc<Entry>, Failure> {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(outcome) = outcome.as_ref() {
+                return outcome.clone();
+            }
+            outcome = self.done.wait(outcome).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+enum Slot {
+    Loading(Arc<Attempt>),
+    Ready(Arc<Entry>),
+}
+
+/// All models of the process.
+pub struct Registry {
+    loader: Box<dyn Loader>,
+    slots: Mutex<HashMap<Key, Slot>>,
+    next_id: AtomicU64,
+}
+
+impl Registry {
+    pub fn new(loader: Box<dyn Loader>) -> Self {
+        Self { loader, slots: Mutex::default(), next_id: AtomicU64::new(1) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+        // Every change of the map is a single insert or remove, so it is whole whatever panicked elsewhere.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model, loaded now if it is not in memory. Counts as a use. Blocks while the model loads.
+    pub fn get(&self, model: &ModelRef) -> Result<Arc<Entry>, Failure> {
+        let key = Key {
+            name: model.name.clone(),
+            kind: model.kind,
+            files: model.files.clone(),
+            options_json: model.options_json.clone(),
+        };
+        let mut slots = self.lock();
+        let entry = match slots.get(&key) {
+            Some(Slot::Ready(entry)) => {
+                let entry = entry.clone();
+                drop(slots);
+                entry
+            }
+            Some(Slot::Loading(attempt)) => {
+                let attempt = attempt.clone();
+                drop(slots);
+                attempt.wait()?
+            }
+            None => {
+                let attempt = Arc::new(Attempt::default());
+                slots.insert(key.clone(), Slot::Loading(attempt.clone()));
+                drop(slots);
+                let outcome = self.load(&key, model);
+                self.settle(key, &attempt, outcome.as_ref().ok());
+                attempt.finish(outcome.clone());
+                outcome?
+            }
+        };
+        entry.touch();
+        Ok(entry)
+    }
+
+    fn load(&self, key: &Key, model: &ModelRef) -> Result<Arc<Entry>, Failure> {
+        let started = Instant::now();
+        let runtime = match catch_unwind(AssertUnwindSafe(|| self.loader.load(model))) {
+            Ok(Ok(runtime)) => runtime,
+            Ok(Err(error)) => return Err(failure_of(&error)),
+            // Waiters must be told, whatever happened.
+            Err(panic) => return Err(internal(format!("loading the model panicked: {}", panic_text(&*panic)))),
+        };
+        Ok(Arc::new(Entry {
+            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            runtime,
+            key: key.clone(),
+            load_ms: started.elapsed().as_secs_f32() * 1000.0,
+            requests: AtomicU64::new(0),
+            tokens: AtomicU64::new(0),
+            last_use: Mutex::new(Instant::now()),
+        }))
+    }
+
+    /// Replaces the attempt in the map by its result, unless it was unloaded meanwhile.
+    fn settle(&self, key: Key, attempt: &Arc<Attempt>, entry: Option<&Arc<Entry>>) {
+        let mut slots = self.lock();
+        let is_current = matches!(slots.get(&key), Some(Slot::Loading(current)) if Arc::ptr_eq(current, attempt));
+        if !is_current {
+            return;
+        }
+        match entry {
+            Some(entry) => slots.insert(key, Slot::Ready(entry.clone())),
+            None => slots.remove(&key),
+        };
+    }
+
+    /// Forgets every copy with this name.
+    pub fn unload(&self, name: &str) {
+        let mut slots = self.lock();
+        let removed: Vec<Key> = slots.keys().filter(|key| key.name == name).cloned().collect();
+        let removed: Vec<_> = removed.iter().filter_map(|key| slots.remove(key)).collect();
+        drop(slots);
+        // Freeing the weights takes a while; nobody should wait for the lock during it.
+        drop(removed);
+    }
+
+    /// Forgets one copy, because it may not be trusted any more.
+    pub fn evict(&self, id: u64) {
+        self.lock().retain(|_, slot| !matches!(slot, Slot::Ready(entry) if entry.id == id));
+    }
+
+    /// The loaded models, by name.
+    pub fn describe(&self) -> Vec<LoadedModel> {
+        let entries: Vec<Arc<Entry>> = self
+            .lock()
+            .values()
+            .filter_map(|slot| match slot {
+                Slot::Ready(entry) => Some(entry.clone()),
+                Slot::Loading(_) => None,
+            })
+            .collect();
+        let mut models: Vec<LoadedModel> = entries.iter().map(|entry| entry.describe()).collect();
+        models.sort_by(|left, right| left.name.cmp(&right.name));
+        models
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::testing::{embed_model, TestLoader};
+    use pg_rag_protocol::message::FailureKind;
+
+    #[test]
+    fn one_thread_loads_while_the_others_wait_for_the_same_copy() {
+        let loader = TestLoader::default();
+        let loads = loader.loads.clone();
+        let registry = Arc::new(Registry::new(Box::new(loader)));
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let registry = registry.clone();
+                std::thread::spawn(move || registry.get(&embed_model("slow to load")).unwrap().id)
+            })
+            .collect();
+        let ids: Vec<u64> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+        assert_eq!(loads.load(Ordering::SeqCst), 1);
+        assert_eq!(registry.describe()[0].requests, 8);
+    }
+
+    #[test]
+    fn a_failed_load_is_tried_again() {
+        let loader = TestLoader::default();
+        let loads = loader.loads.clone();
+        let registry = Registry::new(Box::new(loader));
+        for _ in 0..2 {
+            let failure = registry.get(&embed_model("missing")).err().unwrap();
+            assert_eq!(failure.kind, FailureKind::ModelMissing);
+        }
+        assert_eq!(loads.load(Ordering::SeqCst), 2);
+        assert!(registry.describe().is_empty());
+    }
+
+    #[test]
+    fn a_panic_while_loading_is_an_internal_failure() {
+        let registry = Registry::new(Box::<TestLoader>::default());
+        let failure = registry.get(&embed_model("panics at load")).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::Internal);
+    }
+
+    #[test]
+    fn unload_forgets_the_name_and_the_next_use_loads_again() {
+        let registry = Registry::new(Box::<TestLoader>::default());
+        let first = registry.get(&embed_model("a")).unwrap();
+        let other = registry.get(&embed_model("b")).unwrap();
+        registry.unload("a");
+        assert_eq!(registry.describe().len(), 1);
+        assert_ne!(registry.get(&embed_model("a")).unwrap().id, first.id);
+        assert_eq!(registry.get(&embed_model("b")).unwrap().id, other.id);
+    }
+
+    #[test]
+    fn other_files_under_the_same_name_are_another_copy() {
+        let registry = Registry::new(Box::<TestLoader>::default());
+        let mut other = embed_model("a");
+        other.files[0].sha256 = "ff".repeat(32);
+        assert_ne!(registry.get(&embed_model("a")).unwrap().id, registry.get(&other).unwrap().id);
+        assert_eq!(registry.describe().len(), 2);
+    }
+}

@@ -1,0 +1,64 @@
+//! The seam between the server and the models: what the server needs of a model, as traits.
+//!
+//! Everything above (registry, scheduler, connections) knows models only through these traits, so it is tested with
+//! small deterministic models that live in memory. The real ones are bound in `models.rs`.
+
+use crate::compute::Pool;
+use crate::decoder::Step;
+use crate::error::Result;
+use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelRef, Purpose, TokenizedText, Usage};
+use std::sync::Arc;
+
+/// Tokens to text and back.
+pub trait TextModel: Send + Sync {
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<TokenizedText>;
+    fn detokenize(&self, ids: &[u32]) -> Result<String>;
+    /// Estimated resident bytes of the weights.
+    fn resident_bytes(&self) -> u64;
+}
+
+/// Text to vector.
+pub trait EmbedModel: TextModel {
+    fn dimensions(&self) -> usize;
+    /// Token ids of `text` as the model takes them: with its instruction and special tokens, truncated.
+    fn prepare(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>>;
+    /// One forward pass: one row of [`EmbedModel::dimensions`] numbers per input.
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>>;
+}
+
+/// Conversation to text.
+pub trait GenerateModel: TextModel {
+    /// Token ids of the rendered chat template, ready for the assistant's turn.
+    fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>>;
+    fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>>;
+}
+
+/// A generation in progress.
+pub trait Run: Send {
+    /// One slice of the prompt or one token.
+    fn step(&mut self, pool: &Pool) -> Result<Step>;
+    fn text(&self) -> &str;
+    fn usage(&self) -> Usage;
+}
+
+/// A loaded model.
+#[derive(Clone)]
+pub enum Runtime {
+    Embed(Arc<dyn EmbedModel>),
+    Generate(Arc<dyn GenerateModel>),
+}
+
+impl Runtime {
+    pub fn text(&self) -> &dyn TextModel {
+        match self {
+            Runtime::Embed(model) => model.as_ref(),
+            Runtime::Generate(model) => model.as_ref(),
+        }
+    }
+}
+
+/// Where loaded models come from.
+pub trait Loader: Send + Sync {
+    /// Verifies the files of `model` and reads them into memory.
+    fn load(&self, model: &ModelRef) -> Result<Runtime>;
+}

@@ -1,0 +1,308 @@
+//! The engine thread: the only thread that starts forward passes.
+//!
+//! It goes round and round while there is work, and sleeps on a condition variable otherwise. One round is
+//! 1. one micro-batch of interactive embeddings, if any wait;
+//! 2. one step (a prefill slice or a token) of each generation in a slot;
+//! 3. one micro-batch of bulk embeddings, if no interactive one waits.
+//!
+//! So nothing runs longer than one micro-batch or step before everything else gets its turn, and a cancelled request
+//! is dropped at that point. Generations beyond the slots wait, first come first served.
+//!
+//! A panic in a model fails the requests of that pass with an internal error, and the model is evicted from the
+//! registry: its next user gets a fresh copy. Nothing else can be affected: a generation owns its state, weights are
+//! read-only, and the thread pool hands a panic to the thread that waits. So the process goes on.
+
+use super::failure::{failure_of, internal, panic_text};
+use super::queue::{EmbedJob, GenerateJob, MicroBatch, Queue, Requester};
+use super::registry::{Entry, Registry};
+use super::reply::Ticket;
+use super::runtime::{Run, Runtime};
+use crate::compute::Pool;
+use crate::decoder::Step;
+use crate::error::{ModelError, Result};
+use pg_rag_protocol::message::{Failure, GenerateParams, Lane, Response};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Generations that advance at the same time. More would slow each other down without being done earlier.
+pub const GENERATION_SLOTS: usize = 4;
+
+/// Tokens of one forward pass of an embedding model. Larger is hardly faster, but makes everybody else wait longer.
+pub const MICRO_BATCH_TOKENS: usize = 1024;
+
+type Embedding = EmbedJob<Arc<Entry>, Ticket>;
+type Generation = GenerateJob<Arc<Entry>, Ticket>;
+
+/// Takes jobs from connection threads; its engine thread runs them.
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    engine: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue<Arc<Entry>, Ticket>>,
+    changed: Condvar,
+    stopping: AtomicBool,
+    generating: AtomicU32,
+    registry: Arc<Registry>,
+    pool: Pool,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue<Arc<Entry>, Ticket>> {
+        // The queue does not call into models or I/O, so a panic cannot leave it half-changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A generation in a slot.
+struct Active {
+    ticket: Ticket,
+    model: Arc<Entry>,
+    stream: bool,
+    /// Bytes of the text that the client has already been sent.
+    streamed_bytes: usize,
+    queue_ms: f32,
+    run: Box<dyn Run>,
+}
+
+impl Scheduler {
+    /// Starts the engine thread. At most `max_queued` jobs wait; more are refused.
+    pub fn start(registry: Arc<Registry>, pool: Pool, max_queued: usize) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(Queue::new(max_queued)),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            generating: AtomicU32::new(0),
+            registry,
+            pool,
+        });
+        let engine = std::thread::Builder::new()
+            .name("engine".into())
+            .spawn({
+                let shared = shared.clone();
+                move || Engine { shared, active: Vec::new() }.run()
+            })
+            .map_err(|error| ModelError::Internal(format!("could not start the engine thread: {error}")))?;
+        Ok(Self { shared, engine: Mutex::new(Some(engine)) })
+    }
+
+    /// Queues a job or answers its ticket with "overloaded".
+    pub fn embed(&self, lane: Lane, job: Embedding) {
+        let mut queue = self.shared.queue();
+        let refused = queue.push_embed(lane, job).err();
+        let waiting = queue.waiting();
+        drop(queue);
+        match refused {
+            Some(job) => job.requester.fail(failure_of(&ModelError::Overloaded(waiting))),
+            None => self.shared.changed.notify_one(),
+        }
+    }
+
+    /// Queues a job or answers its ticket with "overloaded".
+    pub fn generate(&self, job: Generation) {
+        let mut queue = self.shared.queue();
+        let refused = queue.push_generation(job).err();
+        let waiting = queue.waiting();
+        drop(queue);
+        match refused {
+            Some(job) => job.requester.fail(failure_of(&ModelError::Overloaded(waiting))),
+            None => self.shared.changed.notify_one(),
+        }
+    }
+
+    pub fn threads(&self) -> usize {
+        self.shared.pool.threads()
+    }
+
+    /// Requests that wait, and generations in progress.
+    pub fn load(&self) -> (usize, u32) {
+        (self.shared.queue().waiting(), self.shared.generating.load(Ordering::Relaxed))
+    }
+
+    /// Ends the engine thread after its current round; jobs left over are answered "cancelled".
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        // With the lock held the engine is either waiting, and is woken, or has yet to look at the flag.
+        drop(self.shared.queue());
+        self.shared.changed.notify_one();
+        let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(engine) = engine {
+            // The thread ends normally or has panicked, which its panic message has told.
+            let _ = engine.join();
+        }
+    }
+}
+
+struct Engine {
+    shared: Arc<Shared>,
+    active: Vec<Active>,
+}
+
+impl Engine {
+    fn run(mut self) {
+        while self.wait_for_work() {
+            self.embed_micro_batch(Lane::Interactive);
+            self.fill_slots();
+            self.step_generations();
+            if !self.shared.queue().has_interactive() {
+                self.embed_micro_batch(Lane::Bulk);
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do; `false` when the server stops.
+    fn wait_for_work(&mut self) -> bool {
+        self.active.retain(|active| !active.ticket.is_cancelled());
+        self.publish_generating();
+        let mut queue = self.shared.queue();
+        loop {
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                return false;
+            }
+            queue.drop_cancelled();
+            if !self.active.is_empty() || !queue.is_empty() {
+                return true;
+            }
+            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn publish_generating(&self) {
+        self.shared.generating.store(self.active.len() as u32, Ordering::Relaxed);
+    }
+
+    fn embed_micro_batch(&mut self, lane: Lane) {
+        let batch = {
+            let mut queue = self.shared.queue();
+            queue.drop_cancelled();
+            queue.next_micro_batch(lane, MICRO_BATCH_TOKENS)
+        };
+        let Some(batch) = batch else { return };
+        match self.compute(&batch) {
+            Ok(rows) => self.deliver(&batch, &rows),
+            Err(failure) if batch.is_shared() => {
+                // One request must not fail because of another: find out whose input it was.
+                drop(failure);
+                for part in batch.split_by_job() {
+                    match self.compute(&part) {
+                        Ok(rows) => self.deliver(&part, &rows),
+                        Err(failure) => self.reject(&part, &failure),
+                    }
+                }
+            }
+            Err(failure) => self.reject(&batch, &failure),
+        }
+    }
+
+    fn compute(&self, batch: &MicroBatch<Arc<Entry>>) -> std::result::Result<Vec<f32>, Failure> {
+        let Runtime::Embed(model) = &batch.model.runtime else {
+            return Err(internal("a generation model was asked for vectors"));
+        };
+        let rows = self.guard(batch.model_id, || model.embed(&batch.inputs, &self.shared.pool))?;
+        if rows.len() == batch.inputs.len() * model.dimensions() {
+            Ok(rows)
+        } else {
+            Err(internal(format!("{} numbers for {} texts", rows.len(), batch.inputs.len())))
+        }
+    }
+
+    /// Calls into a model; a panic there becomes a failure, and the model is evicted.
+    fn guard<T>(&self, model_id: u64, call: impl FnOnce() -> Result<T>) -> std::result::Result<T, Failure> {
+        match catch_unwind(AssertUnwindSafe(call)) {
+            Ok(result) => result.map_err(|error| failure_of(&error)),
+            Err(panic) => {
+                self.shared.registry.evict(model_id);
+                Err(internal(format!("the model panicked: {}", panic_text(&*panic))))
+            }
+        }
+    }
+
+    fn deliver(&self, batch: &MicroBatch<Arc<Entry>>, rows: &[f32]) {
+        let finished = self.shared.queue().complete(batch, rows);
+        for mut job in finished {
+            job.model.add_tokens(job.tokens);
+            let Runtime::Embed(model) = &job.model.runtime else { continue };
+            let dimensions = model.dimensions() as u32;
+            let values = job.take_values();
+            job.requester.finish(Response::Embeddings { dimensions, values, tokens: job.tokens });
+        }
+    }
+
+    fn reject(&self, batch: &MicroBatch<Arc<Entry>>, failure: &Failure) {
+        let failed = self.shared.queue().fail(batch);
+        for job in failed {
+            job.requester.fail(failure.clone());
+        }
+    }
+
+    fn fill_slots(&mut self) {
+        while self.active.len() < GENERATION_SLOTS {
+            let Some(job) = self.shared.queue().pop_generation() else { break };
+            let queue_ms = job.queued_at.elapsed().as_secs_f32() * 1000.0;
+            let Runtime::Generate(model) = &job.model.runtime else {
+                job.requester.fail(internal("an embedding model was asked for text"));
+                continue;
+            };
+            match self.guard(job.model.id, || model.clone().start(job.prompt, job.params)) {
+                Ok(run) => self.active.push(Active {
+                    ticket: job.requester,
+                    model: job.model,
+                    stream: job.stream,
+                    streamed_bytes: 0,
+                    queue_ms,
+                    run,
+                }),
+                Err(failure) => job.requester.fail(failure),
+            }
+        }
+        self.publish_generating();
+    }
+
+    fn step_generations(&mut self) {
+        for mut active in std::mem::take(&mut self.active) {
+            if active.ticket.is_cancelled() {
+                continue;
+            }
+            match self.guard(active.model.id, || active.run.step(&self.shared.pool)) {
+                Ok(Step::Prefilling { .. }) => self.active.push(active),
+                Ok(Step::Token(piece)) => {
+                    if active.stream && !piece.is_empty() {
+                        active.streamed_bytes += piece.len();
+                        active.ticket.send_part(Response::Token(piece));
+                    }
+                    self.active.push(active);
+                }
+                Ok(Step::Finished(finish)) => {
+                    let mut usage = active.run.usage();
+                    usage.queue_ms = active.queue_ms;
+                    active.model.add_tokens(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
+                    let text = active.run.text().to_owned();
+                    // What was held back because it could have become a stop text.
+                    if let (true, Some(rest)) = (active.stream, text.get(active.streamed_bytes..)) {
+                        if !rest.is_empty() {
+                            active.ticket.send_part(Response::Token(rest.to_owned()));
+                        }
+                    }
+                    active.ticket.finish(Response::Generated { text, finish, usage });
+                }
+                Err(failure) => active.ticket.fail(failure),
+            }
+        }
+        self.publish_generating();
+    }
+}
+
+/// A job for [`Scheduler::generate`], queued now.
+pub fn generation(
+    ticket: Ticket,
+    model: Arc<Entry>,
+    prompt: Vec<u32>,
+    params: GenerateParams,
+    stream: bool,
+) -> Generation {
+    GenerateJob { requester: ticket, model, prompt, params, stream, queued_at: Instant::now() }
+}

@@ -1,0 +1,320 @@
+//! Small deterministic models in memory, and a client, for the tests of this module.
+
+use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
+use super::{Config, Server};
+use crate::compute::Pool;
+use crate::decoder::Step;
+use crate::error::{ModelError, Result};
+use pg_rag_protocol::frame::{self, HEADER_BYTES};
+use pg_rag_protocol::message::*;
+use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// What the test models have been asked to do.
+#[derive(Default)]
+pub struct Probe {
+    /// Steps of all generations.
+    pub steps: AtomicUsize,
+    /// Texts in each forward pass.
+    pub batches: Mutex<Vec<usize>>,
+    /// While closed, forward passes of the model "gated" wait.
+    gate_closed: Mutex<bool>,
+    gate_opened: Condvar,
+}
+
+impl Probe {
+    pub fn close_gate(&self) {
+        *self.gate_closed.lock().unwrap() = true;
+    }
+
+    pub fn open_gate(&self) {
+        *self.gate_closed.lock().unwrap() = false;
+        self.gate_opened.notify_all();
+    }
+}
+
+#[derive(Default)]
+pub struct TestLoader {
+    pub loads: Arc<AtomicUsize>,
+    pub probe: Arc<Probe>,
+}
+
+impl Loader for TestLoader {
+    fn load(&self, model: &ModelRef) -> Result<Runtime> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        match model.name.as_str() {
+            "missing" => return Err(ModelError::Missing(model.path.clone().into())),
+            "panics at load" => panic!("as the test wants it"),
+            "slow to load" => std::thread::sleep(Duration::from_millis(100)),
+            _ => {}
+        }
+        let bytes = TestModel { gated: model.name == "gated", probe: self.probe.clone() };
+        Ok(match model.kind {
+            ModelKind::Embed => Runtime::Embed(Arc::new(bytes)),
+            ModelKind::Generate => Runtime::Generate(Arc::new(bytes)),
+        })
+    }
+}
+
+/// A token is a byte; the vector of a text is (sum of its tokens, number of its tokens); a generation counts.
+struct TestModel {
+    gated: bool,
+    probe: Arc<Probe>,
+}
+
+impl TextModel for TestModel {
+    fn tokenize(&self, text: &str, _add_special: bool) -> Result<TokenizedText> {
+        let length = text.len() as u32;
+        Ok(TokenizedText {
+            ids: text.bytes().map(u32::from).collect(),
+            starts: (0..length).collect(),
+            ends: (1..=length).collect(),
+        })
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        Ok(ids.iter().filter_map(|id| char::from_u32(*id)).collect())
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        42
+    }
+}
+
+impl EmbedModel for TestModel {
+    fn dimensions(&self) -> usize {
+        2
+    }
+
+    fn prepare(&self, text: &str, _purpose: Purpose) -> Result<Vec<u32>> {
+        Ok(text.bytes().map(u32::from).collect())
+    }
+
+    fn embed(&self, batch: &[Vec<u32>], _pool: &Pool) -> Result<Vec<f32>> {
+        if self.gated {
+            let mut closed = self.probe.gate_closed.lock().unwrap();
+            while *closed {
+                closed = self.probe.gate_opened.wait(closed).unwrap();
+            }
+        }
+        self.probe.batches.lock().unwrap().push(batch.len());
+        if batch.iter().any(|ids| *ids == b"panic".map(u32::from)) {
+            panic!("as the test wants it");
+        }
+        if batch.iter().any(|ids| *ids == b"error".map(u32::from)) {
+            return Err(ModelError::InvalidInput("text is \"error\"".into()));
+        }
+        Ok(batch.iter().flat_map(|ids| vector_of(ids)).collect())
+    }
+}
+
+fn vector_of(ids: &[u32]) -> [f32; 2] {
+    [ids.iter().sum::<u32>() as f32, ids.len() as f32]
+}
+
+/// The vector of `text` as the test model computes it.
+pub fn expected_vector(text: &str) -> [f32; 2] {
+    vector_of(&text.bytes().map(u32::from).collect::<Vec<_>>())
+}
+
+impl GenerateModel for TestModel {
+    fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>> {
+        Ok(messages.iter().flat_map(|message| message.content.bytes()).map(u32::from).collect())
+    }
+
+    fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>> {
+        if prompt.is_empty() {
+            return Err(ModelError::InvalidArgument("prompt is empty".into()));
+        }
+        let usage = Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() };
+        Ok(Box::new(Counting { model: self, usage, max_tokens: params.max_tokens, prefilled: false, text: String::new() }))
+    }
+}
+
+struct Counting {
+    model: Arc<TestModel>,
+    usage: Usage,
+    max_tokens: u32,
+    prefilled: bool,
+    text: String,
+}
+
+impl Run for Counting {
+    fn step(&mut self, _pool: &Pool) -> Result<Step> {
+        self.model.probe.steps.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_micros(100));
+        if !std::mem::replace(&mut self.prefilled, true) {
+            let total_tokens = self.usage.prompt_tokens as usize;
+            return Ok(Step::Prefilling { done_tokens: total_tokens, total_tokens });
+        }
+        if self.usage.completion_tokens == self.max_tokens {
+            // Like a model that held back a piece which could have become a stop text.
+            self.text.push('.');
+            return Ok(Step::Finished(FinishReason::Length));
+        }
+        let piece = format!("{} ", self.usage.completion_tokens);
+        self.usage.completion_tokens += 1;
+        self.text.push_str(&piece);
+        Ok(Step::Token(piece))
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+}
+
+pub fn embed_model(name: &str) -> ModelRef {
+    ModelRef {
+        name: name.into(),
+        kind: ModelKind::Embed,
+        path: "/nowhere".into(),
+        files: vec![ModelFile { name: "weights".into(), sha256: "00".repeat(32) }],
+        options_json: "{}".into(),
+    }
+}
+
+pub fn generate_model(name: &str) -> ModelRef {
+    ModelRef { kind: ModelKind::Generate, ..embed_model(name) }
+}
+
+pub fn embed_request(model: &str, texts: &[&str], lane: Lane) -> Request {
+    Request::Embed {
+        model: embed_model(model),
+        texts: texts.iter().map(|text| text.to_string()).collect(),
+        purpose: Purpose::Passage,
+        lane,
+    }
+}
+
+pub fn generate_request(max_tokens: u32, stream: bool) -> Request {
+    Request::Generate {
+        model: generate_model("counter"),
+        messages: vec![ChatMessage { role: Role::User, content: "count".into() }],
+        params: GenerateParams {
+            max_tokens,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            repeat_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+        },
+        stream,
+    }
+}
+
+/// A fresh folder for one test.
+pub fn temporary_folder(test: &str) -> PathBuf {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+    let folder = std::env::temp_dir().join(format!("pg_rag_{}_{test}_{number}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A server in this process, with the test models.
+pub struct Running {
+    pub folder: PathBuf,
+    pub probe: Arc<Probe>,
+    thread: std::thread::JoinHandle<Result<()>>,
+}
+
+impl Running {
+    pub fn start(test: &str, max_queued: usize) -> Self {
+        let folder = temporary_folder(test);
+        let executable = folder.join("executable");
+        std::fs::write(&executable, "v1").unwrap();
+        let config = Config { socket: folder.join("socket"), threads: 1, max_queued, executable };
+        let probe = Arc::new(Probe::default());
+        let loader = TestLoader { loads: Arc::default(), probe: probe.clone() };
+        let (server, listener) = Server::bind(config, Box::new(loader)).unwrap();
+        let thread = std::thread::spawn(move || server.run(listener));
+        Self { folder, probe, thread }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
+    /// A connection that has not said hello.
+    pub fn stranger(&self) -> Client {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        // So that a bug fails the test instead of hanging it.
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Client { stream }
+    }
+
+    pub fn client(&self) -> Client {
+        let mut client = self.stranger();
+        client.send(&Request::Hello { protocol: PROTOCOL_VERSION, build: build_id() });
+        assert!(matches!(client.receive(), Some(Response::Welcome { .. })));
+        client
+    }
+
+    /// Waits for the server to end by itself.
+    pub fn join(self) {
+        self.thread.join().unwrap().unwrap();
+        std::fs::remove_dir_all(self.folder).unwrap();
+    }
+
+    /// Ends the server and waits for it.
+    pub fn retire(self) {
+        self.client().send(&Request::Retire);
+        self.join();
+    }
+}
+
+pub struct Client {
+    pub stream: UnixStream,
+}
+
+impl Client {
+    pub fn send(&mut self, request: &Request) {
+        self.stream.write_all(&frame::encode(request).unwrap()).unwrap();
+    }
+
+    /// The next response; `None` when the server has closed the connection.
+    pub fn receive(&mut self) -> Option<Response> {
+        let mut header = [0; HEADER_BYTES];
+        match self.stream.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("no answer in time"),
+            Err(_) => return None,
+        }
+        let mut payload = vec![0; frame::payload_bytes(header).unwrap()];
+        self.stream.read_exact(&mut payload).unwrap();
+        Some(frame::decode(&payload).unwrap())
+    }
+
+    pub fn ask(&mut self, request: &Request) -> Response {
+        self.send(request);
+        self.receive().expect("the server closed the connection")
+    }
+
+    pub fn status(&mut self) -> ServerStatus {
+        match self.ask(&Request::Status) {
+            Response::Status(status) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks for the status until it is as wanted.
+    pub fn wait_until(&mut self, wanted: impl Fn(&ServerStatus) -> bool) {
+        for _ in 0..6000 {
+            if wanted(&self.status()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server does not get there: {:?}", self.status());
+    }
+}

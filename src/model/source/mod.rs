@@ -1,0 +1,205 @@
+//! Finding, hashing and inspecting the files of a model.
+//!
+//! A model is a folder (safetensors in the layout of sentence-transformers, or one GGUF file with what belongs to it),
+//! or the path of a GGUF file. Registering a model records the SHA-256 of every file that has a part in its results
+//! ([`inspect`]); loading checks them again ([`verify`]), so that a name always means the same vectors and answers.
+//! The server calls both; the loaders use [`gguf_file`] and [`inside`].
+
+pub mod gguf;
+pub mod safetensors;
+
+#[cfg(test)]
+mod tests;
+
+use crate::encoder::config::{EncoderConfig, EncoderOptions};
+use crate::error::{ModelError, Result};
+use pg_rag_protocol::message::{ModelFile, ModelInfo, ModelKind, ModelRef};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// File name of a tokenizer in a model's folder.
+const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// What the headers of the model at `path` say, and the hashes of its files.
+///
+/// Reads every file once, for the hashes, but loads nothing.
+///
+/// Errors: `Missing`, `Unreadable`, `Corrupt`, `Unsupported`; `InvalidArgument` when `path` is not a place where a
+/// model of this kind can be.
+pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
+    let (base, names) = locate(kind, path)?;
+    let mut info = match kind {
+        ModelKind::Embed => inspect_encoder(&base)?,
+        ModelKind::Generate => inspect_decoder(&gguf_file(path)?)?,
+    };
+    for name in names {
+        let sha256 = hash(&inside(&base, &name)?)?;
+        info.files.push(ModelFile { name, sha256 });
+    }
+    Ok(info)
+}
+
+/// Checks that the files of a registered model are the ones that were registered.
+///
+/// Errors: `Missing`, `Unreadable`; `Changed` for a file with other contents, and for a file with a part in the results
+/// that was not there at registration.
+pub fn verify(model: &ModelRef) -> Result<()> {
+    let (base, present) = locate(model.kind, Path::new(&model.path))?;
+    for file in &model.files {
+        let path = inside(&base, &file.name)?;
+        let found_sha256 = hash(&path)?;
+        if found_sha256 != file.sha256 {
+            return Err(ModelError::Changed { path, expected_sha256: file.sha256.clone(), found_sha256 });
+        }
+    }
+    if let Some(new) = present.iter().find(|name| !model.files.iter().any(|file| &file.name == *name)) {
+        let path = inside(&base, new)?;
+        let found_sha256 = hash(&path)?;
+        return Err(ModelError::Changed { path, expected_sha256: "no such file".to_owned(), found_sha256 });
+    }
+    Ok(())
+}
+
+/// The GGUF file that `path` means: the file itself, or the only one in the folder.
+///
+/// Errors: `Missing`, `Unreadable`; `InvalidArgument` listing the files when the folder has several.
+pub fn gguf_file(path: &Path) -> Result<PathBuf> {
+    let from_io = |error| ModelError::from_io(path, error);
+    if !std::fs::metadata(path).map_err(from_io)?.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(from_io)? {
+        let entry = entry.map_err(from_io)?.path();
+        if entry.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    match found.len() {
+        0 => Err(ModelError::Missing(path.join("*.gguf"))),
+        1 => Ok(found.remove(0)),
+        _ => {
+            let names: Vec<_> = found.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
+            let message = format!(
+                "folder \"{}\" has {} GGUF files, name one of them: {}",
+                path.display(),
+                names.len(),
+                names.join(", ")
+            );
+            Err(ModelError::InvalidArgument(message))
+        }
+    }
+}
+
+/// Path of the file `name` of the model in `dir`.
+///
+/// `name` comes from a registration or from a shard index, so it must stay inside the folder: only ordinary
+/// components. A symbolic link inside the folder may lead elsewhere; the Hugging Face cache is made of such links, and
+/// whoever can put one there can put the file itself there.
+pub fn inside(dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    if name.is_empty() || !path.components().all(|component| matches!(component, Component::Normal(_))) {
+        return Err(ModelError::InvalidArgument(format!("\"{name}\" is not the name of a file in the model's folder")));
+    }
+    Ok(dir.join(path))
+}
+
+/// Lower-case hexadecimal SHA-256 of a file.
+pub fn hash(path: &Path) -> Result<String> {
+    let from_io = |error| ModelError::from_io(path, error);
+    let mut file = File::open(path).map_err(from_io)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(from_io(error)),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The folder of the model at `path`, and the names of the files in it that have a part in its results.
+fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
+    if !path.is_absolute() {
+        return Err(ModelError::InvalidArgument(format!("path \"{}\" of a model is not absolute", path.display())));
+    }
+    let is_dir = std::fs::metadata(path).map_err(|error| ModelError::from_io(path, error))?.is_dir();
+    match kind {
+        ModelKind::Embed if is_dir => {
+            // Where the folder cannot be searched, files in it would only seem to be missing.
+            std::fs::read_dir(path).map_err(|error| ModelError::from_io(path, error))?;
+            let mut names = safetensors::Checkpoint::file_names(path)?;
+            names.extend([TOKENIZER_FILE, "config.json"].map(str::to_owned));
+            names.extend(EncoderConfig::companion_files(path)?);
+            Ok((path.to_owned(), names))
+        }
+        ModelKind::Embed => {
+            Err(ModelError::InvalidArgument(format!("embedding model \"{}\" is not a folder", path.display())))
+        }
+        ModelKind::Generate => {
+            let file = gguf_file(path)?;
+            let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+                ModelError::InvalidArgument(format!("file name of \"{}\" is not UTF-8", file.display()))
+            })?;
+            let base = file.parent().unwrap_or(Path::new("/"));
+            let mut names = vec![name.to_owned()];
+            names.extend(base.join(TOKENIZER_FILE).exists().then(|| TOKENIZER_FILE.to_owned()));
+            Ok((base.to_owned(), names))
+        }
+    }
+}
+
+fn inspect_encoder(dir: &Path) -> Result<ModelInfo> {
+    let config = EncoderConfig::read(dir, &EncoderOptions::default())?;
+    let checkpoint = safetensors::Checkpoint::open(dir)?;
+    crate::encoder::check_weights(&config, &checkpoint)?;
+    Ok(ModelInfo {
+        files: Vec::new(),
+        architecture: config.architecture.clone(),
+        dimensions: config.dims() as u32,
+        max_tokens: config.max_tokens as u32,
+        // Integer tensors are tables of positions, not parameters.
+        parameters: checkpoint.tensors().filter(|(_, kind, _)| is_float(*kind)).map(|(.., elements)| elements).sum(),
+        size_bytes: checkpoint.size_bytes(),
+        quantization: most_bytes(
+            checkpoint.tensors().map(|(_, kind, elements)| (format!("{kind:?}"), elements * kind.bitsize() as u64)),
+        ),
+    })
+}
+
+fn is_float(kind: ::safetensors::Dtype) -> bool {
+    use ::safetensors::Dtype::{BF16, F16, F32, F64};
+    matches!(kind, F64 | F32 | F16 | BF16)
+}
+
+fn inspect_decoder(path: &Path) -> Result<ModelInfo> {
+    let header = gguf::Header::read(path)?;
+    let architecture = header.text("general.architecture")?.to_owned();
+    let context = header.unsigned(&format!("{architecture}.context_length"))?;
+    Ok(ModelInfo {
+        files: Vec::new(),
+        dimensions: 0,
+        max_tokens: u32::try_from(context).unwrap_or(u32::MAX),
+        parameters: header.tensors.iter().map(|tensor| tensor.elements).sum(),
+        size_bytes: header.file_bytes,
+        quantization: most_bytes(header.tensors.iter().map(|tensor| (tensor.element_type.to_owned(), tensor.bytes))),
+        architecture,
+    })
+}
+
+/// The name with the largest sum of bytes; the empty string when there is none.
+fn most_bytes(sizes: impl Iterator<Item = (String, u64)>) -> String {
+    let mut totals: HashMap<String, u64> = HashMap::new();
+    for (name, bytes) in sizes {
+        let total = totals.entry(name).or_default();
+        *total = total.saturating_add(bytes);
+    }
+    totals.into_iter().max_by_key(|(name, bytes)| (*bytes, name.clone())).map(|(name, _)| name).unwrap_or_default()
+}

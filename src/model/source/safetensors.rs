@@ -1,0 +1,192 @@
+//! Reading safetensors files: one file, or the shards that an index names.
+//!
+//! Headers are read and validated without touching the tensors, so opening costs a few kilobytes of I/O whatever the
+//! size of the model. Tensors are read one by one, converted to f32. Called by [`super`] for inspection and by the
+//! encoder for its weights.
+
+use crate::error::{ModelError, Result};
+use half::slice::HalfFloatSliceExt;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// The format's own limit for a header.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// File name of an unsharded checkpoint.
+pub const SINGLE_FILE: &str = "model.safetensors";
+/// File name of the index of a sharded checkpoint.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+
+/// One open file whose header is sound and whose length is what the header says.
+struct Shard {
+    path: PathBuf,
+    file: File,
+    /// Offset of the first tensor's bytes.
+    data_start: u64,
+    header: Metadata,
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Self> {
+        let from_io = |error| ModelError::from_io(&path, error);
+        let file = File::open(&path).map_err(from_io)?;
+        let file_bytes = file.metadata().map_err(from_io)?.len();
+        let truncated = || ModelError::corrupt(&path, format!("file of {file_bytes} bytes is truncated"));
+        if file_bytes < 8 {
+            return Err(truncated());
+        }
+        let mut length = [0; 8];
+        file.read_exact_at(&mut length, 0).map_err(from_io)?;
+        let header_bytes = u64::from_le_bytes(length);
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(ModelError::corrupt(&path, "file does not start with a safetensors header"));
+        }
+        if header_bytes > file_bytes - 8 {
+            return Err(truncated());
+        }
+        let mut header = vec![0; header_bytes as usize];
+        file.read_exact_at(&mut header, 8).map_err(from_io)?;
+        // Deserializing also checks that the tensors follow each other without gaps and fit their shapes.
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|error| ModelError::corrupt(&path, format!("bad header: {error}")))?;
+        let data_start = 8 + header_bytes;
+        let expected_bytes = data_start + header.data_len() as u64;
+        if expected_bytes != file_bytes {
+            let reason = format!("file has {file_bytes} bytes where its header promises {expected_bytes}");
+            return Err(ModelError::corrupt(&path, reason));
+        }
+        Ok(Self { path, file, data_start, header })
+    }
+}
+
+/// All tensors of a model folder.
+pub struct Checkpoint {
+    shards: Vec<Shard>,
+    /// Shard of each tensor.
+    shard_of: HashMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Names of the files of the checkpoint in `dir`, relative to it: the index, if there is one, and the shards.
+    pub fn file_names(dir: &Path) -> Result<Vec<String>> {
+        let index_path = dir.join(INDEX_FILE);
+        if dir.join(SINGLE_FILE).exists() || !index_path.exists() {
+            return Ok(vec![SINGLE_FILE.to_owned()]);
+        }
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: HashMap<String, String>,
+        }
+        let bytes = std::fs::read(&index_path).map_err(|error| ModelError::from_io(&index_path, error))?;
+        let index: Index =
+            serde_json::from_slice(&bytes).map_err(|error| ModelError::corrupt(&index_path, error))?;
+        let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+        Ok(std::iter::once(INDEX_FILE.to_owned()).chain(shards).collect())
+    }
+
+    /// Opens the checkpoint in `dir` and validates every header.
+    ///
+    /// Errors: `Missing`, `Unreadable`; `Corrupt` for a truncated file, a bad header, or a tensor in two shards.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let mut shards: Vec<Shard> = Vec::new();
+        let mut shard_of = HashMap::new();
+        for name in Self::file_names(dir)? {
+            if name == INDEX_FILE {
+                continue;
+            }
+            let shard = Shard::open(super::inside(dir, &name)?)?;
+            for tensor in shard.header.offset_keys() {
+                if shard_of.insert(tensor.clone(), shards.len()).is_some() {
+                    return Err(ModelError::corrupt(&shard.path, format!("tensor \"{tensor}\" is in two files")));
+                }
+            }
+            shards.push(shard);
+        }
+        Ok(Self { shards, shard_of })
+    }
+
+    fn find(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+        let shard = self.shards.get(*self.shard_of.get(name)?)?;
+        Some((shard, shard.header.info(name)?))
+    }
+
+    /// Whether there is a tensor with this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.shard_of.contains_key(name)
+    }
+
+    /// Name, element type and number of elements of every tensor.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, Dtype, u64)> {
+        self.shard_of.iter().filter_map(|(name, _)| {
+            let (_, info) = self.find(name)?;
+            Some((name.as_str(), info.dtype, info.shape.iter().map(|&n| n as u64).product()))
+        })
+    }
+
+    /// Bytes of all files of the checkpoint.
+    pub fn size_bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.data_start + shard.header.data_len() as u64).sum()
+    }
+
+    /// The file that holds the tensor, for messages; the first file when there is no such tensor.
+    pub fn path_of(&self, name: &str) -> &Path {
+        match (self.find(name), self.shards.first()) {
+            (Some((shard, _)), _) | (None, Some(shard)) => &shard.path,
+            (None, None) => Path::new(SINGLE_FILE),
+        }
+    }
+
+    /// Checks that the tensor exists with exactly this shape and an element type that can be read as f32.
+    ///
+    /// Errors: `Corrupt` naming the tensor, for a missing tensor or another shape; `Unsupported` for another type.
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let Some((shard, info)) = self.find(name) else {
+            return Err(ModelError::corrupt(self.path_of(name), format!("tensor \"{name}\" is missing")));
+        };
+        if info.shape != shape {
+            let reason = format!("tensor \"{name}\" has shape {:?}, its configuration says {shape:?}", info.shape);
+            return Err(ModelError::corrupt(&shard.path, reason));
+        }
+        match info.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(()),
+            other => Err(ModelError::Unsupported(format!("tensor \"{name}\" has elements of type {other:?}"))),
+        }
+    }
+
+    /// Appends the tensor's elements to `values` as f32. Errors as [`Checkpoint::expect`], and `Corrupt` for an
+    /// element that is not a finite number.
+    pub fn read_f32(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
+        self.expect(name, shape)?;
+        let Some((shard, info)) = self.find(name) else {
+            return Err(ModelError::corrupt(self.path_of(name), format!("tensor \"{name}\" is missing")));
+        };
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        shard
+            .file
+            .read_exact_at(&mut bytes, shard.data_start + start as u64)
+            .map_err(|error| ModelError::from_io(&shard.path, error))?;
+        let first = values.len();
+        match info.dtype {
+            Dtype::F32 => values.extend(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b))),
+            half_type => {
+                let raw: Vec<u16> = bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b)).collect();
+                values.resize(first + raw.len(), 0.0);
+                let target = &mut values[first..];
+                use half::slice::HalfBitsSliceExt;
+                match half_type {
+                    Dtype::F16 => raw.reinterpret_cast::<half::f16>().convert_to_f32_slice(target),
+                    _ => raw.reinterpret_cast::<half::bf16>().convert_to_f32_slice(target),
+                }
+            }
+        }
+        if values[first..].iter().any(|value| !value.is_finite()) {
+            let reason = format!("tensor \"{name}\" has an element that is not a finite number");
+            return Err(ModelError::corrupt(&shard.path, reason));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of finding, hashing and inspecting models.

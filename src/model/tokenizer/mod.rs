@@ -1,0 +1,113 @@
+//! Text to token ids and back.
+//!
+//! A [`Tokenizer`] wraps a `tokenizers::Tokenizer`, whatever it was made from: a `tokenizer.json` ([`Tokenizer::from_file`])
+//! or the metadata of a GGUF file ([`gguf`]). Two invariants hold for every instance:
+//!
+//! - Nothing is padded or truncated. A `tokenizer.json` may carry both (all-MiniLM-L6-v2 pads to 128 tokens, although
+//!   the model takes 256); they are switched off here, and lengths are the caller's decision.
+//! - Text of a user is data. [`Tokenizer::encode`] does not recognise special tokens that are spelled out in it, so a
+//!   document cannot end a turn or inject a separator. Only [`Tokenizer::encode_template`], meant for the fixed parts
+//!   of a prompt, recognises them.
+//!
+//! The encoder and the decoder own one each; the server answers tokenize requests with it.
+
+pub mod chat_template;
+pub mod gguf;
+
+use crate::error::{ModelError, Result};
+use pg_rag_protocol::message::TokenizedText;
+use std::path::Path;
+
+/// A tokenizer and its vocabulary. Shared between threads; every method takes `&self`.
+pub struct Tokenizer {
+    /// Treats special tokens in a text as ordinary text.
+    data: tokenizers::Tokenizer,
+    /// Recognises them. A second copy because the switch is a field of the tokenizer; it costs a few MiB.
+    template: tokenizers::Tokenizer,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`.
+    ///
+    /// Errors: `Missing`, `Unreadable`; `Corrupt` when the file is not a tokenizer.
+    pub fn from_file(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|error| ModelError::from_io(path, error))?;
+        let tokenizer = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| ModelError::corrupt(path, error))?;
+        Self::from_tokenizers(tokenizer)
+    }
+
+    /// Takes over a tokenizer built in memory.
+    pub fn from_tokenizers(mut tokenizer: tokenizers::Tokenizer) -> Result<Self> {
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| ModelError::Unsupported(format!("tokenizer cannot work without truncation: {error}")))?;
+        let mut template = tokenizer.clone();
+        template.set_encode_special_tokens(false);
+        tokenizer.set_encode_special_tokens(true);
+        Ok(Self { data: tokenizer, template })
+    }
+
+    /// Token ids of `text` with the byte range of `text` that each stands for.
+    ///
+    /// Ranges lie on character boundaries; tokens of one character's bytes share its range. With `add_special`, the
+    /// tokens that the model puts around a text are added; each has an empty range where it was put.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<TokenizedText> {
+        if u32::try_from(text.len()).is_err() {
+            return Err(ModelError::InvalidInput(format!("text of {} bytes is too long to tokenize", text.len())));
+        }
+        let encoding = self.data.encode(text, add_special).map_err(encode_error)?;
+        let mut tokens = TokenizedText {
+            ids: encoding.get_ids().to_vec(),
+            starts: Vec::with_capacity(encoding.len()),
+            ends: Vec::with_capacity(encoding.len()),
+        };
+        let mut position = 0;
+        for (&(start, end), &special) in encoding.get_offsets().iter().zip(encoding.get_special_tokens_mask()) {
+            let (start, end) = if special == 1 { (position, position) } else { (start as u32, end as u32) };
+            tokens.starts.push(start);
+            tokens.ends.push(end);
+            position = end;
+        }
+        Ok(tokens)
+    }
+
+    /// [`Tokenizer::encode`] without the ranges, which makes it faster.
+    pub fn encode_ids(&self, text: &str, add_special: bool) -> Result<Vec<u32>> {
+        let encoding = self.data.encode_fast(text, add_special).map_err(encode_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Token ids of a fixed part of a prompt: special tokens written in `text` are recognised, none are added.
+    pub fn encode_template(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.template.encode_fast(text, false).map_err(encode_error)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`; bytes that do not form UTF-8 become U+FFFD.
+    ///
+    /// Errors: `InvalidArgument` when an id is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        if let Some(id) = ids.iter().find(|&&id| self.data.id_to_token(id).is_none()) {
+            return Err(ModelError::InvalidArgument(format!("token id {id} is not in the model's vocabulary")));
+        }
+        self.data
+            .decode(ids, skip_special)
+            .map_err(|error| ModelError::InvalidArgument(format!("could not decode tokens: {error}")))
+    }
+
+    /// Id of a token by its spelling in the vocabulary.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.data.token_to_id(token)
+    }
+
+    /// The wrapped tokenizer, for incremental decoding and for looking at its parts.
+    pub fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.data
+    }
+}
+
+/// Encoding is total for a sound vocabulary; what fails is a vocabulary without the unknown token it names.
+fn encode_error(error: tokenizers::Error) -> ModelError {
+    ModelError::Unsupported(format!("tokenizer cannot encode this text: {error}"))
+}

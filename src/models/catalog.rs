@@ -1,0 +1,145 @@
+//! From the name of a model to what the server needs to find, verify and load it.
+
+use crate::error::{error, OrError, Result};
+use crate::gucs;
+use crate::pg::invalidation;
+use pg_rag_protocol::message::{ModelFile, ModelKind, ModelRef};
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgSqlErrorCode};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+/// A row of `rag.model`.
+#[derive(Debug)]
+pub struct Model {
+    pub reference: ModelRef,
+    /// Dimensions of an embedding model's vectors.
+    pub dimensions: u32,
+    /// Longest input of an embedding model; context of a generation model.
+    pub max_tokens: u32,
+}
+
+#[derive(Default)]
+struct Cache {
+    generation: u64,
+    model_path: String,
+    models: HashMap<String, Rc<Model>>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::default();
+}
+
+/// The model registered under `name`, which must be of `kind`.
+pub fn find(name: &str, kind: ModelKind) -> Result<Rc<Model>> {
+    let model = lookup(name)?;
+    if model.reference.kind != kind {
+        let (is, wanted) = (model.reference.kind.as_str(), kind.as_str());
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE,
+            format!("model \"{name}\" is of kind \"{is}\", not \"{wanted}\""),
+        )
+        .set_hint(format!("List the models of that kind with: SELECT name FROM rag_models WHERE kind = '{wanted}'")));
+    }
+    Ok(model)
+}
+
+/// The embedding model `name`, or the one that `pg_rag.embedding_model` names.
+pub fn embedding(name: Option<&str>) -> Result<Rc<Model>> {
+    match name {
+        Some(name) => find(name, ModelKind::Embed),
+        None => find(&gucs::embedding_model(), ModelKind::Embed),
+    }
+}
+
+/// The generation model `name`, or the one that `pg_rag.generation_model` names.
+pub fn generation(name: Option<&str>) -> Result<Rc<Model>> {
+    match name {
+        Some(name) => find(name, ModelKind::Generate),
+        None => find(&gucs::generation_model(), ModelKind::Generate),
+    }
+}
+
+/// The model `name` of whatever kind.
+pub fn lookup(name: &str) -> Result<Rc<Model>> {
+    let generation = invalidation::generation();
+    let model_path = gucs::model_path();
+    let cached = CACHE.with_borrow_mut(|cache| {
+        if cache.generation != generation || cache.model_path != model_path {
+            *cache = Cache { generation, model_path: model_path.clone(), models: HashMap::new() };
+        }
+        cache.models.get(name).cloned()
+    });
+    if let Some(model) = cached {
+        return Ok(model);
+    }
+    let model = Rc::new(read(name, &model_path)?);
+    CACHE.with_borrow_mut(|cache| {
+        // Reading may have processed invalidations: then the row may already be stale, and is used only this once.
+        if cache.generation == invalidation::generation() {
+            cache.models.insert(name.to_owned(), Rc::clone(&model));
+        }
+    });
+    Ok(model)
+}
+
+fn read(name: &str, model_path: &str) -> Result<Model> {
+    let row = Spi::connect(|client| -> Result<_> {
+        let rows = client
+            .select(
+                "SELECT kind, source, files, options, dimensions, max_tokens FROM rag.model
+                  WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
+                Some(1),
+                &[name.into()],
+            )
+            .or_error()?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        Ok(Some((
+            row.get::<String>(1).or_error()?.unwrap_or_default(),
+            row.get::<String>(2).or_error()?.unwrap_or_default(),
+            row.get::<JsonB>(3).or_error()?,
+            row.get::<JsonB>(4).or_error()?,
+            row.get::<i32>(5).or_error()?.unwrap_or_default(),
+            row.get::<i32>(6).or_error()?.unwrap_or_default(),
+        )))
+    })?;
+    let Some((kind, source, files, options, dimensions, max_tokens)) = row else {
+        return Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
+            .set_hint("List the models with: SELECT name, kind FROM rag_models. Add one with rag_add_model()."));
+    };
+    let damaged = || {
+        error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, format!("row of model \"{name}\" in rag.model is damaged"))
+            .set_hint("Drop the model with rag_drop_model() and add it again.")
+    };
+    Ok(Model {
+        reference: ModelRef {
+            name: name.to_owned(),
+            kind: kind.parse().map_err(|()| damaged())?,
+            path: absolute_path(&source, model_path),
+            files: files.as_ref().and_then(files_from_json).ok_or_else(damaged)?,
+            options_json: options.map_or_else(|| "{}".to_owned(), |options| options.0.to_string()),
+        },
+        dimensions: u32::try_from(dimensions).map_err(|_| damaged())?,
+        max_tokens: u32::try_from(max_tokens).map_err(|_| damaged())?,
+    })
+}
+
+/// `source` as registered: an absolute path, or one relative to `pg_rag.model_path`.
+pub fn absolute_path(source: &str, model_path: &str) -> String {
+    Path::new(model_path).join(source).to_string_lossy().into_owned()
+}
+
+/// Files and hashes as `rag.model` stores them: `{"model.safetensors": "53aa…"}`.
+pub fn files_to_json(files: &[ModelFile]) -> JsonB {
+    JsonB(files.iter().map(|file| (file.name.clone(), serde_json::Value::from(file.sha256.clone()))).collect())
+}
+
+fn files_from_json(json: &JsonB) -> Option<Vec<ModelFile>> {
+    json.0
+        .as_object()?
+        .iter()
+        .map(|(name, sha256)| Some(ModelFile { name: name.clone(), sha256: sha256.as_str()?.to_owned() }))
+        .collect()
+}

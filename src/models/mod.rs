@@ -1,0 +1,15 @@
+//! Registered models.
+//!
+//! A model is a name bound for ever to the SHA-256 hashes of its files: it can be dropped, but a name that was used
+//! once can only be given to the same files again. That is what makes `embed(text, model)` honestly IMMUTABLE.
+//!
+//! - [`catalog`]: from a name to what the model server needs, cached per backend;
+//! - [`registry`]: `rag_add_model`, `rag_drop_model`, status.
+
+pub mod catalog;
+mod registry;
+
+/// Starts watching for changes of the catalogue. Called once, from `_PG_init`.
+pub fn init() {
+    crate::pg::invalidation::watch();
+}

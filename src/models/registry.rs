@@ -1,0 +1,211 @@
+//! `rag_add_model`, `rag_drop_model`, `rag_load_model`, `rag_unload_model`, and the status of the server.
+
+use crate::error::{error, invalid_parameter, unexpected_response, OrError, Result};
+use crate::gucs;
+use crate::models::catalog;
+use crate::pg::invalidation;
+use crate::server::client;
+use pg_rag_protocol::message::{ModelInfo, ModelKind, Request, Response, ServerStatus};
+use pgrx::iter::TableIterator;
+use pgrx::prelude::*;
+use pgrx::{JsonB, PgSqlErrorCode};
+
+/// Registers the model at `source` under `name`: reads its headers, hashes its files, writes a row of `rag.model`.
+///
+/// The SQL function is revoked from PUBLIC, because `source` names files of the server.
+#[pg_extern(sql = false)]
+fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result<()> {
+    if name.is_empty() {
+        return Err(invalid_parameter("name of a model must not be empty"));
+    }
+    let kind: ModelKind = kind.parse().map_err(|()| {
+        invalid_parameter(format!("kind of model \"{kind}\" is not known")).set_hint("Use \"embed\" or \"generate\".")
+    })?;
+    if !options.0.is_object() {
+        return Err(invalid_parameter("options of a model must be a JSON object"));
+    }
+    let source = source.strip_prefix("dir:").unwrap_or(source);
+    if source.is_empty() {
+        return Err(invalid_parameter("source of a model must not be empty")
+            .set_hint("Give an absolute path, or one relative to \"pg_rag.model_path\"."));
+    }
+    let path = catalog::absolute_path(source, &gucs::model_path());
+    let info = match client::call(&Request::Inspect { kind, path })? {
+        Response::Inspected(info) => info,
+        _ => return Err(unexpected_response("the headers of a model")),
+    };
+    insert(name, kind, source, &options, &info)?;
+    announce_change()
+}
+
+fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &ModelInfo) -> Result<()> {
+    let files = catalog::files_to_json(&info.files);
+    let earlier = Spi::connect(|client| -> Result<Option<(bool, bool)>> {
+        let rows = client
+            .select(
+                "SELECT dropped_at IS NOT NULL, files OPERATOR(pg_catalog.=) $2 AND options OPERATOR(pg_catalog.=) $3
+                   FROM rag.model WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+                Some(1),
+                &[name.into(), JsonB(files.0.clone()).into(), JsonB(options.0.clone()).into()],
+            )
+            .or_error()?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        let dropped = row.get::<bool>(1).or_error()?.unwrap_or(false);
+        let same = row.get::<bool>(2).or_error()?.unwrap_or(false);
+        Ok(Some((dropped, same)))
+    })?;
+    match earlier {
+        Some((false, _)) => Err(error(
+            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
+            format!("model \"{name}\" already exists"),
+        )
+        .set_hint("Choose another name; a model can be dropped, but not redefined.")),
+        Some((true, false)) => Err(error(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("name \"{name}\" belonged to another model"),
+        )
+        .set_detail("Vectors in tables and indexes may come from that model, so its name stays bound to its files.")
+        .set_hint("Choose another name.")),
+        Some((true, true)) => Spi::run_with_args(
+            "UPDATE rag.model SET dropped_at = NULL, source = $2 WHERE name OPERATOR(pg_catalog.=) $1",
+            &[name.into(), source.into()],
+        )
+        .or_error(),
+        None => Spi::run_with_args(
+            "INSERT INTO rag.model (name, kind, source, files, options, architecture, dimensions, max_tokens,
+                                    parameters, size_bytes, quantization)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            &[
+                name.into(),
+                kind.as_str().into(),
+                source.into(),
+                files.into(),
+                JsonB(options.0.clone()).into(),
+                info.architecture.as_str().into(),
+                (info.dimensions as i32).into(),
+                (info.max_tokens as i32).into(),
+                (info.parameters as i64).into(),
+                (info.size_bytes as i64).into(),
+                info.quantization.as_str().into(),
+            ],
+        )
+        .or_error(),
+    }
+}
+
+/// Drops the model `name`. Its name stays bound to its files; indexes that use it keep their rows but cannot embed.
+#[pg_extern(sql = false)]
+fn rag_drop_model(name: &str) -> Result<()> {
+    catalog::lookup(name)?;
+    let used_by = Spi::get_one_with_args::<String>(
+        "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index
+          WHERE model OPERATOR(pg_catalog.=) $1",
+        &[name.into()],
+    )
+    .or_error()?;
+    if let Some(indexes) = used_by {
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop model \"{name}\" because indexes use it"),
+        )
+        .set_detail(format!("Indexes: {indexes}."))
+        .set_hint("Drop them with rag_drop_index() first."));
+    }
+    Spi::run_with_args(
+        "UPDATE rag.model SET dropped_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
+        &[name.into()],
+    )
+    .or_error()?;
+    announce_change()?;
+    client::command(&Request::Unload { name: name.to_owned() })
+}
+
+/// Loads the model `name` into the server now, instead of at its first use.
+#[pg_extern(sql = false)]
+fn rag_load_model(name: &str) -> Result<()> {
+    let model = catalog::lookup(name)?;
+    client::command(&Request::Load { model: model.reference.clone() })
+}
+
+/// Frees the server's memory of the model `name`; its next use loads it again.
+#[pg_extern(sql = false)]
+fn rag_unload_model(name: &str) -> Result<()> {
+    catalog::lookup(name)?;
+    client::command(&Request::Unload { name: name.to_owned() })
+}
+
+/// Makes every backend forget what it cached of `rag.model`.
+fn announce_change() -> Result<()> {
+    let table = Spi::get_one::<pg_sys::Oid>("SELECT 'rag.model'::pg_catalog.regclass::oid").or_error()?;
+    if let Some(table) = table {
+        invalidation::announce(table);
+    }
+    Ok(())
+}
+
+fn status() -> Result<ServerStatus> {
+    match client::call(&Request::Status)? {
+        Response::Status(status) => Ok(status),
+        _ => Err(unexpected_response("its status")),
+    }
+}
+
+/// The row of the view `rag_server_status`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns of the SQL function
+fn server_status() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(pid, i32),
+            name!(uptime, f64),
+            name!(threads, i32),
+            name!(connections, i32),
+            name!(queued, i32),
+            name!(generating, i32),
+            name!(resident_bytes, i64),
+        ),
+    >,
+> {
+    let status = status()?;
+    Ok(TableIterator::once((
+        status.pid as i32,
+        status.uptime_s,
+        status.threads as i32,
+        status.connections as i32,
+        status.queued as i32,
+        status.generating as i32,
+        status.resident_bytes as i64,
+    )))
+}
+
+/// The rows behind the view `rag_loaded_models`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns of the SQL function
+fn loaded_models() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(name, String),
+            name!(kind, String),
+            name!(resident_bytes, i64),
+            name!(load_ms, f32),
+            name!(requests, i64),
+            name!(tokens, i64),
+            name!(idle, f64),
+        ),
+    >,
+> {
+    let models = status()?.models;
+    Ok(TableIterator::new(models.into_iter().map(|model| {
+        (
+            model.name,
+            model.kind.as_str().to_owned(),
+            model.resident_bytes as i64,
+            model.load_ms,
+            model.requests as i64,
+            model.tokens as i64,
+            model.idle_s,
+        )
+    })))
+}

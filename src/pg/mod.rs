@@ -1,0 +1,10 @@
+//! Thin safe wrappers of PostgreSQL's C interface: what the rest of this crate needs of it and pgrx does not give.
+
+#![allow(unsafe_code)]
+
+pub mod backend;
+pub mod drop_notice;
+pub mod invalidation;
+pub mod latch;
+pub mod owner;
+pub mod settings;

@@ -1,0 +1,66 @@
+//! Acting as the extension's owner for the few statements that an ordinary user may cause but not run: creating a
+//! table in schema `rag`, writing the catalogue of indexes.
+//!
+//! Callers check the real user's rights first, and run only statements that they composed themselves from quoted
+//! names: never an expression that a user wrote.
+
+use crate::error::{error, Result};
+use pgrx::{pg_sys, PgSqlErrorCode};
+
+/// The role whose rights count now.
+pub fn current_user() -> pg_sys::Oid {
+    // SAFETY: reads a process-local variable.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// Restores the user when dropped, also while unwinding from an error.
+struct Restore {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        // SAFETY: puts back the values that `as_user` read in the same process.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+    }
+}
+
+/// Runs `work` with the rights of `user`. `SET ROLE` is refused inside.
+pub fn as_user<R>(user: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let mut restore = Restore { user: pg_sys::InvalidOid, context: 0 };
+    // SAFETY: both pointers are to live locals; the values are restored by `Restore`.
+    unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut restore.user, &mut restore.context);
+        pg_sys::SetUserIdAndSecContext(user, restore.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+    }
+    let result = work();
+    drop(restore);
+    result
+}
+
+/// Runs `work` with the rights of the extension's owner.
+pub fn as_extension_owner<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
+    let owner = extension_owner()?;
+    as_user(owner, work)
+}
+
+fn extension_owner() -> Result<pg_sys::Oid> {
+    pgrx::Spi::get_one::<pg_sys::Oid>(
+        "SELECT extowner FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_rag'",
+    )
+    .ok()
+    .flatten()
+    .ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "extension \"pg_rag\" is not installed"))
+}
+
+/// Whether the current user may do with `relation` what its owner may.
+pub fn owns_relation(relation: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up; an oid that does not exist raises an error.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        return pg_sys::pg_class_ownercheck(relation, pg_sys::GetUserId());
+        #[cfg(not(feature = "pg15"))]
+        return pg_sys::object_ownercheck(pg_sys::RelationRelationId, relation, pg_sys::GetUserId());
+    }
+}

@@ -1,0 +1,370 @@
+//! Requests and responses.
+
+use serde::{Deserialize, Serialize};
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ModelKind {
+    Embed,
+    Generate,
+}
+
+impl ModelKind {
+    /// The word that SQL uses for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ModelKind::Embed => "embed",
+            ModelKind::Generate => "generate",
+        }
+    }
+}
+
+impl std::str::FromStr for ModelKind {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        match word {
+            "embed" => Ok(ModelKind::Embed),
+            "generate" => Ok(ModelKind::Generate),
+            _ => Err(()),
+        }
+    }
+}
+
+/// One file of a model and what it must contain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Path relative to the model's folder, with `/` between components; the file's own name for a single GGUF.
+    pub name: String,
+    /// Lower-case hexadecimal SHA-256 of the contents.
+    pub sha256: String,
+}
+
+/// A registered model: enough for the server to find, verify and load it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// Registered name; the server keeps one copy per name and set of files.
+    pub name: String,
+    pub kind: ModelKind,
+    /// Absolute path of the model's folder, or of a single GGUF file.
+    pub path: String,
+    /// Files that must be present with exactly these contents.
+    pub files: Vec<ModelFile>,
+    /// Options of the registration, as a JSON object.
+    pub options_json: String,
+}
+
+/// What the headers of a model say; the answer to [`Request::Inspect`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    pub files: Vec<ModelFile>,
+    /// Architecture as the model names it: `bert`, `llama`.
+    pub architecture: String,
+    /// Output dimensions of an embedding model; 0 for a generation model.
+    pub dimensions: u32,
+    /// Longest input of an embedding model, context length of a generation model.
+    pub max_tokens: u32,
+    pub parameters: u64,
+    /// Weights on disk.
+    pub size_bytes: u64,
+    /// Main element type of the weights: `F32`, `Q4_1`.
+    pub quantization: String,
+}
+
+/// Whether a text is searched for or searched in. Some models put different instructions before the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Purpose {
+    Query,
+    Passage,
+}
+
+/// Which requests go first when the server has more to do than it can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lane {
+    /// Somebody waits for the answer.
+    Interactive,
+    /// Index builds and other large work; runs when no interactive request is waiting.
+    Bulk,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+impl Role {
+    /// The word that chat templates use for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        }
+    }
+}
+
+/// One turn of a conversation. `content` is data: control tokens spelled out in it are tokenised as ordinary text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatMessage {
+    pub role: Role,
+    pub content: String,
+}
+
+/// How to choose the next token and when to stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GenerateParams {
+    /// Most tokens to produce; at least 1.
+    pub max_tokens: u32,
+    /// 0 chooses the most probable token always.
+    pub temperature: f32,
+    /// Keep the smallest set of tokens whose probabilities reach this; 1 keeps all.
+    pub top_p: f32,
+    /// Keep this many most probable tokens; 0 keeps all.
+    pub top_k: u32,
+    /// Divides (or multiplies) the logit of every token seen in the last tokens; 1 does nothing.
+    pub repeat_penalty: f32,
+    /// Seed of the random choice; the same seed and prompt give the same text.
+    pub seed: u64,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Vec<String>,
+}
+
+/// Token ids of one text, with the byte range of the text that each token stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenizedText {
+    pub ids: Vec<u32>,
+    /// Byte offset in the text where token i starts. Special tokens have an empty range.
+    pub starts: Vec<u32>,
+    /// Byte offset in the text where token i ends.
+    pub ends: Vec<u32>,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FinishReason {
+    /// The model ended its turn.
+    EndOfTurn,
+    /// A stop text was reached.
+    Stop,
+    /// `max_tokens` were produced.
+    Length,
+}
+
+impl FinishReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FinishReason::EndOfTurn => "end_of_turn",
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+        }
+    }
+}
+
+/// What a generation cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u32,
+    pub completion_tokens: u32,
+    /// Waiting in the queue, in milliseconds.
+    pub queue_ms: f32,
+    pub prefill_ms: f32,
+    pub decode_ms: f32,
+}
+
+/// A model that the server holds in memory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoadedModel {
+    pub name: String,
+    pub kind: ModelKind,
+    /// Estimated resident bytes of its weights.
+    pub resident_bytes: u64,
+    pub load_ms: f32,
+    pub requests: u64,
+    pub tokens: u64,
+    /// Seconds since the last request.
+    pub idle_s: f64,
+}
+
+/// What [`Request::Status`] answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    pub pid: u32,
+    pub uptime_s: f64,
+    pub threads: u32,
+    pub connections: u32,
+    /// Requests waiting for the compute threads.
+    pub queued: u32,
+    /// Generations in progress.
+    pub generating: u32,
+    /// Resident set of the server process.
+    pub resident_bytes: u64,
+    pub models: Vec<LoadedModel>,
+}
+
+/// How far the refresh of an index has come. The server keeps the last report of each connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IndexProgress {
+    /// Process id of the reporting backend.
+    pub pid: u32,
+    /// Object id of its database.
+    pub database: u32,
+    pub index: String,
+    pub rows_done: u64,
+    pub rows_total: u64,
+    pub chunks_done: u64,
+    /// Chunks whose vector was computed; the others kept theirs.
+    pub chunks_embedded: u64,
+    /// Seconds since the first report of this connection; filled in by the server.
+    pub elapsed_s: f64,
+}
+
+/// A client's wish. Every request but [`Request::Retire`] gets exactly one final response.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// First message of every connection.
+    Hello {
+        protocol: u32,
+        build: u64,
+    },
+    /// Reads the headers of the model at `path` and hashes its files, without loading it.
+    Inspect {
+        kind: ModelKind,
+        path: String,
+    },
+    /// Loads the model now, if it is not loaded.
+    Load {
+        model: ModelRef,
+    },
+    /// Forgets every copy of the model with this name, once running requests are done with it.
+    Unload {
+        name: String,
+    },
+    Status,
+    /// Token ids and offsets of each text. `add_special` adds what the model puts around a text (`[CLS]`, `[SEP]`).
+    Tokenize {
+        model: ModelRef,
+        texts: Vec<String>,
+        add_special: bool,
+    },
+    Detokenize {
+        model: ModelRef,
+        ids: Vec<u32>,
+    },
+    /// One vector per text, in order. Texts longer than the model takes are truncated as the model's config says.
+    Embed {
+        model: ModelRef,
+        texts: Vec<String>,
+        purpose: Purpose,
+        lane: Lane,
+    },
+    /// Renders the model's chat template over `messages` and generates the assistant's turn.
+    /// With `stream`, [`Response::Token`] frames precede the final [`Response::Generated`].
+    Generate {
+        model: ModelRef,
+        messages: Vec<ChatMessage>,
+        params: GenerateParams,
+        stream: bool,
+    },
+    /// The number of tokens that [`Request::Generate`] would prefill for `messages`.
+    CountPrompt {
+        model: ModelRef,
+        messages: Vec<ChatMessage>,
+    },
+    /// Readable Markdown of each HTML document.
+    HtmlToMarkdown {
+        html: Vec<String>,
+    },
+    /// Publishes (or, with `None`, withdraws) the progress of this connection's backend.
+    ReportProgress(Option<IndexProgress>),
+    /// Asks for the reports of all connections.
+    Progress,
+    /// The extension was dropped: stop once no other connection is open or busy.
+    Retire,
+}
+
+/// The server's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Response {
+    /// Answers [`Request::Hello`].
+    Welcome {
+        pid: u32,
+    },
+    /// Answers [`Request::Hello`] of another build; the server closes the connection after it. When `restarting`,
+    /// the server's own binary has been replaced on disk: it exits now and its successor will agree with the client.
+    Mismatch {
+        protocol: u32,
+        build: u64,
+        restarting: bool,
+    },
+    /// Answers requests that return nothing.
+    Done,
+    Inspected(ModelInfo),
+    Status(ServerStatus),
+    Tokens(Vec<TokenizedText>),
+    Texts(Vec<String>),
+    /// `values` holds one row of `dimensions` numbers per text.
+    Embeddings {
+        dimensions: u32,
+        values: Vec<f32>,
+        tokens: u64,
+    },
+    /// A piece of a streamed answer; never splits a character.
+    Token(String),
+    /// Final answer of a generation; `text` is complete even if it was streamed.
+    Generated {
+        text: String,
+        finish: FinishReason,
+        usage: Usage,
+    },
+    Count(u64),
+    Progress(Vec<IndexProgress>),
+    Failed(Failure),
+}
+
+impl Response {
+    /// Whether the request is answered with this response.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Response::Token(_))
+    }
+}
+
+/// What kind of thing went wrong; the extension maps it to an SQLSTATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// The model's folder or one of its files does not exist.
+    ModelMissing,
+    /// The operating system refused to read a file of the model.
+    ModelUnreadable,
+    /// A file of the model is truncated or not what its name says.
+    ModelCorrupt,
+    /// The files are whole, but this version cannot run them.
+    ModelUnsupported,
+    /// The files are no longer the ones that were registered.
+    ModelChanged,
+    /// The prompt does not leave room for an answer in the model's context.
+    PromptTooLong,
+    /// An argument is out of range.
+    InvalidArgument,
+    /// The input cannot be processed: nested too deeply, not text.
+    InvalidInput,
+    /// Too many requests are waiting.
+    Overloaded,
+    /// The model does not fit into memory.
+    OutOfMemory,
+    /// The client went away, or the server is stopping.
+    Cancelled,
+    /// A bug in the server.
+    Internal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// In PostgreSQL's style: lower case, no full stop, names in double quotes.
+    pub message: String,
+    pub detail: Option<String>,
+    /// What the user can do, as a sentence.
+    pub hint: Option<String>,
+}

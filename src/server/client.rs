@@ -1,0 +1,84 @@
+//! What the SQL functions call: one request, one answer, over a connection that the backend keeps.
+//!
+//! The idle connection lies in a slot. A request takes it out and puts it back only after the final response; an
+//! error or a cancelled query drops it instead, which is how the server learns to stop. A stream holds its connection
+//! as long as it is read, so other requests of the same query open a second one.
+
+use crate::error::{from_failure, unexpected_response, Result};
+use crate::server::connection::Connection;
+use crate::server::launch;
+use pg_rag_protocol::message::{Request, Response};
+use std::cell::RefCell;
+
+thread_local! {
+    static IDLE: RefCell<Option<Connection>> = const { RefCell::new(None) };
+}
+
+/// Sends `request` and returns the final response; a [`Response::Failed`] becomes an error.
+pub fn call(request: &Request) -> Result<Response> {
+    let mut exchange = Exchange::start(request)?;
+    loop {
+        if let Next::Final(response) = exchange.next()? {
+            return Ok(response);
+        }
+    }
+}
+
+/// Sends a request that has nothing to return.
+pub fn command(request: &Request) -> Result<()> {
+    match call(request)? {
+        Response::Done => Ok(()),
+        _ => Err(unexpected_response("an acknowledgement")),
+    }
+}
+
+/// A request whose answer is read piece by piece. Dropping it before its end cancels the request.
+pub struct Exchange {
+    /// `None` once the final response has been read and the connection is back in its slot.
+    connection: Option<Connection>,
+}
+
+/// What an exchange read.
+pub enum Next {
+    /// A piece of a streamed answer.
+    Piece(String),
+    /// The end; nothing may be read after it.
+    Final(Response),
+}
+
+impl Exchange {
+    /// Sends `request` over the idle connection, or over a new one.
+    pub fn start(request: &Request) -> Result<Self> {
+        let idle = IDLE.take().filter(|connection| !connection.is_closed());
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => launch::connect()?,
+        };
+        connection.send(request)?;
+        Ok(Self { connection: Some(connection) })
+    }
+
+    /// Waits for the next response.
+    pub fn next(&mut self) -> Result<Next> {
+        let Some(connection) = self.connection.as_mut() else {
+            return Err(unexpected_response("more than its final response"));
+        };
+        let response = match connection.receive(None) {
+            Ok(response) => response,
+            Err(failure) => {
+                self.connection = None;
+                return Err(failure);
+            }
+        };
+        match response {
+            Response::Token(piece) => Ok(Next::Piece(piece)),
+            response => {
+                IDLE.set(self.connection.take());
+                match response {
+                    Response::Failed(failure) => Err(from_failure(failure)),
+                    response => Ok(Next::Final(response)),
+                }
+            }
+        }
+    }
+}
