@@ -3,9 +3,6 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
-# Variables for the scripts; set them in the environment or on the command line.
-export PG_CONFIG PG_RAG_MODELS DEMO_PAGES PG_RAG_CLUSTER_DIR
-
 .PHONY: help setup models build install uninstall demo demo-stop test test-unit test-pgrx test-regress test-cluster \
 	test-demo lint format bench clean
 

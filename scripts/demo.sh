@@ -51,23 +51,24 @@ manual=/usr/share/doc/postgresql-doc-$PG_MAJOR/html
 [[ -f $manual/index.html ]] || manual=$ROOT/target/manual$manual
 [[ -f $manual/index.html ]] || die "no HTML manual of PostgreSQL $PG_MAJOR found" "run \"scripts/setup.sh demo\""
 
-# Runs one statement that builds or refreshes the index while a second session draws its progress.
+# Runs one statement that builds or refreshes the index while a second session draws its progress. Sets "result".
 with_progress() {
-    local statement=$1 work building watching status=0
+    local statement=$1 work building watching drawing status=0
     work=$(mktemp -d)
     # A pipe with a name, so that the process number of psql is known.
     mkfifo "$work/reports"
-    run_psql -c "$statement" >/dev/null &
+    run_psql -c "$statement" >"$work/result" &
     building=$!
     "$psql_program" -X -q -A -t -f "$SCRIPTS/demo/progress.sql" >"$work/reports" 2>/dev/null &
     watching=$!
     python3 "$SCRIPTS/demo/progress.py" <"$work/reports" &
-    local drawing=$!
+    drawing=$!
     # An interrupt reaches psql, too, which cancels its statement.
     wait "$building" || status=$?
     kill "$watching" 2>/dev/null || true
     wait "$watching" 2>/dev/null || true
     wait "$drawing" || true
+    result=$(<"$work/result")
     rm -rf "$work"
     return "$status"
 }
@@ -87,23 +88,18 @@ indexing=$(now)
 if [[ $(run_psql -c "SELECT to_regclass('manual_rag') IS NOT NULL") == f ]]; then
     say "SELECT rag_create_index('manual', 'html');"
     with_progress "SELECT rag_create_index('manual', 'html')"
-    fresh=yes
-elif [[ $changed != 0 || $was_pending == yes ]]; then
-    say "SELECT rag_refresh('manual_rag');"
-    with_progress "SELECT rag_refresh('manual_rag')"
-    fresh=yes
-else
-    fresh=no
-fi
-rm -f "$pending"
-chunks=$(run_psql -c 'SELECT count(*) FROM manual_rag')
-if [[ $fresh == yes ]]; then
     elapsed=$(since "$indexing")
+    chunks=$(run_psql -c 'SELECT count(*) FROM manual_rag')
     rate=$(awk -v n="$chunks" -v t="$elapsed" 'BEGIN { printf "%.0f", n / (t > 0 ? t : 1) }')
     echo "$pages pages, $chunks chunks, embedded in $elapsed s ($rate chunks/s)"
+elif [[ $changed != 0 || $was_pending == yes ]]; then
+    say "SELECT embedded FROM rag_refresh('manual_rag');"
+    with_progress "SELECT embedded FROM rag_refresh('manual_rag')"
+    echo "$pages pages, $result chunks embedded anew in $(since "$indexing") s"
 else
-    echo "$pages pages, $chunks chunks: embedded already"
+    echo "$pages pages, $(run_psql -c 'SELECT count(*) FROM manual_rag') chunks: embedded already"
 fi
+rm -f "$pending"
 
 # --- the questions ---------------------------------------------------------------------------------------------------
 
@@ -115,9 +111,10 @@ ask() {
     if [[ -n $condition ]]; then note "where $condition"; fi
     echo
     answer=$(run_psql -v question="$question" -v condition="$condition" -f "$SCRIPTS/demo/ask.sql")
-    BOLD=$BOLD DIM=$DIM RESET=$RESET python3 "$SCRIPTS/demo/show.py" <<<"$answer"
+    python3 "$SCRIPTS/demo/show.py" <<<"$answer"
 }
 
+export BOLD DIM RESET
 asking=$(now)
 backup_chapter=$(run_psql -c "SELECT chapter FROM manual WHERE chapter LIKE 'Chapter%Backup and Restore' LIMIT 1")
 ask "How do I create a partial index?"

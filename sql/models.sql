@@ -37,7 +37,7 @@ VALUES
      'bert', 384, 256, 22713216, 90868376, 'F32', true),
     ('SmolLM2-135M-Instruct', 'generate', 'SmolLM2-135M-Instruct',
      '{"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}',
-     'llama', 0, 2048, 134515008, 98362432, 'Q4_1', true);
+     'llama', 0, 8192, 134515008, 98362432, 'Q4_1', true);
 
 SELECT pg_catalog.pg_extension_config_dump('rag.model', 'WHERE NOT builtin');
 

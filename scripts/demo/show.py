@@ -45,7 +45,7 @@ def main():
     for source in asked["sources"]:
         passage = " ".join((source.get("chunk") or "").split())
         cut = textwrap.shorten(passage, PASSAGE_CHARACTERS, placeholder=" …")
-        print(f"  [{source['rank']}] {source.get('title') or source.get('source_key')}  {DIM}score {source['score']:.3f}{RESET}")
+        print(f"  [{source['number']}] {source.get('title') or source.get('source_key')}  {DIM}score {source['score']:.3f}{RESET}")
         print(f"{DIM}{wrapped(cut, '      ')}{RESET}")
     print()
     print(f"  {DIM}{timings(asked['usage'])}{RESET}")

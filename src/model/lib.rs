@@ -2,6 +2,7 @@
 //!
 //! From the bottom up:
 //! - [`error`]: everything that can go wrong, as one typed enum;
+//! - [`hub`]: downloading a model, for `pg_rag_server fetch`;
 //! - [`source`]: finding, hashing and inspecting the files of a model;
 //! - [`compute`]: thread pool and numeric kernels (the only `unsafe` code beside the memory map);
 //! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;
@@ -13,6 +14,7 @@ pub mod compute;
 pub mod decoder;
 pub mod encoder;
 pub mod error;
+pub mod hub;
 pub mod server;
 pub mod source;
 pub mod tokenizer;

@@ -13,7 +13,7 @@ pub fn is_preloading() -> bool {
 /// The folder of loadable modules, where the extension's library lies.
 pub fn library_folder() -> PathBuf {
     // SAFETY: filled at process start with a NUL-terminated path and never changed.
-    let folder = unsafe { CStr::from_ptr(pg_sys::pkglib_path.as_ptr()) };
+    let folder = unsafe { CStr::from_ptr((&raw const pg_sys::pkglib_path).cast()) };
     PathBuf::from(folder.to_string_lossy().into_owned())
 }
 

@@ -7,12 +7,6 @@
 use crate::error::{error, Result};
 use pgrx::{pg_sys, PgSqlErrorCode};
 
-/// The role whose rights count now.
-pub fn current_user() -> pg_sys::Oid {
-    // SAFETY: reads a process-local variable.
-    unsafe { pg_sys::GetUserId() }
-}
-
 /// Restores the user when dropped, also while unwinding from an error.
 struct Restore {
     user: pg_sys::Oid,

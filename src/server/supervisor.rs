@@ -58,6 +58,8 @@ pub fn register_dynamically() -> Result<()> {
 
 /// Main function of the background worker. Returning ends the worker with exit code 0, after which PostgreSQL does
 /// not start it again.
+// SAFETY: the name is the extension's own; PostgreSQL looks the function up by it.
+#[allow(unsafe_code)]
 #[no_mangle]
 #[pg_guard]
 pub extern "C-unwind" fn pg_rag_supervisor_main(_argument: pg_sys::Datum) {

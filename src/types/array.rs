@@ -2,11 +2,12 @@
 
 #![allow(unsafe_code)]
 
-use super::error_map::{array_error, null_not_allowed, Result};
+use super::error_map::{array_error, null_not_allowed};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Array, Datum};
 use pgrx::prelude::*;
-use pgrx::{pg_sys, AnyNumeric, FromDatum};
+use pgrx::{direct_function_call, pg_sys, AnyNumeric, FromDatum};
 use std::ptr::NonNull;
 
 /// An argument of type `integer[]`, `real[]`, `double precision[]` or `numeric[]`.
@@ -20,7 +21,7 @@ impl NumberArray {
     ///
     /// # Errors
     /// `ERRCODE_DATA_EXCEPTION` for more than one dimension, `ERRCODE_NULL_VALUE_NOT_ALLOWED` for a null.
-    pub(super) fn elements(&self) -> Result<Vec<f32>> {
+    pub(super) fn elements(&self) -> Result<Vec<f32>, ErrorReport> {
         // SAFETY: points to a detoasted array, whose header is fixed.
         let (dimension_count, element_type) = unsafe { (self.array.as_ref().ndim, self.array.as_ref().elemtype) };
         if dimension_count > 1 {
@@ -40,7 +41,7 @@ impl NumberArray {
         }
     }
 
-    fn collect<T>(&self, convert: impl Fn(T) -> f32) -> Result<Vec<f32>>
+    fn collect<T>(&self, convert: impl Fn(T) -> f32) -> Result<Vec<f32>, ErrorReport>
     where
         for<'a> T: pgrx::datum::UnboxDatum<As<'a> = T> + 'a,
     {

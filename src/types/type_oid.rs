@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::{pg_sys, IntoDatum, PgRelation, PgSqlErrorCode};
+use pgrx::{pg_sys, PgRelation, PgSqlErrorCode};
 use std::cell::Cell;
 use std::ffi::CStr;
 

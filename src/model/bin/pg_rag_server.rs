@@ -1,1 +1,128 @@
-fn main() {}
+//! `pg_rag_server`: the process that owns the models of one PostgreSQL cluster.
+//!
+//! The supervisor background worker starts it with `serve`; the other commands are for people and for setup scripts.
+
+use pg_rag_model::server::{self, process, Config, DEFAULT_MAX_QUEUED};
+use pg_rag_model::{hub, source};
+use pg_rag_protocol::message::{ModelFile, ModelKind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage:
+  pg_rag_server serve --socket PATH [--threads N] [--max-queued N] [--control-fd N]
+      serves models on the Unix socket PATH until it is retired; N threads, 0 = one per core;
+      ends at once when the other end of the control descriptor is closed
+  pg_rag_server fetch --repo REPO --revision REVISION --dest DIR --file NAME=SHA256 [--file ...]
+      downloads files of a model from the Hugging Face Hub into DIR
+  pg_rag_server inspect embed|generate PATH
+      prints what the headers of the model at PATH say, as JSON
+  pg_rag_server --version";
+
+/// Wrong arguments, or a command that failed: text for standard error and the exit code.
+struct Exit(u8, String);
+
+type Outcome = Result<(), Exit>;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words.split_first() {
+        Some((&"serve", options)) => serve(options),
+        Some((&"fetch", options)) => fetch(options),
+        Some((&"inspect", [kind, path])) => inspect(kind, path),
+        Some((&"--version", [])) => {
+            println!("pg_rag_server {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Some((&"--help", _)) => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(usage("expected a command")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Exit(code, message)) => {
+            eprintln!("pg_rag_server: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn usage(message: impl std::fmt::Display) -> Exit {
+    Exit(2, format!("{message}\n{USAGE}"))
+}
+
+fn failed(error: impl std::fmt::Display) -> Exit {
+    Exit(1, error.to_string())
+}
+
+/// Options as pairs of `--name value`.
+fn pairs<'a>(options: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>, Exit> {
+    options
+        .chunks(2)
+        .map(|pair| match pair {
+            [name, value] => Ok((*name, *value)),
+            _ => Err(usage(format!("option \"{}\" needs a value", pair.concat()))),
+        })
+        .collect()
+}
+
+fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Exit> {
+    value.parse().map_err(|_| usage(format!("value of \"{name}\" is not a valid number: \"{value}\"")))
+}
+
+fn serve(options: &[&str]) -> Outcome {
+    let mut socket = None;
+    let mut threads = 0;
+    let mut max_queued = DEFAULT_MAX_QUEUED;
+    let mut control_fd = None;
+    for (name, value) in pairs(options)? {
+        match name {
+            "--socket" => socket = Some(PathBuf::from(value)),
+            "--threads" => threads = number(name, value)?,
+            "--max-queued" => max_queued = number(name, value)?,
+            "--control-fd" => control_fd = Some(number(name, value)?),
+            _ => return Err(usage(format!("unknown option \"{name}\""))),
+        }
+    }
+    let socket = socket.ok_or_else(|| usage("option \"--socket\" is missing"))?;
+    process::arrange();
+    if let Some(control_fd) = control_fd {
+        process::exit_with_supervisor(control_fd)
+            .map_err(|error| failed(format!("could not use descriptor {control_fd}: {error}")))?;
+    }
+    let executable = std::env::current_exe().map_err(failed)?;
+    server::serve(Config { socket, threads, max_queued, executable }).map_err(failed)
+}
+
+fn fetch(options: &[&str]) -> Outcome {
+    let (mut repository, mut revision, mut destination, mut files) = (None, None, None, Vec::new());
+    for (name, value) in pairs(options)? {
+        match name {
+            "--repo" => repository = Some(value),
+            "--revision" => revision = Some(value),
+            "--dest" => destination = Some(Path::new(value)),
+            "--file" => match value.split_once('=') {
+                Some((name, sha256)) => files.push(ModelFile { name: name.into(), sha256: sha256.into() }),
+                None => return Err(usage(format!("value of \"--file\" is not NAME=SHA256: \"{value}\""))),
+            },
+            _ => return Err(usage(format!("unknown option \"{name}\""))),
+        }
+    }
+    match (repository, revision, destination) {
+        (Some(repository), Some(revision), Some(destination)) if !files.is_empty() => {
+            hub::fetch(repository, revision, &files, destination).map_err(failed)
+        }
+        _ => Err(usage("\"fetch\" needs --repo, --revision, --dest and at least one --file")),
+    }
+}
+
+fn inspect(kind: &str, path: &str) -> Outcome {
+    let kind: ModelKind = kind.parse().map_err(|()| usage(format!("kind of model is not known: \"{kind}\"")))?;
+    let info = source::inspect(kind, Path::new(path)).map_err(failed)?;
+    println!("{}", serde_json::to_string_pretty(&info).map_err(failed)?);
+    Ok(())
+}

@@ -7,6 +7,7 @@
 use super::failure::{failure_of, internal};
 use super::html;
 use super::lifecycle::Busy;
+use super::progress::Reporter;
 use super::queue::EmbedJob;
 use super::registry::Entry;
 use super::reply::{self, Outgoing, Ticket, Turn};
@@ -116,6 +117,7 @@ fn read_requests(
     turn: &Arc<Turn>,
     outgoing: &Sender<Outgoing>,
 ) -> io::Result<()> {
+    let reporter = server.progress.reporter();
     while let Some(request) = read_request(stream, turn)? {
         match request {
             Request::Hello { .. } => return Err(io::ErrorKind::InvalidData.into()),
@@ -125,7 +127,7 @@ fn read_requests(
                 let accepted = busy.is_some();
                 let ticket = Ticket::new(outgoing.clone(), turn.clone(), busy);
                 if accepted {
-                    answer(server, request, ticket);
+                    answer(server, &reporter, request, ticket);
                 } else {
                     ticket.fail(Failure {
                         message: "the model server is stopping".into(),
@@ -164,11 +166,15 @@ fn read_request(mut stream: &UnixStream, turn: &Turn) -> io::Result<Option<Reque
 }
 
 /// Answers a request, now or through the scheduler. A panic below drops the ticket, which answers for itself.
-fn answer(server: &Arc<Server>, request: Request, ticket: Ticket) {
+fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket) {
     let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match request {
         Request::Embed { model, texts, purpose, lane } => embed(server, ticket, &model, &texts, purpose, lane),
         Request::Generate { model, messages, params, stream } => {
             generate(server, ticket, &model, &messages, params, stream)
+        }
+        Request::ReportProgress(progress) => {
+            reporter.report(progress);
+            ticket.finish(Response::Done);
         }
         request => match answer_here(server, request) {
             Ok(response) => ticket.finish(response),
@@ -190,6 +196,7 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             server.registry.unload(&name);
             Ok(Response::Done)
         }
+        Request::Progress => Ok(Response::Progress(server.progress.reports())),
         Request::Status => Ok(Response::Status(server.status())),
         Request::Tokenize { model, texts, add_special } => {
             let entry = server.registry.get(&model)?;
@@ -213,9 +220,11 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             .collect::<Result<_, _>>()
             .map(Response::Texts)
             .map_err(|error| failure_of(&error)),
-        Request::Hello { .. } | Request::Retire | Request::Embed { .. } | Request::Generate { .. } => {
-            Err(internal("the request was sent to the wrong place"))
-        }
+        Request::Hello { .. }
+        | Request::Retire
+        | Request::Embed { .. }
+        | Request::Generate { .. }
+        | Request::ReportProgress(_) => Err(internal("the request was sent to the wrong place")),
     }
 }
 

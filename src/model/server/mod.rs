@@ -10,6 +10,7 @@
 //! - [`registry`]: the models in memory;
 //! - [`reply`]: the way back to a client;
 //! - [`queue`], [`scheduler`]: what runs next, and the thread that runs it;
+//! - [`progress`]: what index builds report to other sessions;
 //! - [`html`]: HTML to Markdown;
 //! - [`connection`]: the conversation with one client.
 
@@ -21,6 +22,7 @@ mod lifecycle;
 mod models;
 mod peer;
 pub mod process;
+mod progress;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -39,6 +41,7 @@ use executable::Executable;
 use lifecycle::Lifecycle;
 use models::DiskLoader;
 use pg_rag_protocol::message::ServerStatus;
+use progress::Board;
 use registry::Registry;
 use runtime::Loader;
 use scheduler::Scheduler;
@@ -82,6 +85,7 @@ struct Server {
     lifecycle: Arc<Lifecycle>,
     registry: Arc<Registry>,
     scheduler: Scheduler,
+    progress: Arc<Board>,
     connections: AtomicU32,
     started: Instant,
 }
@@ -99,6 +103,7 @@ impl Server {
             lifecycle: Arc::default(),
             registry,
             scheduler,
+            progress: Arc::default(),
             connections: AtomicU32::new(0),
             started: Instant::now(),
         };

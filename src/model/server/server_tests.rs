@@ -350,3 +350,26 @@ fn retire_lets_others_finish_and_takes_no_new_requests() {
     assert!(matches!(busy.receive(), Some(Response::Generated { .. })));
     server.join();
 }
+
+#[test]
+fn progress_is_seen_by_others_until_it_is_withdrawn_or_its_connection_closes() {
+    let server = Running::start("progress", 8);
+    let mut observer = server.client();
+    let seen = |observer: &mut Client| match observer.ask(&Request::Progress) {
+        Response::Progress(reports) => reports.into_iter().map(|report| report.index).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let report = |index: &str| IndexProgress { index: index.into(), ..progress() };
+    let mut first = server.client();
+    let mut second = server.client();
+    assert_eq!(first.ask(&Request::ReportProgress(Some(report("a")))), Response::Done);
+    assert_eq!(first.ask(&Request::ReportProgress(Some(report("b")))), Response::Done);
+    assert_eq!(second.ask(&Request::ReportProgress(Some(report("c")))), Response::Done);
+    assert_eq!(seen(&mut observer), ["b", "c"]);
+    assert_eq!(first.ask(&Request::ReportProgress(None)), Response::Done);
+    assert_eq!(seen(&mut observer), ["c"]);
+    drop(second);
+    observer.wait_until(|status| status.connections == 2);
+    assert!(seen(&mut observer).is_empty());
+    server.retire();
+}

@@ -1,6 +1,6 @@
 //! Character references: `&eacute;`, `&#233;`, `&#xE9;`.
 
-use markup5ever::data::{C1_REPLACEMENTS, NAMED_ENTITIES};
+use web_atoms::{C1_REPLACEMENTS, NAMED_ENTITIES};
 use std::borrow::Cow;
 
 /// Longest name in the table of the HTML standard.

@@ -44,7 +44,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Position of `byte` at or after `from`, or the end.
-    fn find(&self, byte: u8, from: usize) -> usize {
+    fn find_byte(&self, byte: u8, from: usize) -> usize {
         self.bytes()[from..].iter().position(|b| *b == byte).map_or(self.html.len(), |offset| from + offset)
     }
 
@@ -102,7 +102,7 @@ impl<'a> Scanner<'a> {
         let value_start = self.run(equals + 1, |byte| byte.is_ascii_whitespace());
         let (value, end) = match bytes.get(value_start) {
             Some(quote @ (b'"' | b'\'')) => {
-                let value_end = self.find(*quote, value_start + 1);
+                let value_end = self.find_byte(*quote, value_start + 1);
                 (&self.html[value_start + 1..value_end], (value_end + 1).min(self.html.len()))
             }
             _ => {
@@ -125,7 +125,7 @@ impl<'a> Scanner<'a> {
         let bytes = self.bytes();
         let mut at = self.position;
         loop {
-            at = self.find(b'<', at);
+            at = self.find_byte(b'<', at);
             if at == bytes.len() {
                 break;
             }
@@ -134,7 +134,7 @@ impl<'a> Scanner<'a> {
                 && bytes.get(name_start..name_start + name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
                 && bytes.get(name_start + name.len()).is_none_or(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>'));
             if closes {
-                at = (self.find(b'>', name_start) + 1).min(bytes.len());
+                at = (self.find_byte(b'>', name_start) + 1).min(bytes.len());
                 break;
             }
             at += 1;
@@ -151,7 +151,7 @@ impl<'a> Iterator for Scanner<'a> {
         while self.position < bytes.len() {
             let start = self.position;
             if bytes[start] != b'<' {
-                self.position = self.find(b'<', start);
+                self.position = self.find_byte(b'<', start);
                 return Some(Token::Text(&self.html[start..self.position]));
             }
             match bytes.get(start + 1) {
@@ -173,10 +173,10 @@ impl<'a> Iterator for Scanner<'a> {
                     let body = &self.html[start + 4..];
                     self.position = body.find("-->").map_or(bytes.len(), |end| start + 4 + end + 3);
                 }
-                Some(b'!' | b'?' | b'/') => self.position = (self.find(b'>', start) + 1).min(bytes.len()),
+                Some(b'!' | b'?' | b'/') => self.position = (self.find_byte(b'>', start) + 1).min(bytes.len()),
                 _ => {
                     // A lone "<" is text, together with what follows it.
-                    self.position = self.find(b'<', start + 1);
+                    self.position = self.find_byte(b'<', start + 1);
                     return Some(Token::Text(&self.html[start..self.position]));
                 }
             }

@@ -1,0 +1,137 @@
+//! A GGUF file opened for loading: its metadata, and its tensors as byte ranges of the map.
+//!
+//! [`crate::source::gguf`] validates the header first (truncation, alignment, sizes); candle then reads it again with
+//! the arrays, which hold the vocabulary.
+
+use super::mapped_file::MappedFile;
+use crate::error::{ModelError, Result};
+use crate::source::gguf::Header;
+use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::GgmlDType;
+use std::collections::{HashMap, HashSet};
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Element types that candle can expand to f32. The others are unknown to it.
+const READABLE: [&str; 13] =
+    ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
+
+/// A tensor in the file. Rows are contiguous; `shape` is outermost first.
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub element_type: GgmlDType,
+    /// Range of the file.
+    pub bytes: std::ops::Range<usize>,
+}
+
+pub struct GgufFile {
+    path: PathBuf,
+    pub map: Arc<MappedFile>,
+    content: Content,
+    /// Tensors nobody has asked for yet.
+    unused: HashSet<String>,
+}
+
+impl GgufFile {
+    /// Opens and validates a file.
+    ///
+    /// Errors: `Missing`, `Unreadable`; `Corrupt` for a truncated or malformed file; `Unsupported` for element types
+    /// without a kernel.
+    pub fn open(path: &Path) -> Result<Self> {
+        let header = Header::read(path)?;
+        if let Some(tensor) = header.tensors.iter().find(|tensor| !READABLE.contains(&tensor.element_type)) {
+            let (name, kind) = (&tensor.name, tensor.element_type);
+            return Err(ModelError::Unsupported(format!("tensor \"{name}\" has elements of type {kind}")));
+        }
+        let map = Arc::new(MappedFile::open(path)?);
+        let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| ModelError::corrupt(path, error))?;
+        let unused = content.tensor_infos.keys().cloned().collect();
+        Ok(Self { path: path.to_owned(), map, content, unused })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn metadata(&self) -> &HashMap<String, Value> {
+        &self.content.metadata
+    }
+
+    /// A [`ModelError::Corrupt`] for this file.
+    pub fn corrupt(&self, reason: impl std::fmt::Display) -> ModelError {
+        ModelError::corrupt(&self.path, reason)
+    }
+
+    /// A text of the metadata, if it is there.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.metadata().get(key).and_then(|value| value.to_string().ok()).map(String::as_str)
+    }
+
+    /// A whole number of the metadata, if it is there. `Corrupt` if it is something else.
+    pub fn count(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.metadata().get(key) else { return Ok(None) };
+        match unsigned(value).and_then(|number| usize::try_from(number).ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.corrupt(format!("\"{key}\" is not a number"))),
+        }
+    }
+
+    /// A fraction of the metadata, if it is there. `Corrupt` if it is something else or not finite.
+    pub fn fraction(&self, key: &str) -> Result<Option<f32>> {
+        let Some(value) = self.metadata().get(key) else { return Ok(None) };
+        let number = value.to_f32().or_else(|_| value.to_f64().map(|number| number as f32));
+        match number {
+            Ok(number) if number.is_finite() => Ok(Some(number)),
+            _ => Err(self.corrupt(format!("\"{key}\" is not a finite number"))),
+        }
+    }
+
+    /// A tensor, if the file has it.
+    pub fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
+        let Some(info) = self.content.tensor_infos.get(name) else { return Ok(None) };
+        self.unused.remove(name);
+        let broken = || ModelError::corrupt(&self.path, format!("tensor \"{name}\" lies outside the file"));
+        let shape = info.shape.dims().to_vec();
+        let elements = shape.iter().try_fold(1_usize, |product, &len| product.checked_mul(len)).ok_or_else(broken)?;
+        let (block, block_bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
+        if !shape.last().unwrap_or(&0).is_multiple_of(block) {
+            return Err(self.corrupt(format!("rows of tensor \"{name}\" do not consist of whole blocks")));
+        }
+        let start = self.content.tensor_data_offset.checked_add(info.offset);
+        let start = start.and_then(|start| usize::try_from(start).ok()).ok_or_else(broken)?;
+        let end = (elements / block).checked_mul(block_bytes).and_then(|bytes| bytes.checked_add(start));
+        let end = end.filter(|&end| end <= self.map.len()).ok_or_else(broken)?;
+        Ok(Some(Tensor { shape, element_type: info.ggml_dtype, bytes: start..end }))
+    }
+
+    /// A tensor that the file must have, with this shape.
+    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.find(name)?.ok_or_else(|| self.corrupt(format!("tensor \"{name}\" is missing")))?;
+        if tensor.shape != shape {
+            let found = &tensor.shape;
+            return Err(self.corrupt(format!("tensor \"{name}\" has the shape {found:?} instead of {shape:?}")));
+        }
+        Ok(tensor)
+    }
+
+    /// One of the tensors that have not been asked for: part of a variant of the architecture that is not known here.
+    pub fn unused_tensor(&self) -> Option<&str> {
+        self.unused.iter().min().map(String::as_str)
+    }
+}
+
+/// A whole number of any width that is not negative.
+fn unsigned(value: &Value) -> Option<u64> {
+    match *value {
+        Value::U8(number) => Some(number.into()),
+        Value::U16(number) => Some(number.into()),
+        Value::U32(number) => Some(number.into()),
+        Value::U64(number) => Some(number),
+        Value::I8(number) => number.try_into().ok(),
+        Value::I16(number) => number.try_into().ok(),
+        Value::I32(number) => number.try_into().ok(),
+        Value::I64(number) => number.try_into().ok(),
+        _ => None,
+    }
+}

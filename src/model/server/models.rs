@@ -1,0 +1,104 @@
+//! The real models behind the traits of `runtime.rs`.
+
+use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
+use crate::compute::Pool;
+use crate::decoder::{Decoder, Generation, Step};
+use crate::encoder::{Encoder, EncoderOptions};
+use crate::error::Result;
+use crate::source;
+use crate::tokenizer::Tokenizer;
+use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelKind, ModelRef, Purpose, TokenizedText, Usage};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Loads models from the file system, after checking that their files are the registered ones.
+pub struct DiskLoader;
+
+impl Loader for DiskLoader {
+    fn load(&self, model: &ModelRef) -> Result<Runtime> {
+        source::verify(model)?;
+        let path = Path::new(&model.path);
+        match model.kind {
+            ModelKind::Embed => {
+                let options = EncoderOptions::from_json(&model.options_json)?;
+                Ok(Runtime::Embed(Arc::new(Encoder::load(path, &options)?)))
+            }
+            ModelKind::Generate => {
+                Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
+            }
+        }
+    }
+}
+
+fn detokenize(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
+    tokenizer.decode(ids, true)
+}
+
+impl TextModel for Encoder {
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<TokenizedText> {
+        self.tokenizer().encode(text, add_special)
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        detokenize(self.tokenizer(), ids)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.resident_bytes()
+    }
+}
+
+impl EmbedModel for Encoder {
+    fn dimensions(&self) -> usize {
+        self.dims()
+    }
+
+    fn prepare(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>> {
+        self.prepare(text, purpose)
+    }
+
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
+        self.embed(batch, pool)
+    }
+}
+
+/// Generations share the weights.
+struct SharedDecoder(Arc<Decoder>);
+
+impl TextModel for SharedDecoder {
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<TokenizedText> {
+        self.0.tokenizer().encode(text, add_special)
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        detokenize(self.0.tokenizer(), ids)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.0.resident_bytes()
+    }
+}
+
+impl GenerateModel for SharedDecoder {
+    fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>> {
+        self.0.prompt_tokens(messages)
+    }
+
+    fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>> {
+        Ok(Box::new(Generation::new(self.0.clone(), prompt, params)?))
+    }
+}
+
+impl Run for Generation {
+    fn step(&mut self, pool: &Pool) -> Result<Step> {
+        self.step(pool)
+    }
+
+    fn text(&self) -> &str {
+        self.text()
+    }
+
+    fn usage(&self) -> Usage {
+        self.usage()
+    }
+}

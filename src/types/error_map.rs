@@ -1,0 +1,48 @@
+//! What goes wrong with a vector, as SQLSTATE and message: the texts of pgvector, which its clients know.
+
+use pg_rag_engine::vector::VectorError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::PgSqlErrorCode;
+
+/// Result of the functions of the type.
+pub(super) type Result<T, E = ErrorReport> = std::result::Result<T, E>;
+
+fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
+    ErrorReport::new(code, message.into(), "vector")
+}
+
+/// A failure of the engine's vector code.
+pub fn from_vector(failure: VectorError) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, failure.to_string())
+}
+
+/// A stored datum whose header does not agree with its size.
+pub(super) fn corrupt(dimensions: i16, payload_bytes: usize) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "stored vector is corrupt")
+        .set_detail(format!("Its header says {dimensions} dimensions, but it has {payload_bytes} bytes."))
+}
+
+pub(super) fn different_dimensions(left: usize, right: usize) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("different vector dimensions {left} and {right}"))
+}
+
+pub(super) fn expected_dimensions(expected: i32, found: usize) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("expected {expected} dimensions, not {found}"))
+}
+
+/// A binary message that ends too early: the text is PostgreSQL's own.
+pub(super) fn insufficient_data() -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION, "insufficient data left in message")
+}
+
+pub(super) fn invalid_type_modifier(message: impl Into<String>) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
+}
+
+pub(super) fn null_not_allowed(message: &'static str) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, message)
+}
+
+pub(super) fn array_error(message: &'static str) -> ErrorReport {
+    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, message)
+}

@@ -1,0 +1,40 @@
+//! Harness for tests that need a whole PostgreSQL cluster: several sessions, signals, crashes, a standby.
+//!
+//! - [`Cluster`]: a throwaway cluster, removed when the test ends, however it ends;
+//! - [`account`]: the operating-system user that runs it, as PostgreSQL refuses root;
+//! - [`process`]: what `/proc` knows of a process;
+//! - [`session`]: sessions that run a statement in the background, and checks of errors.
+//!
+//! pg_rag must be installed in the PostgreSQL that `PG_CONFIG` names (else the `pg_config` in the path). A test never
+//! sleeps for a fixed time to let something happen: it waits for the condition, up to a deadline.
+
+pub mod account;
+mod cluster;
+pub mod process;
+pub mod session;
+
+pub use cluster::{Cluster, ClusterOptions, Stop};
+
+use std::time::{Duration, Instant};
+
+/// How long anything that should happen may take on a busy machine before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds. Panics, naming `what`, when it does not within [`PATIENCE`].
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(PATIENCE, condition), "still not true after {PATIENCE:?}: {what}");
+}
+
+/// Whether `condition` comes to hold within `limit`.
+pub fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
