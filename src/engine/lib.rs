@@ -1,1 +1,14 @@
+//! The algorithms of pg_rag: pure functions of their arguments. No PostgreSQL, no models, no I/O, no clock, no global
+//! state but the choice of SIMD kernels. In dependency order:
+//!
+//! - [`vector`]: what a vector may hold, its text form, its wire form, element-wise arithmetic.
+//! - [`distance`]: the five distances between vectors, with SIMD kernels chosen once per process.
+//! - [`text`]: cutting a text into chunks under a token or character budget.
+//! - [`rank`]: merging ranked lists (reciprocal rank fusion).
+//! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
 
+pub mod distance;
+pub mod prompt;
+pub mod rank;
+pub mod text;
+pub mod vector;

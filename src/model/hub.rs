@@ -49,9 +49,10 @@ pub fn fetch(request: &Fetch) -> Result<()> {
             ))),
         };
     }
-    let name = dest.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        ModelError::InvalidArgument(format!("\"{}\" is not the name of a folder", dest.display()))
-    })?;
+    let name = dest
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| ModelError::InvalidArgument(format!("\"{}\" is not the name of a folder", dest.display())))?;
     let work = dest.with_file_name(format!(".{name}.download-{}", std::process::id()));
     let result = fetch_into(request, &work);
     // Also after success: the cache of a download that keeps none is in there.
@@ -176,7 +177,9 @@ mod tests {
                     Some(path) if path.ends_with("/resolve/main/config.json") => b"{}",
                     Some(path) if path.ends_with("/resolve/main/1_Pooling/config.json") => b"{\"mean\": 1}",
                     _ => {
-                        stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+                        stream
+                            .write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                            .unwrap();
                         continue;
                     }
                 };

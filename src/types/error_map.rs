@@ -13,7 +13,21 @@ fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
 
 /// A failure of the engine's vector code.
 pub fn from_vector(failure: VectorError) -> ErrorReport {
-    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, failure.to_string())
+    let code = match &failure {
+        VectorError::Empty | VectorError::Nan | VectorError::Infinite | VectorError::Unused(_) => {
+            PgSqlErrorCode::ERRCODE_DATA_EXCEPTION
+        }
+        VectorError::TooMany => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        VectorError::Syntax { .. } => PgSqlErrorCode::ERRCODE_INVALID_TEXT_REPRESENTATION,
+        VectorError::OutOfRange(_) => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+        VectorError::Truncated => PgSqlErrorCode::ERRCODE_PROTOCOL_VIOLATION,
+        VectorError::Trailing => PgSqlErrorCode::ERRCODE_INVALID_BINARY_REPRESENTATION,
+    };
+    let message = failure.to_string();
+    match failure {
+        VectorError::Syntax { detail: Some(detail), .. } => report(code, message).set_detail(detail),
+        _ => report(code, message),
+    }
 }
 
 /// A stored datum whose header does not agree with its size.

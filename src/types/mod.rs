@@ -10,6 +10,8 @@
 //! Other modules take [`VectorRef`] as an argument (borrows the stored bytes) and return [`Vector`]; `Option<…>` and
 //! `Vec<Vector>` (`vector[]`) of them work as arguments and results.
 
+#![allow(clippy::result_large_err, reason = "the error type is pgrx's, and raised at once")]
+
 mod array;
 mod borrowed;
 mod casts;

@@ -124,7 +124,7 @@ pub fn dequantize(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
 
 /// Portable kernels, and the definition of the others.
 pub mod scalar {
-    use super::{f16, BlockFormat, QuantizedVector, BLOCK_LEN};
+    use super::{BlockFormat, QuantizedVector, BLOCK_LEN};
 
     /// See [`super::dot_rows`].
     pub fn dot_rows(format: BlockFormat, rows: &[u8], x: &QuantizedVector, y: &mut [f32]) {

@@ -1,24 +1,19 @@
 //! The BERT transformer (Devlin et al., 2018): weights from a checkpoint and the forward pass over packed sequences.
 //!
-//! The tokens of all sequences of a batch are rows of one matrix; nothing is padded. A layer is four matrix products,
-//! with everything between them fused into single passes: [`super::attention`] and [`super::kernels`].
+//! The tokens of all sequences of a batch are rows of one matrix; nothing is padded. A layer is four matrix products
+//! ([`super::linear`]) with everything between them
+//! fused into single passes: [`super::attention`] and [`super::kernels`].
 
 use super::attention::{attention, Heads};
 use super::config::{Activation, BertShape};
 use super::kernels::{add_bias_norm, bias_activation, Norm};
-use crate::compute::gemm::gemm;
+use super::linear::Linear;
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use crate::source::safetensors::Checkpoint;
 
 /// Rows per task of the loops that treat rows independently.
 const TASK_ROWS: usize = 32;
-
-/// Weights `[outputs, inputs]` and bias of a linear layer.
-struct Linear {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
 
 struct Layer {
     /// Query, key and value projections in one; the queries carry the factor 1/√(head width).
@@ -49,6 +44,7 @@ pub struct Scratch {
     context: Vec<f32>,
     projected: Vec<f32>,
     expanded: Vec<f32>,
+    tiles: Vec<f32>,
 }
 
 impl Bert {
@@ -68,13 +64,12 @@ impl Bert {
 
     /// Bytes of the weights.
     pub fn resident_bytes(&self) -> usize {
-        let linear = |linear: &Linear| linear.weight.len() + linear.bias.len();
         let layers: usize = self
             .layers
             .iter()
             .map(|layer| {
                 let products = [&layer.qkv, &layer.attention_output, &layer.expand, &layer.contract];
-                products.into_iter().map(linear).sum::<usize>() + 4 * self.shape.hidden
+                products.into_iter().map(Linear::len).sum::<usize>() + 4 * self.shape.hidden
             })
             .sum();
         (self.words.len() + self.positions.len() + 2 * self.shape.hidden + layers) * size_of::<f32>()
@@ -86,28 +81,36 @@ impl Bert {
     /// - `starts`: first token of each sequence, and `ids.len()` at the end.
     ///
     /// Errors: `InvalidArgument` for an id outside the vocabulary or a sequence longer than the model's positions.
-    pub fn forward<'s>(&self, pool: &Pool, ids: &[u32], starts: &[usize], scratch: &'s mut Scratch) -> Result<&'s [f32]> {
+    pub fn forward<'s>(
+        &self,
+        pool: &Pool,
+        ids: &[u32],
+        starts: &[usize],
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [f32]> {
         let BertShape { hidden: width, feed_forward, .. } = self.shape;
         let tokens = ids.len();
-        let Scratch { hidden, qkv, context, projected, expanded } = scratch;
-        for (buffer, columns) in
-            [(&mut *hidden, width), (qkv, 3 * width), (context, width), (projected, width), (expanded, feed_forward)]
-        {
+        let Scratch { hidden, qkv, context, projected, expanded, tiles } = scratch;
+        for (buffer, columns) in [
+            (&mut *hidden, width),
+            (&mut *qkv, 3 * width),
+            (&mut *context, width),
+            (&mut *projected, width),
+            (&mut *expanded, feed_forward),
+        ] {
             buffer.resize(tokens * columns, 0.0);
         }
-        let Scratch { hidden, qkv, context, projected, expanded } = scratch;
-
         self.embed_tokens(ids, starts, hidden)?;
         let heads = Heads { count: self.shape.heads, width: width / self.shape.heads };
         for layer in &self.layers {
-            gemm(pool, tokens, 3 * width, width, hidden, &layer.qkv.weight, qkv);
+            layer.qkv.apply(pool, hidden, qkv, tiles);
             attention(pool, heads, qkv, &layer.qkv.bias, starts, context);
-            gemm(pool, tokens, width, width, context, &layer.attention_output.weight, projected);
+            layer.attention_output.apply(pool, context, projected, tiles);
             residual_norm(pool, hidden, projected, &layer.attention_output.bias, &layer.attention_norm);
 
-            gemm(pool, tokens, feed_forward, width, hidden, &layer.expand.weight, expanded);
+            layer.expand.apply(pool, hidden, expanded, tiles);
             activate(pool, expanded, &layer.expand.bias, self.shape.activation);
-            gemm(pool, tokens, width, feed_forward, expanded, &layer.contract.weight, projected);
+            layer.contract.apply(pool, expanded, projected, tiles);
             residual_norm(pool, hidden, projected, &layer.contract.bias, &layer.output_norm);
         }
         Ok(hidden)
@@ -194,10 +197,8 @@ impl<'a> Reader<'a> {
     }
 
     fn linear(&self, name: &str, outputs: usize, inputs: usize) -> Result<Linear> {
-        Ok(Linear {
-            weight: self.tensor(&format!("{name}.weight"), &[outputs, inputs])?,
-            bias: self.tensor(&format!("{name}.bias"), &[outputs])?,
-        })
+        let weight = self.tensor(&format!("{name}.weight"), &[outputs, inputs])?;
+        Ok(Linear::new(&weight, self.tensor(&format!("{name}.bias"), &[outputs])?, inputs))
     }
 
     fn norm(&self, name: &str) -> Result<Norm> {
@@ -212,16 +213,16 @@ impl<'a> Reader<'a> {
 
     fn layer(&self, name: &str) -> Result<Layer> {
         let BertShape { hidden, feed_forward, heads, .. } = *self.shape;
-        let mut qkv = Linear { weight: Vec::new(), bias: Vec::new() };
+        let (mut weight, mut bias) = (Vec::new(), Vec::new());
         for projection in ["query", "key", "value"] {
-            self.append(&format!("{name}.attention.self.{projection}.weight"), &[hidden, hidden], &mut qkv.weight)?;
-            self.append(&format!("{name}.attention.self.{projection}.bias"), &[hidden], &mut qkv.bias)?;
+            self.append(&format!("{name}.attention.self.{projection}.weight"), &[hidden, hidden], &mut weight)?;
+            self.append(&format!("{name}.attention.self.{projection}.bias"), &[hidden], &mut bias)?;
         }
         let scale = 1.0 / ((hidden / heads) as f32).sqrt();
-        qkv.weight.iter_mut().take(hidden * hidden).for_each(|value| *value *= scale);
-        qkv.bias.iter_mut().take(hidden).for_each(|value| *value *= scale);
+        weight.iter_mut().take(hidden * hidden).for_each(|value| *value *= scale);
+        bias.iter_mut().take(hidden).for_each(|value| *value *= scale);
         Ok(Layer {
-            qkv,
+            qkv: Linear::new(&weight, bias, hidden),
             attention_output: self.linear(&format!("{name}.attention.output.dense"), hidden, hidden)?,
             attention_norm: self.norm(&format!("{name}.attention.output.LayerNorm"))?,
             expand: self.linear(&format!("{name}.intermediate.dense"), feed_forward, hidden)?,

@@ -114,8 +114,7 @@ impl EncoderConfig {
     /// `InvalidArgument` for an option out of range.
     pub fn read(dir: &Path, options: &EncoderOptions) -> Result<Self> {
         let path = dir.join("config.json");
-        let config: serde_json::Value =
-            read_json(&path)?.ok_or_else(|| ModelError::Missing(path.clone()))?;
+        let config: serde_json::Value = read_json(&path)?.ok_or_else(|| ModelError::Missing(path.clone()))?;
         let architecture = config.get("model_type").and_then(|value| value.as_str()).unwrap_or("").to_owned();
         if architecture != "bert" {
             return Err(ModelError::Unsupported(format!("embedding model of type \"{architecture}\"")));

@@ -229,7 +229,9 @@ mod tests {
             add_bias_norm(&mut rows, &addend, &bias, &norm);
             for row in 0..3 {
                 let sums: Vec<f64> = (0..width)
-                    .map(|i| f64::from(input[row * width + i]) + f64::from(addend[row * width + i]) + f64::from(bias[i]))
+                    .map(|i| {
+                        f64::from(input[row * width + i]) + f64::from(addend[row * width + i]) + f64::from(bias[i])
+                    })
                     .collect();
                 let mean = sums.iter().sum::<f64>() / width as f64;
                 let variance = sums.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;

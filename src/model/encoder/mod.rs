@@ -15,6 +15,7 @@ mod bert;
 pub mod config;
 mod kernels;
 mod lanes;
+mod linear;
 mod pooling;
 
 pub use config::EncoderOptions;

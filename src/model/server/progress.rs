@@ -5,6 +5,7 @@
 use pg_rag_protocol::message::IndexProgress;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// All reports, by number of connection.
 #[derive(Default)]
@@ -14,7 +15,8 @@ pub struct Board {
 
 #[derive(Default)]
 struct State {
-    reports: BTreeMap<u64, IndexProgress>,
+    /// With the time of the first report since the last withdrawal.
+    reports: BTreeMap<u64, (Instant, IndexProgress)>,
     connections: u64,
 }
 
@@ -39,18 +41,28 @@ impl Board {
 
     /// The reports, oldest connection first.
     pub fn reports(&self) -> Vec<IndexProgress> {
-        self.lock().reports.values().cloned().collect()
+        let reports = self.lock().reports.values().cloned().collect::<Vec<_>>();
+        let timed = |(since, report): (Instant, IndexProgress)| IndexProgress {
+            elapsed_s: since.elapsed().as_secs_f64(),
+            ..report
+        };
+        reports.into_iter().map(timed).collect()
     }
 }
 
 impl Reporter {
     /// Replaces the report of this connection; `None` withdraws it.
     pub fn report(&self, progress: Option<IndexProgress>) {
-        let mut state = self.board.lock();
-        match progress {
-            Some(progress) => state.reports.insert(self.connection, progress),
-            None => state.reports.remove(&self.connection),
-        };
+        let reports = &mut self.board.lock().reports;
+        match (progress, reports.get_mut(&self.connection)) {
+            (Some(progress), Some((_, report))) => *report = progress,
+            (Some(progress), None) => {
+                reports.insert(self.connection, (Instant::now(), progress));
+            }
+            (None, _) => {
+                reports.remove(&self.connection);
+            }
+        }
     }
 }
 

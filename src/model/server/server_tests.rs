@@ -359,7 +359,16 @@ fn progress_is_seen_by_others_until_it_is_withdrawn_or_its_connection_closes() {
         Response::Progress(reports) => reports.into_iter().map(|report| report.index).collect::<Vec<_>>(),
         other => panic!("{other:?}"),
     };
-    let report = |index: &str| IndexProgress { index: index.into(), ..progress() };
+    let report = |index: &str| IndexProgress {
+        pid: 1,
+        database: 2,
+        index: index.into(),
+        rows_done: 3,
+        rows_total: 4,
+        chunks_done: 5,
+        chunks_embedded: 6,
+        elapsed_s: 0.0,
+    };
     let mut first = server.client();
     let mut second = server.client();
     assert_eq!(first.ask(&Request::ReportProgress(Some(report("a")))), Response::Done);

@@ -84,7 +84,8 @@ impl Header {
         };
         let data_start = (file_bytes - input.left).next_multiple_of(alignment);
         if !data_start.checked_add(data_bytes).is_some_and(|needed| needed <= file_bytes) {
-            let reason = format!("file of {file_bytes} bytes is truncated: its tensors need {data_bytes} after its header");
+            let reason =
+                format!("file of {file_bytes} bytes is truncated: its tensors need {data_bytes} after its header");
             return Err(ModelError::corrupt(path, reason));
         }
         Ok(Self { path: path.to_owned(), metadata, tensors, file_bytes })

@@ -50,8 +50,8 @@ impl Shard {
         let mut header = vec![0; header_bytes as usize];
         file.read_exact_at(&mut header, 8).map_err(from_io)?;
         // Deserializing also checks that the tensors follow each other without gaps and fit their shapes.
-        let header: Metadata =
-            serde_json::from_slice(&header).map_err(|error| ModelError::corrupt(&path, format!("bad header: {error}")))?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|error| ModelError::corrupt(&path, format!("bad header: {error}")))?;
         let data_start = 8 + header_bytes;
         let expected_bytes = data_start + header.data_len() as u64;
         if expected_bytes != file_bytes {
@@ -81,8 +81,7 @@ impl Checkpoint {
             weight_map: HashMap<String, String>,
         }
         let bytes = std::fs::read(&index_path).map_err(|error| ModelError::from_io(&index_path, error))?;
-        let index: Index =
-            serde_json::from_slice(&bytes).map_err(|error| ModelError::corrupt(&index_path, error))?;
+        let index: Index = serde_json::from_slice(&bytes).map_err(|error| ModelError::corrupt(&index_path, error))?;
         let shards: BTreeSet<String> = index.weight_map.into_values().collect();
         Ok(std::iter::once(INDEX_FILE.to_owned()).chain(shards).collect())
     }

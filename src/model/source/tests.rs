@@ -92,9 +92,10 @@ fn checkpoint(weights: &[(String, Vec<usize>)], kind: Dtype) -> Vec<u8> {
             }
         })
         .collect();
-    let views = weights.iter().zip(&data).map(|((name, shape), data)| {
-        (name.clone(), TensorView::new(kind, shape.clone(), data).unwrap())
-    });
+    let views = weights
+        .iter()
+        .zip(&data)
+        .map(|((name, shape), data)| (name.clone(), TensorView::new(kind, shape.clone(), data).unwrap()));
     ::safetensors::serialize(views, None).unwrap()
 }
 
@@ -143,7 +144,9 @@ fn embed(folder: &Folder, text: &str) -> Vec<f32> {
 /// The file and the reason of a `Corrupt` error.
 fn corrupt<T>(result: Result<T>) -> (String, String) {
     match result.err() {
-        Some(ModelError::Corrupt { path, reason }) => (path.file_name().unwrap().to_string_lossy().into_owned(), reason),
+        Some(ModelError::Corrupt { path, reason }) => {
+            (path.file_name().unwrap().to_string_lossy().into_owned(), reason)
+        }
         other => panic!("not a corrupt file: {other:?}"),
     }
 }

@@ -13,7 +13,7 @@ mod cluster;
 pub mod process;
 pub mod session;
 
-pub use cluster::{Cluster, ClusterOptions, Stop};
+pub use cluster::{run, Cluster, ClusterOptions, Stop};
 
 use std::time::{Duration, Instant};
 

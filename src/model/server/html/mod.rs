@@ -93,6 +93,7 @@ mod tests {
             "T\n\n| Name | Size |\n| --- | --- |\n| `int` | 4 bytes \\| more |\n| x |  |\n\nz\n",
         );
         check("<table><tr><td>(1)<td>first<tr><td>(2)<td>second</table>", "(1) | first\n(2) | second\n");
+        check("<table><tr><th>Operator<tr><td><p>a | b<p>either</table>", "Operator\na | b either\n");
     }
 
     #[test]

@@ -58,14 +58,14 @@ impl Table {
         &mut self.rows[last]
     }
 
-    /// A Markdown table when the first row is a header, else one line per row.
+    /// A Markdown table when the first row is a header and there is more than one column, else one line per row.
     pub fn into_lines(self) -> Vec<String> {
         let rows: Vec<Row> = self.rows.into_iter().filter(|row| row.cells.iter().any(|cell| !cell.is_empty())).collect();
-        if !rows.first().is_some_and(|row| row.is_header) {
+        let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0).min(FILLED_COLUMNS);
+        if columns < 2 || !rows.first().is_some_and(|row| row.is_header) {
             let join = |row: Row| row.cells.into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ");
             return rows.into_iter().map(join).collect();
         }
-        let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0).min(FILLED_COLUMNS);
         let mut lines: Vec<String> = rows.into_iter().map(|row| markdown_row(row.cells, columns)).collect();
         lines.insert(1, markdown_row(vec!["---".into(); columns], columns));
         lines

@@ -1,0 +1,81 @@
+//! A dumped database, restored under another name, has its vectors, indexes and models, and embeds nothing again.
+
+use pg_rag_cluster_tests::session::{rows, value};
+use pg_rag_cluster_tests::{account, run, Cluster, ClusterOptions};
+use std::process::Stdio;
+
+#[test]
+fn restored_database_searches_without_embedding_again() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let mut original = cluster.connect();
+    original
+        .batch_execute(
+            "SELECT rag_add_model('second name', 'embed', 'all-MiniLM-L6-v2');
+             CREATE TABLE notes (id integer PRIMARY KEY, title text, body text, tags vector(3),
+                                 embedding vector(384) GENERATED ALWAYS AS (embed(title, 'all-MiniLM-L6-v2')) STORED);
+             INSERT INTO notes VALUES
+                 (1, 'Bread', 'Bread is made of flour, water, yeast and salt, and baked in a hot oven.', '[1,2,3]'),
+                 (2, 'Moon', 'The moon goes round the earth once in about a month.', '[0.5,-1,1e-3]'),
+                 (3, 'Bicycle', 'A bicycle stays upright because its rider steers into the fall.', NULL);
+             CREATE INDEX ON notes ((vector_dims(embed(body, 'second name'))));
+             SELECT rag_create_index('notes', 'body', model => 'second name');
+             CREATE DATABASE restored",
+        )
+        .unwrap();
+
+    let mut dump = cluster.client_program("pg_dump").arg("postgres").stdout(Stdio::piped()).spawn().expect("pg_dump runs");
+    let mut restore = cluster.client_program("psql");
+    restore.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored"]);
+    run(restore.stdin(dump.stdout.take().expect("a pipe")));
+    assert!(dump.wait().expect("pg_dump ends").success());
+
+    let mut restored = cluster.connect_to("restored");
+    for query in [
+        "SELECT id, title, body, tags, embedding FROM notes ORDER BY id",
+        "SELECT id, chunk_seq, chunk, char_start, char_end, tokens, embedding FROM notes_rag ORDER BY id, chunk_seq",
+        "SELECT index, source, chunks, column_name, model, strategy, size FROM rag_indexes",
+        "SELECT name, kind, source, dimensions FROM rag_models ORDER BY name",
+    ] {
+        let expected = rows(&mut original, query);
+        assert!(!expected.is_empty());
+        assert_eq!(rows(&mut restored, query), expected, "{query}");
+    }
+
+    let refreshed = rows(&mut restored, "SELECT rows, chunks, embedded, removed_rows FROM rag_refresh('notes_rag')");
+    assert_eq!(refreshed, [["0", "0", "0", "0"].map(|zero| Some(zero.to_owned()))]);
+    let search = "SELECT rank, source_key, chunk, round(score::numeric, 5) FROM rag_search('Why does a bike not fall over?')";
+    let found = rows(&mut restored, search);
+    assert_eq!(found[0][1].as_deref(), Some("{\"id\": 3}"));
+    assert_eq!(found, rows(&mut original, search));
+
+    restored.batch_execute("INSERT INTO notes VALUES (4, 'Tea', 'Green tea is brewed with water that does not boil.')").unwrap();
+    assert_eq!(value(&mut restored, "SELECT embedded FROM rag_refresh('notes_rag')").as_deref(), Some("1"));
+    restored.batch_execute("SELECT rag_drop_index('notes_rag')").unwrap();
+    assert_eq!(value(&mut restored, "SELECT count(*) FROM rag_indexes").as_deref(), Some("0"));
+}
+
+#[test]
+fn restored_index_keeps_its_row_security() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    cluster
+        .connect()
+        .batch_execute(
+            "CREATE ROLE reader LOGIN;
+             CREATE TABLE notes (id integer PRIMARY KEY, body text);
+             INSERT INTO notes VALUES (1, 'Bread is made of flour.'), (2, 'The moon goes round the earth.');
+             SELECT rag_create_index('notes', 'body');
+             ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY first_only ON notes USING (id = 1);
+             GRANT SELECT ON notes, notes_rag TO reader;
+             CREATE DATABASE restored",
+        )
+        .unwrap();
+    let script = tempfile::NamedTempFile::new().expect("a temporary file");
+    account::give(script.path());
+    run(cluster.client_program("pg_dump").arg("-f").arg(script.path()).arg("postgres"));
+    run(cluster.client_program("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f"]).arg(script.path()));
+    let mut reader = cluster.connect_as("reader", "restored");
+    for query in ["SELECT count(*) FROM notes_rag", "SELECT count(*) FROM rag.notes_rag_chunks", "SELECT count(*) FROM rag_search('moon')"] {
+        assert_eq!(value(&mut reader, query).as_deref(), Some("1"), "{query}");
+    }
+}
