@@ -5,6 +5,7 @@
 #
 # DEMO_PAGES          default (about 150 pages), few, a number, or all
 # PG_RAG_CLUSTER_DIR  folder of the cluster (default .demo in the checkout)
+# PG_RAG_PROFILE      build profile: dev (default) or release
 #
 # A second run finds everything built, loaded and embedded, and only asks.
 set -euo pipefail
@@ -23,7 +24,7 @@ began=$(now)
 "$SCRIPTS/setup.sh" demo
 require_postgres
 private_pg_config=$("$SCRIPTS/cluster.sh" tree)
-PG_CONFIG=$private_pg_config "$SCRIPTS/install.sh" --profile dev
+PG_CONFIG=$private_pg_config "$SCRIPTS/install.sh" --profile "${PG_RAG_PROFILE:-dev}"
 "$SCRIPTS/models.sh"
 
 # A server that runs keeps the library it has loaded: a new one takes effect after a restart, and SQL objects that

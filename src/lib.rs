@@ -14,6 +14,8 @@
 //! - [`functions`]: SQL functions over text and models;
 //! - [`rag`]: indexes over documents, search and answers.
 
+#![allow(clippy::result_large_err, reason = "the error type is pgrx's, and raised at once")]
+
 use pgrx::prelude::*;
 
 mod error;

@@ -85,12 +85,12 @@ pub fn embed_one(model: &Model, text: &str, purpose: Purpose) -> Result<Vec<f32>
 
 #[pg_extern(sql = false)]
 fn embed(input: &str) -> Result<Vector> {
-    embed_one(&*catalog::embedding(None)?, input, Purpose::Passage).map(Vector::from)
+    embed_one(&*catalog::embedding(None)?, input, Purpose::Passage).and_then(Vector::new)
 }
 
 #[pg_extern(sql = false)]
 fn embed_with_model(input: &str, model: &str) -> Result<Vector> {
-    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Passage).map(Vector::from)
+    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Passage).and_then(Vector::new)
 }
 
 /// NULL elements give NULL vectors.
@@ -99,15 +99,15 @@ fn embed_batch(inputs: Vec<Option<String>>, model: &str) -> Result<Vec<Option<Ve
     let model = catalog::embedding(Some(model))?;
     let texts = inputs.iter().flatten().cloned().collect();
     let mut vectors = embed_all(&model, texts, Purpose::Passage, Lane::Interactive)?.into_iter();
-    Ok(inputs.iter().map(|input| input.as_ref().and_then(|_| vectors.next()).map(Vector::from)).collect())
+    inputs.iter().map(|input| input.as_ref().and_then(|_| vectors.next()).map(Vector::new).transpose()).collect()
 }
 
 #[pg_extern(sql = false)]
 fn embed_query(input: &str) -> Result<Vector> {
-    embed_one(&*catalog::embedding(None)?, input, Purpose::Query).map(Vector::from)
+    embed_one(&*catalog::embedding(None)?, input, Purpose::Query).and_then(Vector::new)
 }
 
 #[pg_extern(sql = false)]
 fn embed_query_with_model(input: &str, model: &str) -> Result<Vector> {
-    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Query).map(Vector::from)
+    embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Query).and_then(Vector::new)
 }

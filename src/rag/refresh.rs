@@ -338,7 +338,7 @@ impl<'a> Statements<'a> {
             rows.into_iter()
                 .map(|row| {
                     let hash = row.get::<Vec<u8>>(1).or_error()?.unwrap_or_default();
-                    let vector = row.get::<Vector>(2).or_error()?.map(Vec::<f32>::from).unwrap_or_default();
+                    let vector = row.get::<Vector>(2).or_error()?.map(Vector::into_elements).unwrap_or_default();
                     Ok((hash, vector))
                 })
                 .collect()
@@ -351,6 +351,7 @@ impl<'a> Statements<'a> {
     }
 
     fn insert(&self, document: &Document, seq: i32, row: &ChunkRow, hash: Vec<u8>, vector: Vec<f32>) -> Result<()> {
+        let vector = Vector::new(vector)?;
         Spi::run_with_args(
             &self.insert,
             &[
@@ -363,7 +364,7 @@ impl<'a> Statements<'a> {
                 row.headings.clone().into(),
                 document.hash.clone().into(),
                 hash.into(),
-                Vector::from(vector).into(),
+                vector.into(),
             ],
         )
         .or_error()

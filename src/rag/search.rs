@@ -50,7 +50,7 @@ pub fn search(
 ) -> Result<Vec<Hit>> {
     let limit = catalog::require_count("k", k, MAX_RESULTS)?;
     let model = models::embedding(Some(&index.model))?;
-    let vector = Vector::from(embed_one(&model, question, Purpose::Query)?);
+    let vector = Vector::new(embed_one(&model, question, Purpose::Query)?)?;
     let query = statement(index, where_sql)?;
     Spi::connect(|client| {
         let rows = client

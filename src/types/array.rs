@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use super::error_map::{array_error, null_not_allowed};
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Array, Datum};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{direct_function_call, pg_sys, AnyNumeric, FromDatum};
 use std::ptr::NonNull;
@@ -83,7 +83,8 @@ pub(super) struct RealArray(pub(super) Vec<f32>);
 // SAFETY: returns an array of `real`, palloc'd in the function's memory context.
 unsafe impl BoxRet for RealArray {
     unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
-        let mut elements: Vec<pg_sys::Datum> = self.0.iter().map(|value| pg_sys::Datum::from(value.to_bits())).collect();
+        let mut elements: Vec<pg_sys::Datum> =
+            self.0.iter().map(|value| pg_sys::Datum::from(value.to_bits())).collect();
         // SAFETY: the elements are datums of `real`, which is 4 bytes, passed by value and aligned to 4; at most
         // 16,000 of them. The array is what the function returns.
         unsafe {

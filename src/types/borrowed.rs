@@ -14,9 +14,7 @@ use super::error_map::corrupt;
 use pg_rag_engine::vector::MAX_DIMENSIONS;
 use pgrx::callconv::{Arg, ArgAbi};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::varlena::{
-    vardata_1b, vardata_4b, varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, varsize_1b, varsize_4b,
-};
+use pgrx::varlena::{varatt_is_1b, varatt_is_1b_e, varatt_is_4b_u, vardata_1b, vardata_4b, varsize_1b, varsize_4b};
 use pgrx::{error, pg_sys, FromDatum};
 use std::marker::PhantomData;
 use std::ops::Deref;

@@ -4,18 +4,15 @@
 
 use super::borrowed::VectorRef;
 use super::datum::Vector;
-use super::error_map::{different_dimensions, Result};
+use super::error_map::{from_arithmetic, Result};
 use pg_rag_engine::{distance, vector};
 use pgrx::prelude::*;
 
 /// The elements of both, of equal number.
 #[inline]
 fn paired<'a>(a: &'a VectorRef<'_>, b: &'a VectorRef<'_>) -> Result<(&'a [f32], &'a [f32])> {
-    if a.len() == b.len() {
-        Ok((a, b))
-    } else {
-        Err(different_dimensions(a.len(), b.len()))
-    }
+    vector::check_same_dimensions(a, b).map_err(from_arithmetic)?;
+    Ok((a, b))
 }
 
 #[pg_extern(sql = false)]
@@ -41,7 +38,7 @@ fn vector_negative_inner_product(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f
 #[pg_extern(sql = false)]
 fn vector_cosine_distance(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
     let (a, b) = paired(&a, &b)?;
-    Ok(f64::from(distance::cosine(a, b)))
+    Ok(distance::cosine(a, b))
 }
 
 #[pg_extern(sql = false)]

@@ -1,6 +1,6 @@
 //! What goes wrong with a vector, as SQLSTATE and message: the texts of pgvector, which its clients know.
 
-use pg_rag_engine::vector::VectorError;
+use pg_rag_engine::vector::{ArithmeticError, VectorError};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::PgSqlErrorCode;
 
@@ -36,8 +36,14 @@ pub(super) fn corrupt(dimensions: i16, payload_bytes: usize) -> ErrorReport {
         .set_detail(format!("Its header says {dimensions} dimensions, but it has {payload_bytes} bytes."))
 }
 
-pub(super) fn different_dimensions(left: usize, right: usize) -> ErrorReport {
-    report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, format!("different vector dimensions {left} and {right}"))
+/// A failure of the engine's operations on two vectors.
+pub(super) fn from_arithmetic(failure: ArithmeticError) -> ErrorReport {
+    let code = match failure {
+        ArithmeticError::DifferentDimensions { .. } => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        ArithmeticError::TooMany => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+        ArithmeticError::Overflow | ArithmeticError::Underflow => PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+    };
+    report(code, failure.to_string())
 }
 
 pub(super) fn expected_dimensions(expected: i32, found: usize) -> ErrorReport {

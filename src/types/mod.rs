@@ -10,8 +10,6 @@
 //! Other modules take [`VectorRef`] as an argument (borrows the stored bytes) and return [`Vector`]; `Option<…>` and
 //! `Vec<Vector>` (`vector[]`) of them work as arguments and results.
 
-#![allow(clippy::result_large_err, reason = "the error type is pgrx's, and raised at once")]
-
 mod array;
 mod borrowed;
 mod casts;
@@ -25,6 +23,4 @@ mod type_oid;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-pub use borrowed::VectorRef;
 pub use datum::Vector;
-pub use error_map::from_vector;

@@ -148,9 +148,10 @@ mod tests {
     #[pg_test]
     fn spi_passes_vectors_as_parameters_and_results() {
         let given = Vector::new(vec![1.0, 2.5]).expect("valid");
-        let found = Spi::get_one_with_args::<Vector>("SELECT l2_normalize($1) FROM (SELECT) t", &[given.clone().into()])
-            .expect("query runs")
-            .expect("one value");
+        let found =
+            Spi::get_one_with_args::<Vector>("SELECT l2_normalize($1) FROM (SELECT) t", &[given.clone().into()])
+                .expect("query runs")
+                .expect("one value");
         assert!((found[0] - 0.371_390_7).abs() < 1e-6 && (found[1] - 0.928_476_7).abs() < 1e-6, "{found:?}");
         // SAFETY: the datum was made from a vector just now.
         let borrowed: Option<VectorRef<'_>> =
@@ -246,7 +247,9 @@ mod tests {
     #[pg_test]
     fn order_is_lexicographic_then_by_length() {
         assert_eq!(
-            text("SELECT string_agg(v::text, ' ' ORDER BY v) FROM unnest('{[2],\"[1,0]\",[1],\"[1,-1]\"}'::vector[]) v"),
+            text(
+                "SELECT string_agg(v::text, ' ' ORDER BY v) FROM unnest('{[2],\"[1,0]\",[1],\"[1,-1]\"}'::vector[]) v"
+            ),
             "[1] [1,-1] [1,0] [2]"
         );
         assert!(is_true(

@@ -1,7 +1,8 @@
-//! Distances between vectors of equal dimensions, accumulated in `f32` and returned as `f64`, as pgvector does.
+//! Distances between vectors of equal dimensions. Sums are accumulated in `f32`, roots and quotients taken in `f64`,
+//! as pgvector does.
 //!
 //! The kernels are chosen once per process from what the CPU offers; [`scalar`] is the truth they are tested against.
-//! The operators of the SQL layer call [`Metric::distance`]; inner loops take the function of [`Metric::kernel`] once.
+//! The operators of the SQL layer call [`l2_squared`], [`inner_product`], [`cosine`] and [`l1`]; inner loops take the function of [`Metric::kernel`] once.
 
 pub mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -9,7 +10,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
-use crate::vector::{check_same_dimensions, VectorError};
+use crate::vector::{check_same_dimensions, ArithmeticError};
 
 /// A distance: smaller is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +29,7 @@ pub enum Metric {
 
 impl Metric {
     /// The distance of two vectors, or an error if their dimensions differ.
-    pub fn distance(self, a: &[f32], b: &[f32]) -> Result<f64, VectorError> {
+    pub fn distance(self, a: &[f32], b: &[f32]) -> Result<f64, ArithmeticError> {
         check_same_dimensions(a, b)?;
         Ok(self.kernel()(a, b))
     }
@@ -36,11 +37,11 @@ impl Metric {
     /// The function that computes this distance on this CPU. It reads the dimensions that both slices have.
     pub fn kernel(self) -> fn(&[f32], &[f32]) -> f64 {
         match self {
-            Metric::L2 => l2,
-            Metric::L2Squared => l2_squared,
-            Metric::InnerProduct => |a, b| -inner_product(a, b),
+            Metric::L2 => |a, b| f64::from(l2_squared(a, b)).sqrt(),
+            Metric::L2Squared => |a, b| f64::from(l2_squared(a, b)),
+            Metric::InnerProduct => |a, b| -f64::from(inner_product(a, b)),
             Metric::Cosine => cosine,
-            Metric::L1 => l1,
+            Metric::L1 => |a, b| f64::from(l1(a, b)),
         }
     }
 }
@@ -73,24 +74,23 @@ fn kernels() -> &'static Kernels {
     })
 }
 
-fn l2(a: &[f32], b: &[f32]) -> f64 {
-    l2_squared(a, b).sqrt()
+/// `Σ (a - b)²` over the dimensions that both slices have, as the three after it.
+pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
+    (kernels().l2_squared)(a, b)
 }
 
-fn l2_squared(a: &[f32], b: &[f32]) -> f64 {
-    f64::from((kernels().l2_squared)(a, b))
+/// `Σ a·b`; the distance is its negative.
+pub fn inner_product(a: &[f32], b: &[f32]) -> f32 {
+    (kernels().inner_product)(a, b)
 }
 
-/// The inner product itself, of the dimensions that both slices have.
-pub fn inner_product(a: &[f32], b: &[f32]) -> f64 {
-    f64::from((kernels().inner_product)(a, b))
+/// `Σ |a - b|`.
+pub fn l1(a: &[f32], b: &[f32]) -> f32 {
+    (kernels().l1)(a, b)
 }
 
-fn l1(a: &[f32], b: &[f32]) -> f64 {
-    f64::from((kernels().l1)(a, b))
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// One minus the cosine similarity; NaN if one of the vectors is zero.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     cosine_distance((kernels().cosine_sums)(a, b))
 }
 

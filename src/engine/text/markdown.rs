@@ -47,6 +47,7 @@ impl Document {
                     let level = if depth == 0 { Level::Block } else { Level::Line };
                     match tag {
                         Tag::Heading { level, .. } if depth == 0 => {
+                            boundaries.add(Level::Block, range.start);
                             open_section(&mut sections, range, level as u8);
                             title = Some(String::new());
                         }
@@ -123,7 +124,22 @@ impl Document {
         path
     }
 
-    /// The range of a section's own text, heading included.
+    /// The section of the first text of a chunk that is not a heading. `from` is a section at or before the chunk.
+    pub fn section_at(&self, text: &str, from: usize, chunk: &Range<usize>) -> usize {
+        let following = &self.sections[from + 1..];
+        let mut section = from + following.iter().take_while(|next| next.start <= chunk.start).count();
+        while let Some(next) = self.sections.get(section + 1) {
+            let body = self.sections[section].body.max(chunk.start);
+            let bare = body >= next.start || text[body..next.start].trim().is_empty();
+            if !bare || next.start >= chunk.end || next.level <= self.sections[section].level {
+                break;
+            }
+            section += 1;
+        }
+        section
+    }
+
+    /// Where a section's own text ends.
     pub fn section_end(&self, section: usize, text: &str) -> usize {
         self.sections.get(section + 1).map_or(text.len(), |next| next.start)
     }

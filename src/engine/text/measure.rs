@@ -11,8 +11,8 @@ pub trait Measure {
     /// The size of a byte range.
     fn size(&self, range: Range<usize>) -> usize;
 
-    /// The furthest byte `end`, at most the length of the text, with `size(start..end) <= budget`. It need not be a
-    /// character boundary.
+    /// The furthest byte `end` with `size(start..end) <= budget`. It need not be a character boundary, and can be past
+    /// the end of the text if all of it fits.
     fn furthest_end(&self, start: usize, budget: usize) -> usize;
 }
 
@@ -78,7 +78,6 @@ impl Measure for CharMeasure<'_> {
 
 /// Counts the tokens of a model that touch a range.
 pub struct TokenMeasure {
-    text_bytes: usize,
     starts: Vec<u32>,
     ends: Vec<u32>,
 }
@@ -86,15 +85,14 @@ pub struct TokenMeasure {
 impl TokenMeasure {
     /// From the byte offsets of each token in the text. Tokens with an empty range, as special tokens have, are left
     /// out; so is whatever one list has more than the other.
-    pub fn new(text_bytes: usize, starts: &[u32], ends: &[u32]) -> Self {
-        let tokens = || starts.iter().zip(ends).filter(|(start, end)| start < end);
-        let mut starts: Vec<u32> = tokens().map(|(&start, _)| start).collect();
-        let mut ends: Vec<u32> = tokens().map(|(_, &end)| end).collect();
+    pub fn new(starts: Vec<u32>, ends: Vec<u32>) -> Self {
+        let (mut starts, mut ends): (Vec<u32>, Vec<u32>) =
+            starts.into_iter().zip(ends).filter(|(start, end)| start < end).unzip();
         // Only counts of starts and of ends are ever asked for, so each list may be sorted by itself. Tokenizers give
         // them sorted, for which this is one pass.
         starts.sort_unstable();
         ends.sort_unstable();
-        TokenMeasure { text_bytes, starts, ends }
+        TokenMeasure { starts, ends }
     }
 }
 
@@ -111,8 +109,8 @@ impl Measure for TokenMeasure {
     fn furthest_end(&self, start: usize, budget: usize) -> usize {
         let finished = self.ends.partition_point(|&end| end as usize <= start);
         match self.starts.get(finished.saturating_add(budget)) {
-            Some(&first_too_many) => (first_too_many as usize).clamp(start.min(self.text_bytes), self.text_bytes),
-            None => self.text_bytes,
+            Some(&first_too_many) => (first_too_many as usize).max(start),
+            None => usize::MAX,
         }
     }
 }
@@ -125,20 +123,20 @@ mod tests {
     #[test]
     fn tokens_are_counted_by_overlap_and_special_tokens_are_not() {
         // [CLS] "ab" "c" (gap) "def" [SEP]
-        let measure = TokenMeasure::new(7, &[0, 0, 2, 4, 0], &[0, 2, 3, 7, 0]);
+        let measure = TokenMeasure::new(vec![0, 0, 2, 4, 0], vec![0, 2, 3, 7, 0]);
         assert_eq!(measure.size(0..7), 3);
         assert_eq!(measure.size(3..4), 0);
         assert_eq!(measure.size(1..3), 2);
         assert_eq!(measure.size(5..5), 0);
         assert_eq!(measure.furthest_end(0, 2), 4);
-        assert_eq!(measure.furthest_end(0, 3), 7);
+        assert!(measure.furthest_end(0, 3) >= 7);
         assert_eq!(measure.furthest_end(4, 0), 4);
-        assert_eq!(measure.furthest_end(0, usize::MAX), 7);
+        assert!(measure.furthest_end(0, usize::MAX) >= 7);
     }
 
     #[test]
     fn several_tokens_in_one_character_all_count() {
-        let measure = TokenMeasure::new(5, &[0, 0, 0, 4], &[4, 4, 4, 5]);
+        let measure = TokenMeasure::new(vec![0, 0, 0, 4], vec![4, 4, 4, 5]);
         assert_eq!(measure.size(0..4), 3);
         assert_eq!(measure.furthest_end(0, 2), 0);
         assert_eq!(measure.furthest_end(0, 3), 4);

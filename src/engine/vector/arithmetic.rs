@@ -4,42 +4,44 @@
 
 use std::cmp::Ordering;
 
-use super::{check_dimensions, check_same_dimensions, VectorError};
+use super::{check_same_dimensions, ArithmeticError, MAX_DIMENSIONS};
 
-fn finite(values: Vec<f32>) -> Result<Vec<f32>, VectorError> {
+fn finite(values: Vec<f32>) -> Result<Vec<f32>, ArithmeticError> {
     if values.iter().all(|value| value.is_finite()) {
         Ok(values)
     } else {
-        Err(VectorError::Overflow)
+        Err(ArithmeticError::Overflow)
     }
 }
 
 /// `a + b`, element by element.
-pub fn add(a: &[f32], b: &[f32]) -> Result<Vec<f32>, VectorError> {
+pub fn add(a: &[f32], b: &[f32]) -> Result<Vec<f32>, ArithmeticError> {
     check_same_dimensions(a, b)?;
     finite(a.iter().zip(b).map(|(x, y)| x + y).collect())
 }
 
 /// `a - b`, element by element.
-pub fn subtract(a: &[f32], b: &[f32]) -> Result<Vec<f32>, VectorError> {
+pub fn subtract(a: &[f32], b: &[f32]) -> Result<Vec<f32>, ArithmeticError> {
     check_same_dimensions(a, b)?;
     finite(a.iter().zip(b).map(|(x, y)| x - y).collect())
 }
 
 /// `a * b`, element by element. A product of non-zero elements that rounds to zero is an underflow error.
-pub fn multiply(a: &[f32], b: &[f32]) -> Result<Vec<f32>, VectorError> {
+pub fn multiply(a: &[f32], b: &[f32]) -> Result<Vec<f32>, ArithmeticError> {
     check_same_dimensions(a, b)?;
     let product = finite(a.iter().zip(b).map(|(x, y)| x * y).collect())?;
     let underflow = product.iter().zip(a.iter().zip(b)).any(|(&p, (&x, &y))| p == 0.0 && x != 0.0 && y != 0.0);
     if underflow {
-        return Err(VectorError::Underflow);
+        return Err(ArithmeticError::Underflow);
     }
     Ok(product)
 }
 
 /// The elements of `a`, then those of `b`.
-pub fn concat(a: &[f32], b: &[f32]) -> Result<Vec<f32>, VectorError> {
-    check_dimensions(a.len().saturating_add(b.len()))?;
+pub fn concat(a: &[f32], b: &[f32]) -> Result<Vec<f32>, ArithmeticError> {
+    if a.len().saturating_add(b.len()) > MAX_DIMENSIONS {
+        return Err(ArithmeticError::TooMany);
+    }
     Ok([a, b].concat())
 }
 
@@ -48,13 +50,13 @@ pub fn norm(a: &[f32]) -> f64 {
     a.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
 }
 
-/// `a` scaled to norm 1. The zero vector stays zero.
-pub fn l2_normalize(a: &[f32]) -> Result<Vec<f32>, VectorError> {
+/// `a` scaled to norm 1. The zero vector stays zero. No element can overflow: none is larger than the norm.
+pub fn l2_normalized(a: &[f32]) -> Vec<f32> {
     let norm = norm(a);
     if norm > 0.0 {
-        finite(a.iter().map(|&x| (f64::from(x) / norm) as f32).collect())
+        a.iter().map(|&x| (f64::from(x) / norm) as f32).collect()
     } else {
-        Ok(vec![0.0; a.len()])
+        vec![0.0; a.len()]
     }
 }
 
@@ -85,10 +87,10 @@ mod tests {
 
     #[test]
     fn a_result_beyond_f32_is_an_error() {
-        assert_eq!(add(&[3e38], &[3e38]), Err(VectorError::Overflow));
-        assert_eq!(subtract(&[-3e38], &[3e38]), Err(VectorError::Overflow));
-        assert_eq!(multiply(&[1e37], &[1e37]), Err(VectorError::Overflow));
-        assert_eq!(multiply(&[1e-37], &[1e-37]), Err(VectorError::Underflow));
+        assert_eq!(add(&[3e38], &[3e38]), Err(ArithmeticError::Overflow));
+        assert_eq!(subtract(&[-3e38], &[3e38]), Err(ArithmeticError::Overflow));
+        assert_eq!(multiply(&[1e37], &[1e37]), Err(ArithmeticError::Overflow));
+        assert_eq!(multiply(&[1e-37], &[1e-37]), Err(ArithmeticError::Underflow));
         assert_eq!(multiply(&[0.0], &[1e-37]).unwrap(), [0.0]);
     }
 
@@ -105,8 +107,8 @@ mod tests {
         assert_eq!(norm(&[3.0, 4.0]), 5.0);
         let large = f64::from(3e37_f32);
         assert!((norm(&[3e37, 0.0]) - large).abs() < large * 1e-12);
-        assert_eq!(l2_normalize(&[3.0, 4.0]).unwrap(), [0.6, 0.8]);
-        assert_eq!(l2_normalize(&[0.0, 0.0]).unwrap(), [0.0, 0.0]);
+        assert_eq!(l2_normalized(&[3.0, 4.0]), [0.6, 0.8]);
+        assert_eq!(l2_normalized(&[0.0, 0.0]), [0.0, 0.0]);
     }
 
     #[test]

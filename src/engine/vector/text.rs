@@ -6,16 +6,16 @@
 
 use std::fmt::Write;
 
-use super::{check_element, SyntaxFault, VectorError, MAX_DIMENSIONS};
+use super::{check_element, VectorError, MAX_DIMENSIONS};
 
-/// Reads the text form. The caller checks the declared dimensions ([`super::check_expected_dimensions`]).
+/// Reads the text form. The caller checks the dimensions that the column declares.
 pub fn parse(input: &str) -> Result<Vec<f32>, VectorError> {
     let bytes = input.as_bytes();
-    let syntax = |fault| VectorError::Syntax { input: input.to_owned(), fault };
+    let syntax = |detail| VectorError::Syntax { input: input.to_owned(), detail };
 
     let mut at = skip_space(bytes, 0);
     if bytes.get(at) != Some(&b'[') {
-        return Err(syntax(SyntaxFault::MissingOpen));
+        return Err(syntax(Some("Vector contents must start with \"[\".")));
     }
     at = skip_space(bytes, at + 1);
     if bytes.get(at) == Some(&b']') {
@@ -25,15 +25,15 @@ pub fn parse(input: &str) -> Result<Vec<f32>, VectorError> {
     let mut elements = Vec::new();
     loop {
         if elements.len() == MAX_DIMENSIONS {
-            return Err(VectorError::TooManyDimensions);
+            return Err(VectorError::TooMany);
         }
         at = skip_space(bytes, at);
         let length = number_length(&bytes[at..]);
         // number_length counts ASCII bytes only, so the slice ends on a character boundary.
         let literal = &input[at..at + length];
-        let value: f32 = literal.parse().map_err(|_| syntax(SyntaxFault::Element))?;
+        let value: f32 = literal.parse().map_err(|_| syntax(None))?;
         if value.is_infinite() && literal.bytes().any(|byte| byte.is_ascii_digit()) {
-            return Err(VectorError::OutOfRange { literal: literal.to_owned() });
+            return Err(VectorError::OutOfRange(literal.to_owned()));
         }
         check_element(value)?;
         elements.push(value);
@@ -42,11 +42,11 @@ pub fn parse(input: &str) -> Result<Vec<f32>, VectorError> {
         match bytes.get(at) {
             Some(b',') => at += 1,
             Some(b']') => break,
-            _ => return Err(syntax(SyntaxFault::Element)),
+            _ => return Err(syntax(None)),
         }
     }
     if skip_space(bytes, at + 1) != bytes.len() {
-        return Err(syntax(SyntaxFault::TrailingGarbage));
+        return Err(syntax(Some("Junk after closing right brace.")));
     }
     Ok(elements)
 }
@@ -89,7 +89,7 @@ fn number_length(bytes: &[u8]) -> usize {
 }
 
 /// The text form of a vector.
-pub fn format(elements: &[f32]) -> String {
+pub fn print(elements: &[f32]) -> String {
     let mut out = String::with_capacity(2 + 12 * elements.len());
     out.push('[');
     for (index, &value) in elements.iter().enumerate() {
@@ -103,7 +103,7 @@ pub fn format(elements: &[f32]) -> String {
 }
 
 /// Appends one element as PostgreSQL's `float4` output writes it.
-pub fn write_element(out: &mut String, value: f32) {
+fn write_element(out: &mut String, value: f32) {
     if value.is_nan() {
         out.push_str("NaN");
         return;
@@ -213,9 +213,13 @@ mod tests {
 
     #[test]
     fn details_name_the_fault() {
-        assert_eq!(parse("1").unwrap_err().detail(), Some("Vector contents must start with \"[\"."));
-        assert_eq!(parse("[1]x").unwrap_err().detail(), Some("Junk after closing right brace."));
-        assert_eq!(parse("[1,").unwrap_err().detail(), None);
+        let detail = |input| match parse(input) {
+            Err(VectorError::Syntax { detail, .. }) => detail,
+            other => panic!("no syntax error: {other:?}"),
+        };
+        assert_eq!(detail("1"), Some("Vector contents must start with \"[\"."));
+        assert_eq!(detail("[1]x"), Some("Junk after closing right brace."));
+        assert_eq!(detail("[1,"), None);
     }
 
     #[test]
@@ -258,7 +262,7 @@ mod tests {
             write_element(&mut out, value);
             assert_eq!(out, expected);
         }
-        assert_eq!(format(&[1.0, 2.5, -3e-5]), "[1,2.5,-3e-05]");
+        assert_eq!(print(&[1.0, 2.5, -3e-5]), "[1,2.5,-3e-05]");
     }
 
     proptest! {
@@ -267,7 +271,7 @@ mod tests {
         fn every_finite_float_reads_back_bit_for_bit(bits in any::<u32>()) {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(parse(&format(&[value])).unwrap()[0].to_bits(), bits);
+            prop_assert_eq!(parse(&print(&[value])).unwrap()[0].to_bits(), bits);
         }
 
         #[test]

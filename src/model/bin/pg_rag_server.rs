@@ -4,7 +4,7 @@
 
 use pg_rag_model::server::{self, process, Config, DEFAULT_MAX_QUEUED};
 use pg_rag_model::{hub, source};
-use pg_rag_protocol::message::{ModelFile, ModelKind};
+use pg_rag_protocol::message::ModelKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +14,8 @@ usage:
       serves models on the Unix socket PATH until it is retired; N threads, 0 = one per core;
       ends at once when the other end of the control descriptor is closed
   pg_rag_server fetch --repo REPO --revision REVISION --dest DIR --file NAME=SHA256 [--file ...]
-      downloads files of a model from the Hugging Face Hub into DIR
+      downloads files of a model from the Hugging Face Hub into the new folder DIR;
+      HF_TOKEN, HF_ENDPOINT and HF_HUB_CACHE in the environment mean what they mean to the Hub's own tools
   pg_rag_server inspect embed|generate PATH
       prints what the headers of the model at PATH say, as JSON
   pg_rag_server --version";
@@ -99,25 +100,33 @@ fn serve(options: &[&str]) -> Outcome {
 }
 
 fn fetch(options: &[&str]) -> Outcome {
-    let (mut repository, mut revision, mut destination, mut files) = (None, None, None, Vec::new());
+    let (mut repo, mut revision, mut dest, mut files) = (None, None, None, Vec::new());
     for (name, value) in pairs(options)? {
         match name {
-            "--repo" => repository = Some(value),
-            "--revision" => revision = Some(value),
-            "--dest" => destination = Some(Path::new(value)),
+            "--repo" => repo = Some(value.to_owned()),
+            "--revision" => revision = Some(value.to_owned()),
+            "--dest" => dest = Some(PathBuf::from(value)),
             "--file" => match value.split_once('=') {
-                Some((name, sha256)) => files.push(ModelFile { name: name.into(), sha256: sha256.into() }),
+                Some((name, sha256)) => files.push((name.to_owned(), sha256.to_owned())),
                 None => return Err(usage(format!("value of \"--file\" is not NAME=SHA256: \"{value}\""))),
             },
             _ => return Err(usage(format!("unknown option \"{name}\""))),
         }
     }
-    match (repository, revision, destination) {
-        (Some(repository), Some(revision), Some(destination)) if !files.is_empty() => {
-            hub::fetch(repository, revision, &files, destination).map_err(failed)
-        }
-        _ => Err(usage("\"fetch\" needs --repo, --revision, --dest and at least one --file")),
-    }
+    let (Some(repo), Some(revision), Some(dest), false) = (repo, revision, dest, files.is_empty()) else {
+        return Err(usage("\"fetch\" needs --repo, --revision, --dest and at least one --file"));
+    };
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    hub::fetch(&hub::Fetch {
+        repo,
+        revision,
+        files,
+        dest,
+        cache_dir: variable("HF_HUB_CACHE").map(PathBuf::from),
+        endpoint: variable("HF_ENDPOINT"),
+        token: variable("HF_TOKEN"),
+    })
+    .map_err(failed)
 }
 
 fn inspect(kind: &str, path: &str) -> Outcome {

@@ -54,7 +54,16 @@ impl Cluster {
     pub fn start(options: ClusterOptions<'_>) -> Self {
         let cluster = Self::empty();
         let mut initdb = cluster.program("initdb");
-        initdb.arg("-D").arg(cluster.data()).args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]);
+        initdb.arg("-D").arg(cluster.data()).args([
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "--no-sync",
+        ]);
         run(&mut initdb);
         let models = std::env::var("PG_RAG_MODELS").unwrap_or_else(|_| "/usr/local/share/pg_rag/models".to_owned());
         let folder = cluster.folder.display().to_string();

@@ -53,10 +53,7 @@ fn stat_fields(pid: i32) -> Option<Vec<String>> {
 pub fn private_kib(pid: i32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
     let sum = |name: &str| -> u64 {
-        rollup
-            .lines()
-            .filter_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok())
-            .sum()
+        rollup.lines().filter_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok()).sum()
     };
     sum("Private_Clean:") + sum("Private_Dirty:")
 }

@@ -72,7 +72,8 @@ fn mixed_sessions_get_what_one_session_gets() {
                         1 => assert_eq!(&rows(&mut client, STREAM), stream),
                         2 => assert_eq!(rows(&mut client, &search(question)), found[at], "{question}"),
                         _ => {
-                            let update = format!("UPDATE moving SET body = 'session {session} round {round}' WHERE id = {at}");
+                            let update =
+                                format!("UPDATE moving SET body = 'session {session} round {round}' WHERE id = {at}");
                             client.batch_execute(&update).unwrap();
                             client.batch_execute("SELECT rag_refresh('moving_rag')").unwrap();
                         }

@@ -23,7 +23,8 @@ fn restored_database_searches_without_embedding_again() {
         )
         .unwrap();
 
-    let mut dump = cluster.client_program("pg_dump").arg("postgres").stdout(Stdio::piped()).spawn().expect("pg_dump runs");
+    let mut dump =
+        cluster.client_program("pg_dump").arg("postgres").stdout(Stdio::piped()).spawn().expect("pg_dump runs");
     let mut restore = cluster.client_program("psql");
     restore.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored"]);
     run(restore.stdin(dump.stdout.take().expect("a pipe")));
@@ -43,12 +44,15 @@ fn restored_database_searches_without_embedding_again() {
 
     let refreshed = rows(&mut restored, "SELECT rows, chunks, embedded, removed_rows FROM rag_refresh('notes_rag')");
     assert_eq!(refreshed, [["0", "0", "0", "0"].map(|zero| Some(zero.to_owned()))]);
-    let search = "SELECT rank, source_key, chunk, round(score::numeric, 5) FROM rag_search('Why does a bike not fall over?')";
+    let search =
+        "SELECT rank, source_key, chunk, round(score::numeric, 5) FROM rag_search('Why does a bike not fall over?')";
     let found = rows(&mut restored, search);
     assert_eq!(found[0][1].as_deref(), Some("{\"id\": 3}"));
     assert_eq!(found, rows(&mut original, search));
 
-    restored.batch_execute("INSERT INTO notes VALUES (4, 'Tea', 'Green tea is brewed with water that does not boil.')").unwrap();
+    restored
+        .batch_execute("INSERT INTO notes VALUES (4, 'Tea', 'Green tea is brewed with water that does not boil.')")
+        .unwrap();
     assert_eq!(value(&mut restored, "SELECT embedded FROM rag_refresh('notes_rag')").as_deref(), Some("1"));
     restored.batch_execute("SELECT rag_drop_index('notes_rag')").unwrap();
     assert_eq!(value(&mut restored, "SELECT count(*) FROM rag_indexes").as_deref(), Some("0"));
@@ -73,9 +77,16 @@ fn restored_index_keeps_its_row_security() {
     let script = tempfile::NamedTempFile::new().expect("a temporary file");
     account::give(script.path());
     run(cluster.client_program("pg_dump").arg("-f").arg(script.path()).arg("postgres"));
-    run(cluster.client_program("psql").args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f"]).arg(script.path()));
+    run(cluster
+        .client_program("psql")
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "restored", "-f"])
+        .arg(script.path()));
     let mut reader = cluster.connect_as("reader", "restored");
-    for query in ["SELECT count(*) FROM notes_rag", "SELECT count(*) FROM rag.notes_rag_chunks", "SELECT count(*) FROM rag_search('moon')"] {
+    for query in [
+        "SELECT count(*) FROM notes_rag",
+        "SELECT count(*) FROM rag.notes_rag_chunks",
+        "SELECT count(*) FROM rag_search('moon')",
+    ] {
         assert_eq!(value(&mut reader, query).as_deref(), Some("1"), "{query}");
     }
 }

@@ -1,8 +1,6 @@
 //! The model server's life: one process for all sessions, started when needed and again when it dies.
 
-use pg_rag_cluster_tests::session::{
-    backend_pid, describe, expect_error, generating, start_long_generation, value,
-};
+use pg_rag_cluster_tests::session::{backend_pid, describe, expect_error, generating, start_long_generation, value};
 use pg_rag_cluster_tests::{holds_within, process, wait_until, Cluster, ClusterOptions};
 use postgres::error::SqlState;
 use postgres::Client;
@@ -57,7 +55,8 @@ fn databases_of_a_cluster_share_one_server() {
 #[test]
 fn simultaneous_first_calls_start_one_server() {
     const SESSIONS: usize = 10;
-    let cluster = Cluster::with_extension(ClusterOptions { conf: &[("max_worker_processes", "16")], ..Default::default() });
+    let cluster =
+        Cluster::with_extension(ClusterOptions { conf: &[("max_worker_processes", "16")], ..Default::default() });
     let start = Barrier::new(SESSIONS);
     std::thread::scope(|scope| {
         for _ in 0..SESSIONS {
@@ -172,7 +171,8 @@ fn no_free_worker_slot_is_reported_with_a_hint() {
     let conf = [("max_worker_processes", "0")];
     let cluster = Cluster::with_extension(ClusterOptions { conf: &conf, ..Default::default() });
     let mut client = cluster.connect();
-    let reported = expect_error(client.batch_execute("SELECT embed('a text')"), &SqlState::CONFIGURATION_LIMIT_EXCEEDED);
+    let reported =
+        expect_error(client.batch_execute("SELECT embed('a text')"), &SqlState::CONFIGURATION_LIMIT_EXCEEDED);
     assert!(reported.hint.contains("max_worker_processes"), "{}", reported.hint);
     assert_eq!(value(&mut client, "SELECT 1").as_deref(), Some("1"), "the session goes on");
 }

@@ -40,7 +40,8 @@ fn ordinary_role_has_the_whole_path_over_its_own_table() {
         value(&mut alice, "SELECT rag_create_index('shared.notes', 'body')").as_deref(),
         Some("shared.notes_rag")
     );
-    let owners = "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relname IN ('notes_rag', 'notes_rag_chunks')";
+    let owners =
+        "SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE relname IN ('notes_rag', 'notes_rag_chunks')";
     assert_eq!(ids(&mut alice, owners), ["alice"]);
     let found = value(&mut alice, "SELECT source_key FROM rag_search('How do I open the safe?', k => 1)");
     assert_eq!(found.as_deref(), Some("{\"id\": 2}"));
@@ -49,14 +50,20 @@ fn ordinary_role_has_the_whole_path_over_its_own_table() {
     alice.batch_execute("UPDATE shared.notes SET body = 'Tea is brewed with hot water.' WHERE id = 3").unwrap();
     assert_eq!(value(&mut alice, "SELECT embedded FROM rag_refresh('shared.notes_rag')").as_deref(), Some("1"));
     alice.batch_execute("SELECT rag_drop_index('shared.notes_rag')").unwrap();
-    assert_eq!(value(&mut alice, "SELECT count(*) FROM pg_class WHERE relname LIKE 'notes_rag%'").as_deref(), Some("0"));
+    assert_eq!(
+        value(&mut alice, "SELECT count(*) FROM pg_class WHERE relname LIKE 'notes_rag%'").as_deref(),
+        Some("0")
+    );
 }
 
 #[test]
 fn ordinary_role_cannot_touch_models_or_other_indexes() {
     let cluster = cluster_with_roles();
     cluster.connect_as("alice", "postgres").batch_execute("SELECT rag_create_index('shared.notes', 'body')").unwrap();
-    cluster.connect_as("alice", "postgres").batch_execute("GRANT SELECT ON shared.notes, shared.notes_rag TO bob").unwrap();
+    cluster
+        .connect_as("alice", "postgres")
+        .batch_execute("GRANT SELECT ON shared.notes, shared.notes_rag TO bob")
+        .unwrap();
     let mut bob = cluster.connect_as("bob", "postgres");
     for statement in [
         "SELECT rag_add_model('mine', 'embed', '/etc')",
