@@ -9,9 +9,7 @@
 
 use std::fmt::Write;
 
-use unicode_segmentation::UnicodeSegmentation;
-
-use crate::text::ends_sentence;
+use crate::text::{ends_sentence, sentence_starts};
 
 /// The system message: short, since a model of a hundred million parameters follows one instruction, not ten.
 pub const SYSTEM: &str = "Answer the question in one to three sentences, using only the passages. \
@@ -60,7 +58,8 @@ impl PackedPassage {
     pub fn apply(&self, passages: &[Passage]) -> Passage {
         let whole = &passages[self.index];
         let content = whole.content[..self.keep_bytes].to_owned();
-        let tokens = if self.truncated { proportion(whole.tokens, self.keep_bytes, &whole.content) } else { whole.tokens };
+        let tokens =
+            if self.truncated { proportion(whole.tokens, self.keep_bytes, &whole.content) } else { whole.tokens };
         Passage { title: whole.title.clone(), content, tokens }
     }
 }
@@ -86,12 +85,7 @@ pub fn pack(passages: &[Passage], budget_tokens: usize, per_passage_overhead_tok
         let overhead = per_passage_overhead_tokens.saturating_add(title_tokens);
         let whole = overhead.saturating_add(passage.tokens);
         if whole <= left {
-            packed.push(PackedPassage {
-                index,
-                keep_bytes: passage.content.len(),
-                truncated: false,
-                tokens: whole,
-            });
+            packed.push(PackedPassage { index, keep_bytes: passage.content.len(), truncated: false, tokens: whole });
             left -= whole;
             continue;
         }
@@ -112,11 +106,7 @@ fn cut(content: &str, tokens: usize, room: usize) -> usize {
     let fitting = content.len() as u128 * room as u128 * 9 / (tokens.max(1) as u128 * 10);
     let limit = content.floor_char_boundary(fitting.min(content.len() as u128) as usize);
     let head = &content[..limit];
-    let sentence = head
-        .split_sentence_bound_indices()
-        .map(|(at, sentence)| at + sentence.trim_end().len())
-        .filter(|&end| end > limit / 2 && ends_sentence(&head[..end]))
-        .last();
+    let sentence = last_sentence_end(head).filter(|&end| end > limit / 2);
     let word = || head.rfind(char::is_whitespace).map(|at| head[..at].trim_end().len()).filter(|&end| end > 0);
     let keep = sentence.or_else(word).unwrap_or(limit);
     if keep > 0 {
@@ -124,6 +114,15 @@ fn cut(content: &str, tokens: usize, room: usize) -> usize {
     } else {
         content.chars().next().map_or(0, char::len_utf8)
     }
+}
+
+/// Where the last finished sentence ends.
+fn last_sentence_end(text: &str) -> Option<usize> {
+    let text = text.trim_end();
+    if ends_sentence(text) {
+        return Some(text.len());
+    }
+    sentence_starts(text).last().map(|start| text[..start].trim_end().len())
 }
 
 /// The user message. `template` has `{context}` once and `{question}` at least once; every other brace is text, unless
@@ -248,15 +247,7 @@ pub fn citations(answer: &str, passages: usize) -> Vec<usize> {
 /// sentence stays as it is.
 pub fn trim_to_sentence(answer: &mut String) {
     answer.truncate(answer.trim_end().len());
-    if ends_sentence(answer) {
-        return;
-    }
-    let end = answer
-        .split_sentence_bound_indices()
-        .map(|(at, sentence)| at + sentence.trim_end().len())
-        .filter(|&end| end > 0 && ends_sentence(&answer[..end]))
-        .last();
-    if let Some(end) = end {
+    if let Some(end) = last_sentence_end(answer) {
         answer.truncate(end);
     }
 }

@@ -23,12 +23,13 @@ fn whole_passages_are_packed_in_order_while_they_fit() {
 
 #[test]
 fn the_last_passage_is_cut_at_a_sentence_if_enough_room_is_left() {
-    let long = format!("{}. {}. {}.", words(30), words(20), words(60));
+    let sentence = |count: usize| format!("The {}.", words(count - 1));
+    let long = [sentence(30), sentence(20), sentence(60)].join(" ");
     let passages = [passage(&words(20)), passage(&long)];
     let packed = pack(&passages, 100, 5);
     assert!(packed[1].truncated);
     let kept = packed[1].apply(&passages);
-    assert_eq!(kept.content, format!("{}. {}.", words(30), words(20)));
+    assert_eq!(kept.content, [sentence(30), sentence(20)].join(" "));
     assert!(packed.iter().map(|packed| packed.tokens).sum::<usize>() <= 100);
 }
 

@@ -172,7 +172,7 @@ mod tests {
                 let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(|line| line.ok());
                 let Some(request) = lines.next() else { continue };
                 let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-                let one_byte = headers.iter().any(|line| line.to_ascii_lowercase() == "range: bytes=0-0");
+                let one_byte = headers.iter().any(|line| line.eq_ignore_ascii_case("range: bytes=0-0"));
                 let body: &[u8] = match request.split_whitespace().nth(1) {
                     Some(path) if path.ends_with("/resolve/main/config.json") => b"{}",
                     Some(path) if path.ends_with("/resolve/main/1_Pooling/config.json") => b"{\"mean\": 1}",

@@ -27,9 +27,6 @@ const LONG_LIFE: Duration = Duration::from_secs(30);
 /// How long the server may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Exit code with which the server says that the extension was dropped and nobody needs it.
-const EXIT_RETIRED: i32 = 10;
-
 fn builder() -> BackgroundWorkerBuilder {
     BackgroundWorkerBuilder::new("pg_rag supervisor")
         .set_type("pg_rag supervisor")
@@ -75,13 +72,11 @@ pub extern "C-unwind" fn pg_rag_supervisor_main(_argument: pg_sys::Datum) {
         match Server::start() {
             Ok(mut server) => match server.watch() {
                 End::Stopping => return,
-                End::Exited(status) if status.code() == Some(EXIT_RETIRED) => {
-                    log!("pg_rag: model server is no longer needed");
-                    return;
-                }
+                // The extension was dropped, or the program was replaced: the next call that needs a server
+                // registers a supervisor for it.
                 End::Exited(status) if status.success() => {
-                    log!("pg_rag: model server ended, starting it again");
-                    pause = MIN_RESTART_PAUSE;
+                    log!("pg_rag: model server has ended");
+                    return;
                 }
                 End::Exited(status) => warning!("pg_rag: model server ended unexpectedly: {status}"),
             },

@@ -12,7 +12,7 @@ fn report(code: PgSqlErrorCode, message: impl Into<String>) -> ErrorReport {
 }
 
 /// A failure of the engine's vector code.
-pub fn from_vector(failure: VectorError) -> ErrorReport {
+pub(super) fn from_vector(failure: VectorError) -> ErrorReport {
     let code = match &failure {
         VectorError::Empty | VectorError::Nan | VectorError::Infinite | VectorError::Unused(_) => {
             PgSqlErrorCode::ERRCODE_DATA_EXCEPTION

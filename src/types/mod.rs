@@ -7,8 +7,8 @@
 //! Invariant: a [`Vector`] has 1 to 16,000 elements, all finite. Every way in (text, binary, arrays, models) checks it;
 //! reading a stored datum checks only its size, because the datum was checked when it was made.
 //!
-//! Other modules take [`VectorRef`] as an argument (borrows the stored bytes) and return [`Vector`]; `Option<…>` and
-//! `Vec<Vector>` (`vector[]`) of them work as arguments and results.
+//! Other modules take and return [`Vector`], also as `Option<Vector>`, `Vec<Vector>` (`vector[]`), SPI parameter and SPI
+//! result. The functions here take `borrowed::VectorRef`, which reads the stored bytes in place.
 
 mod array;
 mod borrowed;

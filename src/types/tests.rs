@@ -1,6 +1,7 @@
 //! The type in a running server: formats, casts, storage forms and every error with its SQLSTATE.
 
-use super::{Vector, VectorRef};
+use super::borrowed::VectorRef;
+use super::Vector;
 use pgrx::prelude::*;
 
 /// Vectors given and taken by Rust functions, as the rest of the crate does it.
@@ -24,7 +25,8 @@ fn test_vector_array(vectors: Vec<Vector>) -> Vec<Option<Vector>> {
 mod tests {
     #![allow(unsafe_code)]
 
-    use crate::types::{Vector, VectorRef};
+    use crate::types::borrowed::VectorRef;
+    use crate::types::Vector;
     use pgrx::prelude::*;
 
     fn text(query: &str) -> String {

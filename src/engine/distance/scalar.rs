@@ -21,7 +21,7 @@ pub fn l1(a: &[f32], b: &[f32]) -> f32 {
 
 /// `[Σ a·b, Σ a², Σ b²]`.
 pub fn cosine_sums(a: &[f32], b: &[f32]) -> [f32; 3] {
-    a.iter().zip(b).fold([0.0; 3], |[product, norm_a, norm_b], (x, y)| {
-        [product + x * y, norm_a + x * x, norm_b + y * y]
-    })
+    a.iter()
+        .zip(b)
+        .fold([0.0; 3], |[product, norm_a, norm_b], (x, y)| [product + x * y, norm_a + x * x, norm_b + y * y])
 }

@@ -49,7 +49,8 @@ fn for_each_eight(a: &[f32], b: &[f32], mut step: impl FnMut(usize, __m256, __m2
     let whole = length / 8;
     for group in 0..whole {
         // SAFETY: group * 8 + 8 <= length, which neither slice is shorter than; the loads are unaligned ones.
-        let (x, y) = unsafe { (_mm256_loadu_ps(a.as_ptr().add(group * 8)), _mm256_loadu_ps(b.as_ptr().add(group * 8))) };
+        let (x, y) =
+            unsafe { (_mm256_loadu_ps(a.as_ptr().add(group * 8)), _mm256_loadu_ps(b.as_ptr().add(group * 8))) };
         step(group, x, y);
     }
     let rest = length % 8;
@@ -57,10 +58,7 @@ fn for_each_eight(a: &[f32], b: &[f32], mut step: impl FnMut(usize, __m256, __m2
         let mask = lane_mask(rest);
         // SAFETY: only the first `rest` lanes are read, and whole * 8 + rest == length; masked lanes are not accessed.
         let (x, y) = unsafe {
-            (
-                _mm256_maskload_ps(a.as_ptr().add(whole * 8), mask),
-                _mm256_maskload_ps(b.as_ptr().add(whole * 8), mask),
-            )
+            (_mm256_maskload_ps(a.as_ptr().add(whole * 8), mask), _mm256_maskload_ps(b.as_ptr().add(whole * 8), mask))
         };
         step(whole, x, y);
     }

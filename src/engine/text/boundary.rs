@@ -1,9 +1,11 @@
 //! Where a text can be cut, found in one pass and kept as sorted offsets per level. A boundary is the offset at which
 //! the part after the cut starts, never 0.
 //!
-//! Sentences are those of Unicode Standard Annex #29, with one change: that standard ends a sentence at every line
-//! break, while most line breaks in prose are wrapping. A line break counts only if the line before it ends like a
-//! sentence, or if it looks deliberate (see [`Boundaries::of_plain_text`]).
+//! Sentences end at a terminator followed by a space, or at a CJK terminator; a line break is a space, since most line
+//! breaks in prose are wrapping. This is close to Unicode Standard Annex #29, which ends a sentence at every line break
+//! and whose rule SB8 looks ahead without bound: here every text takes one pass.
+
+use std::ops::Range;
 
 use unicode_segmentation::{GraphemeCursor, UnicodeSegmentation};
 
@@ -72,15 +74,9 @@ impl Boundaries {
     }
 
     /// Adds the sentence boundaries inside a range of prose; both ends are character boundaries.
-    pub(super) fn add_sentences(&mut self, text: &str, range: std::ops::Range<usize>) {
-        for (at, sentence) in text[range.clone()].split_sentence_bound_indices() {
-            let at = range.start + at;
-            let before = &text[range.start..at];
-            let after_line_break = before.ends_with(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
-            if at == range.start || sentence.trim_start().is_empty() || (after_line_break && !ends_sentence(before)) {
-                continue;
-            }
-            self.add(Level::Sentence, at + sentence.len() - sentence.trim_start().len());
+    pub(super) fn add_sentences(&mut self, text: &str, range: Range<usize>) {
+        for at in sentence_starts(&text[range.clone()]) {
+            self.add(Level::Sentence, range.start + at);
         }
     }
 
@@ -122,13 +118,55 @@ impl Boundaries {
     }
 }
 
-/// Whether prose ends a sentence here: its last character, closing quotes, brackets and emphasis aside, is a
-/// terminator.
+const CLOSERS: [char; 16] = ['"', '\'', ')', ']', '}', '”', '’', '»', '›', '」', '』', '）', '】', '*', '_', '`'];
+
+/// What ends a sentence when a space follows.
+const TERMINATORS: [char; 10] = ['.', '!', '?', '…', '।', '॥', '؟', '۔', '።', '။'];
+
+/// What ends a sentence by itself: these scripts put no space after it.
+const CJK_TERMINATORS: [char; 5] = ['。', '！', '？', '．', '｡'];
+
+/// The starts of all sentences but the first.
+///
+/// A full stop ends none if a lower-case letter follows, or if it follows a single letter or digit: an initial, the
+/// "e.g." kind of abbreviation, the number of a list item.
+pub(crate) fn sentence_starts(text: &str) -> impl Iterator<Item = usize> + '_ {
+    #[derive(Clone, Copy)]
+    struct End {
+        full_stop: bool,
+        spaced: bool,
+    }
+    let mut end: Option<End> = None;
+    // The characters before, nearest first; a missing one counts as a space.
+    let mut before = [' '; 2];
+    text.char_indices().filter_map(move |(at, c)| {
+        let [previous, second] = std::mem::replace(&mut before, [c, before[0]]);
+        if TERMINATORS.contains(&c) || CJK_TERMINATORS.contains(&c) {
+            let single = previous.is_alphanumeric() && !second.is_alphanumeric();
+            let ends = c != '.' || !single;
+            end = ends.then_some(End { full_stop: c == '.', spaced: CJK_TERMINATORS.contains(&c) });
+            return None;
+        }
+        let ended = end.as_mut()?;
+        if c.is_whitespace() {
+            ended.spaced = true;
+            return None;
+        }
+        if CLOSERS.contains(&c) && !previous.is_whitespace() {
+            return None;
+        }
+        let starts = ended.spaced && !(ended.full_stop && c.is_lowercase());
+        end = None;
+        starts.then_some(at)
+    })
+}
+
+/// Whether prose ends a sentence, or announces what follows, here: its last character, closing quotes, brackets and
+/// emphasis aside.
 pub(crate) fn ends_sentence(text: &str) -> bool {
-    let closers = ['"', '\'', ')', ']', '}', '”', '’', '»', '」', '』', '）', '*', '_', '`'];
     // Bounded, so that a megabyte of closing brackets is not walked again and again.
-    let last = text.trim_end().chars().rev().take(8).find(|c| !closers.contains(c));
-    matches!(last, Some('.' | '!' | '?' | ':' | ';' | '…' | '。' | '！' | '？' | '．' | '।' | '؟' | '۔'))
+    let last = text.trim_end().chars().rev().take(8).find(|c| !CLOSERS.contains(c));
+    last.is_some_and(|c| TERMINATORS.contains(&c) || CJK_TERMINATORS.contains(&c) || matches!(c, ':' | ';'))
 }
 
 /// Bytes of context before a cut inside a word; a cluster of characters longer than this may be cut.
@@ -182,6 +220,15 @@ mod tests {
         let text = "This sentence is\nwrapped. And this one\nis too! 1.5 is a number.\nLast";
         assert_eq!(parts(text, Level::Sentence), ["And", "1.5", "Last"]);
         assert_eq!(parts("你好。再见。", Level::Sentence), ["再见。"]);
+        assert_eq!(
+            parts("He said \"no.\" \"Why?\" (Nobody knew.) End", Level::Sentence),
+            ["\"Why?\"", "(Nobody", "End"]
+        );
+    }
+
+    #[test]
+    fn abbreviations_initials_and_list_numbers_end_no_sentence() {
+        assert!(parts("1. See e.g. Smith, J. A. Doe etc. and so on, v. 1.5 or a.b", Level::Sentence).is_empty());
     }
 
     #[test]

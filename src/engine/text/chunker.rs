@@ -4,7 +4,7 @@
 //! level ([`Level`]) are taken, and the last of them. If none fills half, the last boundary of any level; if there is
 //! none at all, the word itself is cut. The sentence strategy fills as far as whole sentences go. A code block or
 //! table that fits the budget is not cut: the chunk ends before it. If what is left is only a little more than one
-//! budget, the chunk ends earlier, so that the last one is not a scrap.
+//! budget, the chunk ends earlier, at a boundary no weaker, so that the last one is not a scrap.
 //!
 //! Markdown is cut into sections first. A chunk does not reach from one section into the next, but a small section
 //! (under a quarter of the budget) is merged with its neighbour where both fit one chunk and the later is not of a
@@ -210,32 +210,36 @@ impl Cutter<'_> {
         if left <= budget {
             return end;
         }
+        let (mut cut, level) = self.best_boundary(start, reached, self.limit(start, end));
         let scrap = budget / 4;
-        let mut limit = self.limit(start, end);
         if left < budget + scrap {
-            let earlier = self.reach(start, end, left - scrap);
-            if earlier > reached {
-                limit = earlier;
+            let limit = self.reach(start, end, left - scrap);
+            if limit > reached {
+                let (earlier, earlier_level) = self.best_boundary(start, reached, limit);
+                if earlier_level >= level {
+                    cut = earlier;
+                }
             }
         }
-        let cut = self.best_boundary(start, reached, limit);
         self.before_whole(start.max(reached), cut)
     }
 
-    fn best_boundary(&self, start: usize, reached: usize, limit: usize) -> usize {
+    /// The cut after `reached` and not after `limit`, with its level; none is a cut inside a word.
+    fn best_boundary(&self, start: usize, reached: usize, limit: usize) -> (usize, Option<Level>) {
         let last = |level, low| self.boundaries.last_within(level, low, limit);
         if self.options.strategy == Strategy::Sentence {
             let sentences = [Level::Block, Level::Line, Level::Sentence];
             if let Some(cut) = sentences.into_iter().filter_map(|level| last(level, reached)).max() {
-                return cut;
+                return (cut, Some(Level::Sentence));
             }
         }
+        let with_level = |low| move |level| last(level, low).map(|cut| (cut, Some(level)));
         let half = self.measure.furthest_end(start, self.options.size / 2).max(reached);
         Level::STRONGEST_FIRST
             .into_iter()
-            .find_map(|level| last(level, half))
-            .or_else(|| Level::STRONGEST_FIRST.into_iter().filter_map(|level| last(level, reached)).max())
-            .unwrap_or_else(|| cut_inside_word(self.text, reached, limit))
+            .find_map(with_level(half))
+            .or_else(|| Level::STRONGEST_FIRST.into_iter().filter_map(with_level(reached)).max())
+            .unwrap_or_else(|| (cut_inside_word(self.text, reached, limit), None))
     }
 
     /// Moves a cut from inside a code block or table to its start, if that is after `low` and all of it fits a chunk.
@@ -244,7 +248,11 @@ impl Cutter<'_> {
         match after.checked_sub(1).map(|index| &self.wholes[index]) {
             Some(whole) if cut < whole.end && whole.start > low => {
                 let fits = self.measure.size(whole.clone()) <= self.options.size;
-                if fits { whole.start } else { cut }
+                if fits {
+                    whole.start
+                } else {
+                    cut
+                }
             }
             _ => cut,
         }
@@ -259,6 +267,10 @@ impl Cutter<'_> {
         let within = |at: usize| self.measure.size(at..cut) <= self.options.overlap;
         let first = |level| self.boundaries.first_accepted(level, start, cut, within);
         let sentence = [Level::Block, Level::Line, Level::Sentence].into_iter().filter_map(first).min();
-        sentence.or_else(|| first(Level::Word))
+        sentence.or_else(|| first(Level::Word)).map(|at| self.skip_space(at, cut))
     }
 }
+
+#[cfg(test)]
+#[path = "chunker_tests.rs"]
+mod tests;

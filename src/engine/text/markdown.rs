@@ -178,7 +178,8 @@ mod tests {
 
     #[test]
     fn headings_form_paths() {
-        let text = "intro\n\n# Indexes\n\n## Partial `Indexes`\n\ntext\n\n### Deep\n\n## Other\n\nSetext\n===\n\n> # quoted\n";
+        let text =
+            "intro\n\n# Indexes\n\n## Partial `Indexes`\n\ntext\n\n### Deep\n\n## Other\n\nSetext\n===\n\n> # quoted\n";
         let document = Document::parse(text);
         let paths: Vec<String> =
             (0..document.sections.len()).map(|index| document.headings(index).join(" / ")).collect();

@@ -11,6 +11,6 @@ mod chunker;
 mod markdown;
 mod measure;
 
-pub(crate) use boundary::ends_sentence;
+pub(crate) use boundary::{ends_sentence, sentence_starts};
 pub use chunker::{chunk, Chunk, ChunkError, ChunkOptions, Strategy};
 pub use measure::{CharMeasure, Measure, TokenMeasure};

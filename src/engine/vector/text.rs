@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn errors_use_the_texts_of_pgvector() {
-        for input in ["[hello,1]", "1,2,3", "", "[", "[ ", "[,", "[,]", "[1,]", "[1a]", "[1,,3]", "[1, ,3]", "[1,2", "[1e]"] {
+        for input in
+            ["[hello,1]", "1,2,3", "", "[", "[ ", "[,", "[,]", "[1,]", "[1a]", "[1,,3]", "[1, ,3]", "[1,2", "[1e]"]
+        {
             assert_eq!(message(input), format!("invalid input syntax for type vector: \"{input}\""));
         }
         assert_eq!(message("[1,2,3]9"), "invalid input syntax for type vector: \"[1,2,3]9\"");

@@ -84,7 +84,15 @@ impl Network {
         }
         cache.len += count;
         if let (Some(logits), Some(last)) = (logits, residual.chunks_exact(hidden).next_back()) {
-            self.predict(pool, last, &mut QuantizedVector::default(), &mut normed[..hidden], logits);
+            let (mut quantized, normed) = (QuantizedVector::default(), &mut normed[..hidden]);
+            self.predict(pool, last, &mut quantized, normed, logits);
+            // The first token of an answer sets its course, so it is chosen from exact logits: the error of rounding
+            // the vector is multiplied as well.
+            quantized.subtract_from(normed);
+            quantized.quantize(normed);
+            let mut correction = vec![0.0; logits.len()];
+            multiply_one(pool, &[self.weights.output()], &quantized, &mut correction);
+            add(logits, &correction);
         }
     }
 

@@ -162,7 +162,7 @@ fn pack_values(values: &mut [f32], qkv: &[f32], bias: &[f32], hidden: usize, at:
 fn score<L: Lanes>(keys: &[f32], queries: &[f32], width: usize, scores: &mut [f32], padded_tokens: usize) {
     for (panel, keys) in keys.chunks_exact(width * PANEL).enumerate() {
         let mut sums = [[L::splat(0.0); 2]; ROWS];
-        for (key, query) in keys.as_chunks::<PANEL>().0.iter().zip(queries.as_chunks::<ROWS>().0) {
+        for (key, query) in panel_rows(keys).iter().zip(queries.as_chunks::<ROWS>().0) {
             accumulate(&mut sums, key, query);
         }
         for (row, sums) in sums.into_iter().enumerate() {
@@ -178,7 +178,7 @@ fn weigh<L: Lanes>(values: &[f32], scores: &[f32], padded_tokens: usize) -> [[f3
     let (b, rest) = rest.split_at(padded_tokens);
     let (c, d) = rest.split_at(padded_tokens);
     let mut sums = [[L::splat(0.0); 2]; ROWS];
-    for ((((value, a), b), c), d) in values.as_chunks::<PANEL>().0.iter().zip(a).zip(b).zip(c).zip(d) {
+    for ((((value, a), b), c), d) in panel_rows(values).iter().zip(a).zip(b).zip(c).zip(d) {
         accumulate(&mut sums, value, &[*a, *b, *c, *d]);
     }
     let mut result = [[0.0; PANEL]; ROWS];
@@ -190,15 +190,19 @@ fn weigh<L: Lanes>(values: &[f32], scores: &[f32], padded_tokens: usize) -> [[f3
 
 /// sums[row] ← sums[row] + factors[row] · panel
 #[inline(always)]
-fn accumulate<L: Lanes>(sums: &mut [[L; 2]; ROWS], panel: &[f32; PANEL], factors: &[f32; ROWS]) {
-    if let ([low, high], []) = panel.as_chunks::<LANES>() {
-        let (low, high) = (L::load(low), L::load(high));
-        for (sums, factor) in sums.iter_mut().zip(factors) {
-            let factor = L::splat(*factor);
-            sums[0] = low.mul_add(factor, sums[0]);
-            sums[1] = high.mul_add(factor, sums[1]);
-        }
+fn accumulate<L: Lanes>(sums: &mut [[L; 2]; ROWS], [low, high]: &[[f32; LANES]; 2], factors: &[f32; ROWS]) {
+    let (low, high) = (L::load(low), L::load(high));
+    for (sums, factor) in sums.iter_mut().zip(factors) {
+        let factor = L::splat(*factor);
+        sums[0] = low.mul_add(factor, sums[0]);
+        sums[1] = high.mul_add(factor, sums[1]);
     }
+}
+
+/// The rows of a packed panel.
+#[inline(always)]
+fn panel_rows(panel: &[f32]) -> &[[[f32; LANES]; 2]] {
+    panel.as_chunks::<LANES>().0.as_chunks::<2>().0
 }
 
 #[inline(always)]

@@ -125,7 +125,7 @@ impl EncoderConfig {
         let tokenizer: TokenizerConfig = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or_default();
         let prompts: PromptConfig = read_json(&dir.join("config_sentence_transformers.json"))?.unwrap_or_default();
 
-        let declared_tokens = sentence.max_seq_length.unwrap_or_else(|| match tokenizer.model_max_length {
+        let declared_tokens = sentence.max_seq_length.unwrap_or(match tokenizer.model_max_length {
             // "Unlimited" is written as 1e30.
             Some(length) if length >= 1.0 && length < bert.positions as f64 => length as usize,
             _ => bert.positions,

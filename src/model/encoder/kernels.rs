@@ -75,34 +75,65 @@ fn add_bias_norm_kernel<L: Lanes>(rows: &mut [f32], addend: &[f32], bias: &[f32]
 
 #[inline(always)]
 fn bias_gelu_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L>(rows, bias, gelu::<L>);
+    for_each_biased::<L, Gelu>(rows, bias);
 }
 
 #[inline(always)]
 fn bias_gelu_tanh_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L>(rows, bias, gelu_tanh::<L>);
+    for_each_biased::<L, GeluTanh>(rows, bias);
 }
 
 #[inline(always)]
 fn bias_relu_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L>(rows, bias, |x| L::splat(0.0).max(x));
+    for_each_biased::<L, Relu>(rows, bias);
+}
+
+/// A function of one number. Not a closure: calls through one are compiled without the caller's instructions, which
+/// keeps every operation of the lanes a call of its own.
+trait Curve {
+    fn at<L: Lanes>(x: L) -> L;
+}
+
+struct Gelu;
+struct GeluTanh;
+struct Relu;
+
+impl Curve for Gelu {
+    #[inline(always)]
+    fn at<L: Lanes>(x: L) -> L {
+        gelu(x)
+    }
+}
+
+impl Curve for GeluTanh {
+    #[inline(always)]
+    fn at<L: Lanes>(x: L) -> L {
+        gelu_tanh(x)
+    }
+}
+
+impl Curve for Relu {
+    #[inline(always)]
+    fn at<L: Lanes>(x: L) -> L {
+        L::splat(0.0).max(x)
+    }
 }
 
 /// x ← f(x + bias) for every element of every row.
 #[inline(always)]
-fn for_each_biased<L: Lanes>(rows: &mut [f32], bias: &[f32], f: impl Fn(L) -> L) {
+fn for_each_biased<L: Lanes, F: Curve>(rows: &mut [f32], bias: &[f32]) {
     let (biases, bias_tail) = bias.as_chunks::<LANES>();
     for row in rows.chunks_exact_mut(bias.len()) {
         let (heads, tail) = row.as_chunks_mut::<LANES>();
         for (x, b) in heads.iter_mut().zip(biases) {
-            f(L::load(x).add(L::load(b))).store(x);
+            F::at(L::load(x).add(L::load(b))).store(x);
         }
         if !tail.is_empty() {
             let mut last = [0.0; LANES];
             for (value, (x, b)) in last.iter_mut().zip(tail.iter().zip(bias_tail)) {
                 *value = x + b;
             }
-            f(L::load(&last)).store(&mut last);
+            F::at(L::load(&last)).store(&mut last);
             tail.copy_from_slice(&last[..tail.len()]);
         }
     }

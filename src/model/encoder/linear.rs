@@ -130,18 +130,16 @@ fn multiply_rows<L: Lanes, const N: usize>(
     first: usize,
     target: Target<'_>,
 ) {
-    let weights = weights.as_chunks::<PANEL>().0;
+    let weights = weights.as_chunks::<LANES>().0.as_chunks::<2>().0;
     // Slices of the same length as `weights`, so that no access in the loop needs a check.
     let rows: [&[f32]; N] = std::array::from_fn(|row| &input[row * inputs + first..][..weights.len()]);
     let mut sums = [[L::splat(0.0); 2]; N];
-    for (at, weight) in weights.iter().enumerate() {
-        if let ([low, high], []) = weight.as_chunks::<LANES>() {
-            let (low, high) = (L::load(low), L::load(high));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                let factor = L::splat(row[at]);
-                sums[0] = low.mul_add(factor, sums[0]);
-                sums[1] = high.mul_add(factor, sums[1]);
-            }
+    for (at, [low, high]) in weights.iter().enumerate() {
+        let (low, high) = (L::load(low), L::load(high));
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let factor = L::splat(row[at]);
+            sums[0] = low.mul_add(factor, sums[0]);
+            sums[1] = high.mul_add(factor, sums[1]);
         }
     }
     for (row, sums) in sums.into_iter().enumerate() {

@@ -188,9 +188,9 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
 /// Requests that this thread answers alone.
 fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
     match request {
-        Request::Inspect { kind, path } => source::inspect(kind, path.as_ref())
-            .map(Response::Inspected)
-            .map_err(|error| failure_of(&error)),
+        Request::Inspect { kind, path } => {
+            source::inspect(kind, path.as_ref()).map(Response::Inspected).map_err(|error| failure_of(&error))
+        }
         Request::Load { model } => server.registry.get(&model).map(|_| Response::Done),
         Request::Unload { name } => {
             server.registry.unload(&name);
@@ -210,8 +210,7 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         }
         Request::CountPrompt { model, messages } => {
             let entry = server.registry.get(&model)?;
-            let prompt =
-                generate_model(&entry)?.prompt_tokens(&messages).map_err(|error| failure_of(&error))?;
+            let prompt = generate_model(&entry)?.prompt_tokens(&messages).map_err(|error| failure_of(&error))?;
             Ok(Response::Count(prompt.len() as u64))
         }
         Request::HtmlToMarkdown { html } => html

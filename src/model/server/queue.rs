@@ -248,10 +248,7 @@ impl<M: Clone, R: Requester> Queue<M, R> {
         Self::take_out(self.line(batch.lane), |job| batch.owners.iter().any(|(job_id, _)| *job_id == job.id))
     }
 
-    fn take_out(
-        line: &mut VecDeque<EmbedJob<M, R>>,
-        chosen: impl Fn(&EmbedJob<M, R>) -> bool,
-    ) -> Vec<EmbedJob<M, R>> {
+    fn take_out(line: &mut VecDeque<EmbedJob<M, R>>, chosen: impl Fn(&EmbedJob<M, R>) -> bool) -> Vec<EmbedJob<M, R>> {
         let (taken, kept) = std::mem::take(line).into_iter().partition::<Vec<_>, _>(chosen);
         *line = kept.into();
         taken

@@ -132,7 +132,13 @@ impl GenerateModel for TestModel {
             return Err(ModelError::InvalidArgument("prompt is empty".into()));
         }
         let usage = Usage { prompt_tokens: prompt.len() as u32, ..Usage::default() };
-        Ok(Box::new(Counting { model: self, usage, max_tokens: params.max_tokens, prefilled: false, text: String::new() }))
+        Ok(Box::new(Counting {
+            model: self,
+            usage,
+            max_tokens: params.max_tokens,
+            prefilled: false,
+            text: String::new(),
+        }))
     }
 }
 

@@ -83,7 +83,7 @@ impl Header {
             Some(other) => return Err(ModelError::corrupt(path, format!("alignment is {other:?}"))),
         };
         let data_start = (file_bytes - input.left).next_multiple_of(alignment);
-        if !data_start.checked_add(data_bytes).is_some_and(|needed| needed <= file_bytes) {
+        if data_start.checked_add(data_bytes).is_none_or(|needed| needed > file_bytes) {
             let reason =
                 format!("file of {file_bytes} bytes is truncated: its tensors need {data_bytes} after its header");
             return Err(ModelError::corrupt(path, reason));

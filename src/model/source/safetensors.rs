@@ -119,7 +119,7 @@ impl Checkpoint {
 
     /// Name, element type and number of elements of every tensor.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, Dtype, u64)> {
-        self.shard_of.iter().filter_map(|(name, _)| {
+        self.shard_of.keys().filter_map(|name| {
             let (_, info) = self.find(name)?;
             Some((name.as_str(), info.dtype, info.shape.iter().map(|&n| n as u64).product()))
         })

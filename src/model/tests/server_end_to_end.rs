@@ -180,7 +180,7 @@ fn generates_beside_embeddings_with_one_copy_of_each_model() {
             .map(|_| {
                 let mut client = server.connect();
                 scope.spawn(move || {
-                    client.send(&generate("What is the capital of France?", 24));
+                    client.send(&generate("Name three colors.", 24));
                     let mut streamed = String::new();
                     loop {
                         match client.receive() {
@@ -204,7 +204,7 @@ fn generates_beside_embeddings_with_one_copy_of_each_model() {
         });
         generations.into_iter().map(|generation| generation.join().unwrap()).collect()
     });
-    assert!(answers[0].contains("Paris"), "{:?}", answers[0]);
+    assert!(answers[0].contains("Blue"), "{:?}", answers[0]);
     assert!(answers.iter().all(|answer| *answer == answers[0]), "greedy output is deterministic: {answers:?}");
     let status = observer.status();
     let names: Vec<&str> = status.models.iter().map(|model| model.name.as_str()).collect();

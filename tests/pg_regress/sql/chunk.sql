@@ -50,10 +50,10 @@ SELECT tokens = token_count(content, 'SmolLM2-135M-Instruct') AS same_count
   FROM chunk('The quick brown fox.', model => 'SmolLM2-135M-Instruct');
 
 -- Arguments
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', 'by colour')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', unit => 'inch')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', size => 0)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', size => 10, overlap => 10)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', size => 10, overlap => -1)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT chunk('a', model => 'unknown')$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', 'by colour')$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', unit => 'inch')$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', size => 0)$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', size => 10, overlap => 10)$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', size => 10, overlap => -1)$$);
+SELECT code, message, hint FROM outcome($$SELECT chunk('a', model => 'unknown')$$);
 DROP TABLE samples;

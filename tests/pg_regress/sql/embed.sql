@@ -23,8 +23,8 @@ SELECT e[1] IS NULL AS first_null, vector_dims(e[2]), e[3] IS NULL AS last_null
 SELECT embed('{}'::text[], 'all-MiniLM-L6-v2');
 
 -- Volatility: usable in a generated column, an expression index and ORDER BY.
-SELECT proname, pg_get_function_arguments(oid) AS arguments, provolatile, proparallel
-  FROM pg_proc WHERE proname IN ('embed', 'embed_query', 'generate') ORDER BY proname, arguments COLLATE "C";
+SELECT oid::regprocedure, provolatile, proparallel
+  FROM pg_proc WHERE proname IN ('embed', 'embed_query') ORDER BY oid::regprocedure::text COLLATE "C";
 CREATE TABLE notes (id integer PRIMARY KEY, body text,
                     embedding vector(384) GENERATED ALWAYS AS (embed(body, 'all-MiniLM-L6-v2')) STORED);
 INSERT INTO notes (id, body) VALUES (1, 'Bread is baked in an oven.'), (2, 'The moon goes round the earth.'), (3, 'A bicycle has two wheels.'), (4, NULL);
@@ -36,14 +36,14 @@ CREATE INDEX ON notes ((embed(body, 'all-MiniLM-L6-v2')));
 SET enable_seqscan = off;
 EXPLAIN (COSTS OFF) SELECT id FROM notes WHERE embed(body, 'all-MiniLM-L6-v2') = '[1,2,3]';
 RESET enable_seqscan;
-SELECT sqlstate, message FROM outcome('CREATE TABLE wrong (body text, e vector(384) GENERATED ALWAYS AS (embed(body)) STORED)');
-SELECT sqlstate, message FROM outcome('CREATE TABLE wrong (body text, e vector(3) GENERATED ALWAYS AS (embed(body, ''all-MiniLM-L6-v2'')) STORED); INSERT INTO wrong VALUES (''a'')');
+SELECT code, message FROM outcome('CREATE TABLE wrong (body text, e vector(384) GENERATED ALWAYS AS (embed(body)) STORED)');
+SELECT code, message FROM outcome('CREATE TABLE wrong (body text, e vector(3) GENERATED ALWAYS AS (embed(body, ''all-MiniLM-L6-v2'')) STORED); INSERT INTO wrong VALUES (''a'')');
 
 -- Models
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed('a', 'unknown')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed('a', '')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed('a', 'SmolLM2-135M-Instruct')$$);
-SELECT sqlstate, message, hint FROM outcome($$SET LOCAL pg_rag.embedding_model = 'unknown'; SELECT embed('a')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed(ARRAY['a'], 'unknown')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed('a', 'unknown')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed('a', '')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed('a', 'SmolLM2-135M-Instruct')$$);
+SELECT code, message, hint FROM outcome($$SET LOCAL pg_rag.embedding_model = 'unknown'; SELECT embed('a')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed(ARRAY['a'], 'unknown')$$);
 SELECT vector_dims(embed('a')) AS session_goes_on;
 DROP TABLE notes;

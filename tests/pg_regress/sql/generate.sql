@@ -36,16 +36,16 @@ SELECT count(*) = count(vector_dims(embed(piece))) AS both, count(*) > 4 AS seve
   FROM generate_stream('What is the capital of France?', max_tokens => 12) piece;
 
 -- Arguments
-SELECT a, sqlstate, message, hint FROM unnest(ARRAY[
+SELECT a, code, message, hint FROM unnest(ARRAY[
     'max_tokens => 0', 'max_tokens => -1', 'max_tokens => 40000', 'temperature => -0.1', 'temperature => 11',
     'temperature => ''NaN''', 'temperature => ''Infinity''', 'top_p => 0', 'top_p => 1.5', 'top_k => -1',
     'repeat_penalty => 0', 'repeat_penalty => ''NaN''', 'stop => ARRAY['''']', 'stop => ARRAY[repeat(''x'', 300)]',
     'stop => array_fill(''x''::text, ARRAY[17])', 'stop => ARRAY[NULL::text]', 'model => ''unknown''', 'model => ''all-MiniLM-L6-v2''']) a,
     outcome(format('SELECT generate(''a'', %s)', a));
-SELECT sqlstate, message, hint FROM outcome($$SELECT count(*) FROM generate_stream('a', max_tokens => 0)$$);
+SELECT code, message, hint FROM outcome($$SELECT count(*) FROM generate_stream('a', max_tokens => 0)$$);
 
 -- A prompt that is longer than the context
-SELECT sqlstate, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT generate(repeat('word ', 9000))$$);
+SELECT code, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT generate(repeat('word ', 9000))$$);
 SELECT generate('Say hello.', max_tokens => 4) <> '' AS session_goes_on;
 
 -- Control tokens in a prompt are text.

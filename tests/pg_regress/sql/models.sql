@@ -1,5 +1,6 @@
 -- rag_add_model, rag_drop_model and what happens with files that are wrong.
 -- The folders are made inside the data directory: the one place that the server can surely read and write.
+LOAD 'pg_rag';
 COPY (SELECT 1) TO PROGRAM 'rm -rf test_models && mkdir test_models';
 SELECT format('cp -R %s/all-MiniLM-L6-v2 test_models/good', current_setting('pg_rag.model_path')) AS copy_good,
        current_setting('data_directory') || '/test_models' AS folder \gset
@@ -30,31 +31,31 @@ RESET pg_rag.model_path;
 SELECT a.architecture, a.dimensions, a.max_tokens, a.quantization, a.builtin, r.source
   FROM rag_models a, rag_models r WHERE a.name = 'absolute' AND r.name = 'relative';
 SELECT embed('a text', 'absolute') = embed('a text') AS same_vector;
-SELECT sqlstate, message FROM outcome($$SELECT embed('a text', 'relative')$$);
+SELECT code, message FROM outcome($$SELECT embed('a text', 'relative')$$);
 
 -- Names
-SELECT sqlstate, message, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/good'));
-SELECT sqlstate, message, hint FROM outcome(format($$SELECT rag_add_model('all-MiniLM-L6-v2', 'embed', %L)$$, :'folder' || '/good'));
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_add_model('', 'embed', 'good')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_add_model('new', 'embed', '')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_add_model('new', 'translate', 'good')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_add_model('new', 'embed', 'good', '[]')$$);
+SELECT code, message, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/good'));
+SELECT code, message, hint FROM outcome(format($$SELECT rag_add_model('all-MiniLM-L6-v2', 'embed', %L)$$, :'folder' || '/good'));
+SELECT code, message, hint FROM outcome($$SELECT rag_add_model('', 'embed', 'good')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_add_model('new', 'embed', '')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_add_model('new', 'translate', 'good')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_add_model('new', 'embed', 'good', '[]')$$);
 
 -- Files
-SELECT f, sqlstate, message, hint FROM unnest(ARRAY['missing', 'empty', 'no_weights', 'no_tokenizer', 'pickled',
+SELECT f, code, message, hint FROM unnest(ARRAY['missing', 'empty', 'no_weights', 'no_tokenizer', 'pickled',
         'no_header', 'huge_header', 'truncated', 'bad_config', 'other_kind', 'closed', 'closed_file', 'good/model.safetensors']) f,
     outcome(format($$SELECT rag_add_model('new', 'embed', %L)$$, :'folder' || '/' || f));
-SELECT f, sqlstate, message, hint FROM unnest(ARRAY['missing', 'empty', 'broken_gguf', 'short_gguf', 'good']) f,
+SELECT f, code, message, hint FROM unnest(ARRAY['missing', 'empty', 'broken_gguf', 'short_gguf', 'good']) f,
     outcome(format($$SELECT rag_add_model('new', 'generate', %L)$$, :'folder' || '/' || f));
 SELECT count(*) AS nothing_registered FROM rag_models WHERE name = 'new';
 
 -- Files that change after their registration
 SELECT rag_unload_model('absolute');
 COPY (SELECT 1) TO PROGRAM 'cd test_models && mv good/model.safetensors kept && cp kept good/model.safetensors && printf "x" | dd of=good/model.safetensors bs=1 seek=50000000 conv=notrunc 2>/dev/null';
-SELECT sqlstate, message, detail ~ '^Its SHA-256 should be [0-9a-f]{64}, but is [0-9a-f]{64}\.$' AS tells_both, hint
+SELECT code, message, detail ~ '^Its SHA-256 should be [0-9a-f]{64}, but is [0-9a-f]{64}\.$' AS tells_both, hint
   FROM outcome($$SELECT embed('another text', 'absolute')$$);
 COPY (SELECT 1) TO PROGRAM 'rm test_models/good/model.safetensors';
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed('another text', 'absolute')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed('another text', 'absolute')$$);
 COPY (SELECT 1) TO PROGRAM 'mv test_models/kept test_models/good/model.safetensors';
 SELECT embed('another text', 'absolute') = embed('another text') AS works_again;
 
@@ -66,10 +67,10 @@ SELECT count(*) FROM rag_loaded_models WHERE name = 'absolute';
 
 -- A dropped model is gone; its name stays bound to its files.
 SELECT rag_drop_model('absolute');
-SELECT sqlstate, message, hint FROM outcome($$SELECT embed('a text', 'absolute')$$);
-SELECT sqlstate, message FROM outcome($$SELECT rag_drop_model('absolute')$$);
+SELECT code, message, hint FROM outcome($$SELECT embed('a text', 'absolute')$$);
+SELECT code, message FROM outcome($$SELECT rag_drop_model('absolute')$$);
 COPY (SELECT 1) TO PROGRAM 'cd test_models && cp -R good other && printf " " >> other/config.json';
-SELECT sqlstate, message, detail, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/other'));
+SELECT code, message, detail, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/other'));
 SELECT rag_add_model('absolute', 'embed', :'folder' || '/good');
 SELECT vector_dims(embed('a text', 'absolute'));
 
@@ -78,7 +79,7 @@ BEGIN;
 SELECT rag_add_model('temporary', 'embed', :'folder' || '/good');
 SELECT vector_dims(embed('a text', 'temporary'));
 ROLLBACK;
-SELECT sqlstate, message FROM outcome($$SELECT embed('a text', 'temporary')$$);
+SELECT code, message FROM outcome($$SELECT embed('a text', 'temporary')$$);
 
 -- The server's state
 SELECT pid > 0 AS pid, uptime > '0' AS uptime, threads > 0 AS threads, connections > 0 AS connections, queued, generating, resident_bytes > 0 AS resident FROM rag_server_status;

@@ -13,15 +13,15 @@ INSERT INTO articles (id, title, body) VALUES
     (10, 'Nothing', NULL);
 
 -- No index yet
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_search('bread')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_search('bread', 'articles')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_search('bread')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_search('bread', 'articles')$$);
 
 -- Tables and columns that cannot be indexed
 CREATE TABLE keyless (body text);
 CREATE TABLE taken (id integer PRIMARY KEY, body text, chunk text);
 CREATE VIEW a_view AS SELECT * FROM articles;
-SELECT c, sqlstate, message, hint FROM unnest(ARRAY[
+SELECT c, code, message, hint FROM unnest(ARRAY[
     $$'keyless', 'body'$$, $$'taken', 'body'$$, $$'a_view', 'body'$$, $$'articles', 'id'$$, $$'articles', 'missing'$$,
     $$'no_such_table', 'body'$$, $$'articles', 'body', model => 'unknown'$$, $$'articles', 'body', model => 'SmolLM2-135M-Instruct'$$,
     $$'articles', 'body', template => 'no place for the text'$$, $$'articles', 'body', template => '{missing}: {chunk}'$$,
@@ -29,11 +29,11 @@ SELECT c, sqlstate, message, hint FROM unnest(ARRAY[
     $$'articles', 'body', chunking => '{"colour": 1}'$$, $$'articles', 'body', chunking => '[]'$$,
     $$'articles', 'body', name => 'articles'$$]) c,
     outcome(format('SELECT rag_create_index(%s)', c));
-SELECT sqlstate, message FROM outcome($$SELECT rag_create_index(NULL, 'body')$$);
+SELECT code, message FROM outcome($$SELECT rag_create_index(NULL, 'body')$$);
 CREATE ROLE regress_rag_stranger;
 GRANT SELECT ON articles TO regress_rag_stranger;
 SET ROLE regress_rag_stranger;
-SELECT sqlstate, message FROM outcome($$SELECT rag_create_index('articles', 'body')$$);
+SELECT code, message FROM outcome($$SELECT rag_create_index('articles', 'body')$$);
 RESET ROLE;
 SELECT count(*) AS nothing_left FROM pg_class WHERE relname LIKE '%rag\_chunks%' OR relname LIKE '%\_rag';
 
@@ -45,7 +45,7 @@ SELECT id, title, chunk_seq, char_start, char_end > 20 AS some_text, tokens > 5 
   FROM articles_rag ORDER BY id, chunk_seq;
 SELECT bool_and(chunk = body) AS short_texts_are_one_chunk FROM articles_rag WHERE id < 8;
 SELECT chunk FROM articles_rag WHERE id = 8;
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_create_index('articles', 'body')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_create_index('articles', 'body')$$);
 SELECT rag_create_index('articles', 'body', if_not_exists => true);
 
 -- Search
@@ -59,8 +59,8 @@ SELECT array_agg(rank ORDER BY rank) = ARRAY[1, 2, 3, 4, 5] AS ranks, count(DIST
 SELECT count(*) FROM rag_search('music', k => 100);
 SELECT count(*) FROM rag_search('violin', min_score => 0.99);
 SELECT count(*) FROM rag_search(NULL);
-SELECT sqlstate, message FROM outcome($$SELECT rag_search('music', k => 0)$$);
-SELECT sqlstate, message FROM outcome($$SELECT rag_search('music', k => 1001)$$);
+SELECT code, message FROM outcome($$SELECT rag_search('music', k => 0)$$);
+SELECT code, message FROM outcome($$SELECT rag_search('music', k => 1001)$$);
 
 -- The same as plain SQL
 SELECT id FROM articles_rag ORDER BY embedding <=> embed_query('What causes the tides?') LIMIT 1;
@@ -71,7 +71,7 @@ SELECT source_key FROM rag_search('What causes the tides?', k => 1, where_sql =>
 SELECT source_key FROM rag_search('music', where_sql => 'id = ($1->>''id'')::integer', where_args => '{"id": 7}');
 SELECT count(*) FROM rag_search('music', where_sql => 'false');
 SELECT source_key FROM rag_search('music', where_sql => 'title = ''Violin'' -- a comment');
-SELECT c, sqlstate, message FROM unnest(ARRAY['no_column = 1', 'id = ', 'true) OR (true', 'true; DROP TABLE articles', 'id', 'chunk_seq = 1']) c,
+SELECT c, code, message FROM unnest(ARRAY['no_column = 1', 'id = ', 'true) OR (true', 'true; DROP TABLE articles', 'id', 'chunk_seq = 1']) c,
     outcome(format('SELECT count(*) FROM rag_search(''music'', where_sql => %L)', c));
 
 -- Refresh embeds only what changed.
@@ -85,7 +85,7 @@ SELECT * FROM rag_refresh('articles_rag');
 SELECT * FROM rag_refresh('articles_rag');
 SELECT array_agg(DISTINCT id ORDER BY id) FROM articles_rag;
 SELECT source_key FROM rag_search('How hot should water for tea be?', k => 1);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_refresh('articles')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_refresh('articles')$$);
 
 -- A long text: a change of its end embeds the end again, and moves nothing else.
 CREATE TABLE books (shelf text, number integer, body varchar, PRIMARY KEY (shelf, number));
@@ -99,11 +99,11 @@ UPDATE books SET shelf = 'second';
 SELECT rows, embedded > 20 AS new_input, removed_rows FROM rag_refresh('"book index"');
 
 -- Several indexes
-SELECT sqlstate, message, detail, hint FROM outcome($$SELECT rag_search('bread')$$);
+SELECT code, message, detail, hint FROM outcome($$SELECT rag_search('bread')$$);
 SET pg_rag.default_index = 'articles_rag';
 SELECT source_key FROM rag_search('bread', k => 1);
 SET pg_rag.default_index = 'no_such_index';
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_search('bread')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_search('bread')$$);
 RESET pg_rag.default_index;
 SELECT rag_drop_index('"book index"');
 
@@ -121,13 +121,13 @@ SELECT answer, citations, sources, grounded FROM rag_ask('What is bread made of?
 SELECT rag_answer(NULL), (SELECT count(*) FROM rag_ask(NULL)) AS rows;
 SELECT rag_answer_from('What is the code?', ARRAY['The code is 4711.', NULL], max_tokens => 24) ~ '4711' AS from_passages;
 SELECT rag_answer_from('What is the code?', '{}'), rag_answer_from('What is the code?', NULL);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', max_tokens => 0)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', max_tokens => 100000)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', max_context_tokens => 5)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', max_context_tokens => 0)$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', model => 'all-MiniLM-L6-v2')$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT rag_answer('bread', template => 'nothing in it')$$);
-SELECT sqlstate, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT rag_answer(repeat('bread ', 9000))$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', max_tokens => 0)$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', max_tokens => 100000)$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', max_context_tokens => 5)$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', max_context_tokens => 0)$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', model => 'all-MiniLM-L6-v2')$$);
+SELECT code, message, hint FROM outcome($$SELECT rag_answer('bread', template => 'nothing in it')$$);
+SELECT code, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT rag_answer(repeat('bread ', 9000))$$);
 
 -- Prompts: passages are numbered data, cut to the budget.
 SELECT p ~ 'What is it\?' AS question, p ~ 'first passage' AS first, p ~ 'second passage' AS second, position('first passage' IN p) < position('second passage' IN p) AS in_order,
@@ -144,13 +144,13 @@ SELECT rag_answer_agg('What is the code?', body) FROM (SELECT ''::text AS body W
 SELECT rag_answer_agg('What is the code?', body) FROM (VALUES (NULL::text)) v(body);
 
 -- Dropping
-SELECT sqlstate, message, detail, hint FROM outcome($$DROP TABLE articles$$);
-SELECT sqlstate, message, detail FROM outcome($$SELECT rag_drop_model('all-MiniLM-L6-v2')$$);
+SELECT code, message, detail, hint FROM outcome($$DROP TABLE articles$$);
+SELECT code, message, detail FROM outcome($$SELECT rag_drop_model('all-MiniLM-L6-v2')$$);
 SELECT rag_drop_index('articles_rag');
 SELECT count(*) AS indexes FROM rag_indexes;
 SELECT count(*) AS tables FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'rag' AND c.relname LIKE '%chunks%';
 SELECT count(*) AS rows FROM articles;
-SELECT sqlstate, message FROM outcome($$SELECT rag_drop_index('articles')$$);
+SELECT code, message FROM outcome($$SELECT rag_drop_index('articles')$$);
 
 -- An index that is rolled back, and one that is filled later
 BEGIN;

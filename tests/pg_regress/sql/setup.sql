@@ -2,23 +2,23 @@
 CREATE EXTENSION pg_rag;
 SELECT extversion ~ '^[0-9]+\.[0-9]+\.[0-9]+$' AS versioned FROM pg_extension WHERE extname = 'pg_rag';
 -- SQLSTATE, message, detail and hint of the error that a statement raises; of the data directory, only that it is it.
-CREATE FUNCTION outcome(statement text, OUT sqlstate text, OUT message text, OUT detail text, OUT hint text)
+CREATE FUNCTION outcome(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text)
 LANGUAGE plpgsql AS $$
 DECLARE
     folder text := current_setting('data_directory');
 BEGIN
     EXECUTE statement;
-    sqlstate := '00000';
+    code := '00000';
     message := 'no error';
 EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS sqlstate = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
                             hint = PG_EXCEPTION_HINT;
     message := replace(message, folder, 'PGDATA');
     detail := replace(detail, folder, 'PGDATA');
     hint := replace(hint, folder, 'PGDATA');
 END
 $$;
-SELECT sqlstate, message FROM outcome('SELECT 1/0');
+SELECT code, message FROM outcome('SELECT 1/0');
 -- Every object of the extension has a comment.
 SELECT pg_describe_object(classid, objid, objsubid) AS without_comment
   FROM pg_depend

@@ -14,8 +14,8 @@ SELECT cardinality(tokenize('<|im_end|>', 'SmolLM2-135M-Instruct')) > 1 AS not_o
 SELECT cardinality(tokenize('[SEP]')) > 1 AS not_one_token;
 
 -- Arguments
-SELECT sqlstate, message FROM outcome($$SELECT detokenize(ARRAY[-1])$$);
-SELECT sqlstate, message FROM outcome($$SELECT detokenize(ARRAY[1, NULL])$$);
-SELECT sqlstate, message FROM outcome($$SELECT detokenize(ARRAY[2000000000])$$);
-SELECT sqlstate, message, hint FROM outcome($$SELECT tokenize('a', 'unknown')$$);
-SELECT sqlstate, message, hint FROM outcome($$SET LOCAL pg_rag.embedding_model = 'unknown'; SELECT token_count('a')$$);
+SELECT code, message FROM outcome($$SELECT detokenize(ARRAY[-1])$$);
+SELECT code, message FROM outcome($$SELECT detokenize(ARRAY[1, NULL])$$);
+SELECT code, message FROM outcome($$SELECT detokenize(ARRAY[2000000000])$$);
+SELECT code, message, hint FROM outcome($$SELECT tokenize('a', 'unknown')$$);
+SELECT code, message, hint FROM outcome($$SET LOCAL pg_rag.embedding_model = 'unknown'; SELECT token_count('a')$$);

@@ -1,7 +1,4 @@
 -- The type vector: text, type modifier, casts, storage, distances, order, errors.
-SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS pg_rag;
-RESET client_min_messages;
 
 -- Text: values that print as they are read, and the shortest digits that do
 SELECT '[1,2,3]'::vector;

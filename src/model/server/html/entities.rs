@@ -1,7 +1,7 @@
 //! Character references: `&eacute;`, `&#233;`, `&#xE9;`.
 
-use web_atoms::{C1_REPLACEMENTS, NAMED_ENTITIES};
 use std::borrow::Cow;
+use web_atoms::{C1_REPLACEMENTS, NAMED_ENTITIES};
 
 /// Longest name in the table of the HTML standard.
 const LONGEST_NAME_BYTES: usize = 33;

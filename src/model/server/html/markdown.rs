@@ -45,9 +45,16 @@ enum Kind {
 
 enum Container {
     /// `next` numbers the items of a numbered list; `follows` is what the list had last.
-    List { kind: Kind, next: u32, follows: Follows },
+    List {
+        kind: Kind,
+        next: u32,
+        follows: Follows,
+    },
     /// `marker` goes before the first line; later lines are indented by its width.
-    Item { marker: String, begun: bool },
+    Item {
+        marker: String,
+        begun: bool,
+    },
     Quote,
 }
 
@@ -213,11 +220,7 @@ impl Writer {
                 name => table.begin_cell(name == "th"),
             }),
             "div" | "section" | "article" if self.in_heading => self.space = true,
-            _ if self.in_cell() => {
-                if is_block(name) {
-                    self.space = true;
-                }
-            }
+            _ if self.in_cell() => self.space |= is_block(name),
             "ul" | "menu" => self.list(Kind::Bulleted, 0),
             "ol" => self.list(Kind::Numbered, tag.start.parse::<u32>().unwrap_or(1).min(9999)),
             "dl" => self.list(Kind::Definitions, 0),
@@ -261,11 +264,7 @@ impl Writer {
                 None => {}
             },
             "td" | "th" | "tr" => self.table_part(Table::end_cell),
-            _ if self.in_cell() => {
-                if is_block(name) {
-                    self.space = true;
-                }
-            }
+            _ if self.in_cell() => self.space |= is_block(name),
             "ul" | "menu" => self.pop(Kind::Bulleted, Gap::Blank),
             "ol" => self.pop(Kind::Numbered, Gap::Blank),
             "dl" => self.pop(Kind::Definitions, Gap::Blank),
@@ -426,7 +425,8 @@ impl Writer {
 
     /// Closes the item before, and tells what the innermost list had last; a list is opened where there is none.
     fn next_in_list(&mut self, now: Follows, default: Kind) -> (Kind, u32, Follows) {
-        let lists: usize = [Kind::Bulleted, Kind::Numbered, Kind::Definitions].map(|kind| self.open[kind as usize]).iter().sum();
+        let lists: usize =
+            [Kind::Bulleted, Kind::Numbered, Kind::Definitions].map(|kind| self.open[kind as usize]).iter().sum();
         if lists == 0 {
             self.list(default, 1);
         }

@@ -113,7 +113,10 @@ mod tests {
 
     #[test]
     fn entities_are_decoded_once() {
-        check("&lt;p&gt; &amp;lt; &eacute;&#233;&#xE9; &#0;&#x110000; &copy &nosuch; &amp;amp; a&ampb &#x80;", "<p> &lt; ééé \u{fffd}\u{fffd} © &nosuch; &amp; a&b €\n");
+        check(
+            "&lt;p&gt; &amp;lt; &eacute;&#233;&#xE9; &#0;&#x110000; &copy &nosuch; &amp;amp; a&ampb &#x80;",
+            "<p> &lt; ééé \u{fffd}\u{fffd} © &nosuch; &amp; a&b €\n",
+        );
     }
 
     #[test]
@@ -135,7 +138,9 @@ mod tests {
     #[test]
     fn hostile_documents_are_done_in_linear_time_and_bounded_output() {
         let depth = 200_000;
-        for tag in ["div", "ul><li", "blockquote", "table><tr><td", "b", "pre", "dl><dd", "code", "h1", "nav", "font x=1"] {
+        for tag in
+            ["div", "ul><li", "blockquote", "table><tr><td", "b", "pre", "dl><dd", "code", "h1", "nav", "font x=1"]
+        {
             let html = format!("<{tag}>").repeat(depth) + "text";
             let markdown = to_markdown(&html).unwrap();
             assert!(markdown.len() <= 2 * html.len(), "{tag}: {} bytes", markdown.len());

@@ -65,8 +65,7 @@ impl<'a> Scanner<'a> {
     fn tag(&mut self, start: usize) -> Option<Tag<'a>> {
         let bytes = self.bytes();
         let name_end = self.run(start, |byte| !byte.is_ascii_whitespace() && byte != b'/' && byte != b'>');
-        let mut tag =
-            Tag { name: self.name(start, name_end), class: "", start: "", alt: "", self_closing: false };
+        let mut tag = Tag { name: self.name(start, name_end), class: "", start: "", alt: "", self_closing: false };
         let mut at = name_end;
         loop {
             at = self.run(at, |byte| byte.is_ascii_whitespace());
@@ -131,8 +130,12 @@ impl<'a> Scanner<'a> {
             }
             let name_start = at + 2;
             let closes = bytes.get(at + 1) == Some(&b'/')
-                && bytes.get(name_start..name_start + name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
-                && bytes.get(name_start + name.len()).is_none_or(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>'));
+                && bytes
+                    .get(name_start..name_start + name.len())
+                    .is_some_and(|n| n.eq_ignore_ascii_case(name.as_bytes()))
+                && bytes
+                    .get(name_start + name.len())
+                    .is_none_or(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b'>'));
             if closes {
                 at = (self.find_byte(b'>', name_start) + 1).min(bytes.len());
                 break;

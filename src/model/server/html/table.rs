@@ -60,7 +60,8 @@ impl Table {
 
     /// A Markdown table when the first row is a header and there is more than one column, else one line per row.
     pub fn into_lines(self) -> Vec<String> {
-        let rows: Vec<Row> = self.rows.into_iter().filter(|row| row.cells.iter().any(|cell| !cell.is_empty())).collect();
+        let rows: Vec<Row> =
+            self.rows.into_iter().filter(|row| row.cells.iter().any(|cell| !cell.is_empty())).collect();
         let columns = rows.iter().map(|row| row.cells.len()).max().unwrap_or(0).min(FILLED_COLUMNS);
         if columns < 2 || !rows.first().is_some_and(|row| row.is_header) {
             let join = |row: Row| row.cells.into_iter().filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" | ");
