@@ -140,7 +140,8 @@ pub(crate) fn sentence_starts(text: &str) -> impl Iterator<Item = usize> + '_ {
     // The characters before, nearest first; a missing one counts as a space.
     let mut before = [' '; 2];
     text.char_indices().filter_map(move |(at, c)| {
-        let [previous, second] = std::mem::replace(&mut before, [c, before[0]]);
+        let [previous, second] = before;
+        before = [c, previous];
         if TERMINATORS.contains(&c) || CJK_TERMINATORS.contains(&c) {
             let single = previous.is_alphanumeric() && !second.is_alphanumeric();
             let ends = c != '.' || !single;

@@ -148,11 +148,16 @@ fn write_element(out: &mut String, value: f32) {
 
 /// The shortest significant digits and the decimal exponent of the first one.
 ///
-/// PostgreSQL asks for more than Rust: the decimal must lie strictly between the two midpoints to the neighbouring
-/// floats, where Rust also takes a midpoint that rounds to even. Such a decimal gets one digit more.
+/// PostgreSQL differs from Rust in two points. Of two decimals equally near it takes the even one. And the decimal must
+/// lie strictly between the two midpoints to the neighbouring floats, where Rust also takes a midpoint that rounds to
+/// even; such a decimal gets one digit more.
 fn shortest_digits(value: f32) -> (String, i32) {
     let mut scientific = format!("{value:e}");
     let mut precision = split_scientific(&scientific).0.len();
+    let rounded = format!("{value:.0$e}", precision - 1);
+    if rounded.parse() == Ok(value) {
+        scientific = rounded;
+    }
     while is_midpoint(&scientific, value) && precision < 9 {
         scientific = format!("{value:.precision$e}");
         precision += 1;
@@ -234,7 +239,7 @@ mod tests {
     #[test]
     fn elements_are_written_as_float4_output_writes_them() {
         // Taken from PostgreSQL 15: SELECT x::float4.
-        let cases: [(f32, &str); 22] = [
+        let cases: [(f32, &str); 24] = [
             (0.0, "0"),
             (-0.0, "-0"),
             (1.0, "1"),
@@ -258,6 +263,9 @@ mod tests {
             // On the midpoint 67108900, which PostgreSQL does not take.
             (67108896.0, "6.7108896e+07"),
             (99999.99, "99999.99"),
+            // Halfway between two decimals: the even one.
+            (364816.125, "364816.12"),
+            (-3056815.25, "-3.0568152e+06"),
         ];
         for (value, expected) in cases {
             let mut out = String::new();

@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn spans_merge_to_plain_softmax_attention() {
-        for (group, head_dim, positions) in [(1, 64, 1), (3, 64, 37), (4, 128, 50), (5, 80, 21), (2, 20, 9), (9, 64, 33)] {
+        for (group, head_dim, positions) in
+            [(1, 64, 1), (3, 64, 37), (4, 128, 50), (5, 80, 21), (2, 20, 9), (9, 64, 33)]
+        {
             let queries = numbers(group * head_dim, 1);
             let to_half = |numbers: Vec<f32>| numbers.into_iter().map(f16::from_f32).collect::<Vec<_>>();
             let keys = to_half(numbers(positions * head_dim, 2));

@@ -18,16 +18,7 @@ pub fn gemm(pool: &Pool, m: usize, n: usize, k: usize, a: &[f32], w: &[f32], y: 
 ///
 /// Lets a caller compute a panel of columns at a time. Panics if a slice is too short or `y_stride < n`.
 #[allow(clippy::too_many_arguments)]
-pub fn gemm_strided(
-    pool: &Pool,
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
-    w: &[f32],
-    y: &mut [f32],
-    y_stride: usize,
-) {
+pub fn gemm_strided(pool: &Pool, m: usize, n: usize, k: usize, a: &[f32], w: &[f32], y: &mut [f32], y_stride: usize) {
     if m == 0 || n == 0 {
         return;
     }
@@ -82,16 +73,7 @@ pub enum Right {
 /// `y = a · b` on the calling thread, for products inside a parallel loop. All operands are row major without gaps,
 /// except that the rows of `a` are `a_stride` apart.
 #[allow(clippy::too_many_arguments)]
-pub fn gemm_serial(
-    m: usize,
-    n: usize,
-    k: usize,
-    a: &[f32],
-    a_stride: usize,
-    b: &[f32],
-    right: Right,
-    y: &mut [f32],
-) {
+pub fn gemm_serial(m: usize, n: usize, k: usize, a: &[f32], a_stride: usize, b: &[f32], right: Right, y: &mut [f32]) {
     if m == 0 || n == 0 {
         return;
     }

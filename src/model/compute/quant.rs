@@ -150,9 +150,7 @@ pub mod scalar {
         let d = half_at(block, 0);
         match format {
             BlockFormat::Q4_0 => d * (nibble_dot(&block[2..], values) as f32 * scale - 8.0 * scaled_sum),
-            BlockFormat::Q4_1 => {
-                d * scale * nibble_dot(&block[4..], values) as f32 + half_at(block, 2) * scaled_sum
-            }
+            BlockFormat::Q4_1 => d * scale * nibble_dot(&block[4..], values) as f32 + half_at(block, 2) * scaled_sum,
             BlockFormat::Q8_0 => {
                 let dot: i32 = block[2..].iter().zip(values).map(|(&w, &v)| i32::from(w as i8) * i32::from(v)).sum();
                 d * scale * dot as f32

@@ -56,11 +56,7 @@ unsafe fn dot<const N: usize>(format: BlockFormat, rows: &[u8], row_bytes: usize
 /// See [`dot`].
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot_blocks<const N: usize, const F: u8>(
-    rows: *const u8,
-    row_bytes: usize,
-    x: &QuantizedVector,
-) -> [f32; N] {
+unsafe fn dot_blocks<const N: usize, const F: u8>(rows: *const u8, row_bytes: usize, x: &QuantizedVector) -> [f32; N] {
     let block_bytes = [18, 20, 34][F as usize];
     let ones = _mm256_set1_epi16(1);
     let mut sums = [_mm256_setzero_ps(); N];

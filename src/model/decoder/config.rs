@@ -40,9 +40,8 @@ impl Config {
             Some(number) => Err(file.corrupt(format!("\"llama.{key}\" is {number}"))),
             None => Ok(None),
         };
-        let required = |key: &str| {
-            optional(key)?.ok_or_else(|| file.corrupt(format!("metadata has no number \"llama.{key}\"")))
-        };
+        let required =
+            |key: &str| optional(key)?.ok_or_else(|| file.corrupt(format!("metadata has no number \"llama.{key}\"")));
         if file.count("llama.expert_count")?.is_some_and(|experts| experts > 0) {
             return Err(ModelError::Unsupported("a mixture of experts".into()));
         }

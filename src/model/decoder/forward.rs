@@ -66,9 +66,7 @@ impl Network {
                 let (keys, values) = row[q_len..].split_at(kv_len);
                 cache.store(index, first + token, keys, values);
             }
-            attend_many(
-                pool, &self.config, cache, index, first, count, &qkv, qkv_len, &mut scratch, &mut attended,
-            );
+            attend_many(pool, &self.config, cache, index, first, count, &qkv, qkv_len, &mut scratch, &mut attended);
             layer.attention_output.multiply_many(pool, count, &attended, &mut normed, hidden, &mut panel);
             add(&mut residual, &normed);
 
@@ -98,7 +96,14 @@ impl Network {
 
     /// Runs one token at the position behind those in `cache`, appends it and writes its logits. The id must be in the
     /// vocabulary and the cache have room.
-    pub fn decode(&self, pool: &Pool, cache: &mut KvCache, token: u32, scratch: &mut DecodeScratch, logits: &mut Vec<f32>) {
+    pub fn decode(
+        &self,
+        pool: &Pool,
+        cache: &mut KvCache,
+        token: u32,
+        scratch: &mut DecodeScratch,
+        logits: &mut Vec<f32>,
+    ) {
         pool.enter(|| self.decode_inside(pool, cache, token, scratch, logits));
     }
 

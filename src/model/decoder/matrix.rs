@@ -138,7 +138,8 @@ fn expand(file: &GgufFile, tensor: &Tensor, rows: Range<usize>, columns: usize, 
     let row_bytes = columns / tensor.element_type.block_size() * tensor.element_type.type_size();
     let bytes = &file.map[tensor.bytes.start + rows.start * row_bytes..][..rows.len() * row_bytes];
     // A copy, because candle reads blocks through aligned pointers and a tensor may lie anywhere in a file.
-    let expanded = qtensor_from_ggml(tensor.element_type, &bytes.to_vec(), vec![rows.len() * columns], &Device::Cpu)
+    let aligned = bytes.to_vec();
+    let expanded = qtensor_from_ggml(tensor.element_type, &aligned, vec![rows.len() * columns], &Device::Cpu)
         .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>())
         .map_err(|error| file.corrupt(error))?;
     *out = expanded;

@@ -223,8 +223,7 @@ mod tests {
 
     #[test]
     fn penalty_counts_each_of_the_last_64_tokens_once() {
-        let mut sampler =
-            Sampler::new(&GenerateParams { temperature: 0.0, repeat_penalty: 2.0, ..params() }).unwrap();
+        let mut sampler = Sampler::new(&GenerateParams { temperature: 0.0, repeat_penalty: 2.0, ..params() }).unwrap();
         let mut logits = vec![4.0, -1.0, 2.5, 3.0];
         let mut history = vec![3];
         history.extend([0, 0, 1].iter().cycle().take(64));

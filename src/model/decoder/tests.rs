@@ -64,7 +64,10 @@ fn greedy_answer_is_sensible_and_repeatable() {
     assert!(text.contains("Paris"), "{text}");
     assert_eq!(reason, FinishReason::EndOfTurn);
     let usage = generation.usage();
-    assert_eq!(usage.prompt_tokens as usize, model().prompt_tokens(&user("What is the capital of France?")).unwrap().len());
+    assert_eq!(
+        usage.prompt_tokens as usize,
+        model().prompt_tokens(&user("What is the capital of France?")).unwrap().len()
+    );
     assert!(usage.completion_tokens > 0 && usage.prefill_ms > 0.0 && usage.decode_ms > 0.0);
     assert_eq!(answer("What is the capital of France?", greedy(40)).0, text);
 }
@@ -232,7 +235,7 @@ fn broken_files_are_corrupt_and_never_a_panic() {
         let error = load_changed("truncated", bytes, |_| {});
         assert!(matches!(error, ModelError::Corrupt { .. }), "{bytes} bytes: {error}");
     }
-    let error = load_changed("garbage", 0, |bytes| bytes.extend((0..100_000_u32).map(|i| (i * i >> 7) as u8)));
+    let error = load_changed("garbage", 0, |bytes| bytes.extend((0..100_000_u32).map(|i| ((i * i) >> 7) as u8)));
     assert!(matches!(error, ModelError::Corrupt { .. }), "{error}");
     let missing = Decoder::load(std::path::Path::new("/nowhere/model.gguf")).err();
     assert!(matches!(missing, Some(ModelError::Missing(_))));

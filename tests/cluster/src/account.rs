@@ -29,6 +29,8 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     }
     // The user may not be able to enter the tests' folder.
     command.current_dir("/").env("LC_ALL", "C.UTF-8").env_remove("PGDATA").env_remove("PGOPTIONS");
+    // Every error would carry a backtrace, which takes longer than the error itself.
+    command.env_remove("RUST_BACKTRACE");
     command
 }
 

@@ -200,7 +200,8 @@ impl Cluster {
     pub fn kill_server_process(&self) {
         let pid = self.server_pid();
         process::send_signal("KILL", pid);
-        wait_until("the killed server is gone", || !process::is_alive(pid));
+        // Until it is reaped, one of its threads may still hold its sockets open.
+        wait_until("the killed server is gone", || !process::exists(pid));
     }
 
     /// A program of PostgreSQL that will run as the cluster's user.

@@ -30,6 +30,11 @@ fn in_folder(folder: &Path, wanted: impl Fn(i32) -> bool) -> Vec<i32> {
     found
 }
 
+/// Whether there is such a process, if only waiting to be reaped.
+pub fn exists(pid: i32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// Whether the process runs; one that only waits to be reaped does not.
 pub fn is_alive(pid: i32) -> bool {
     stat_fields(pid).is_some_and(|fields| fields[0] != "Z")

@@ -49,12 +49,20 @@ impl Background {
 
 /// Starts [`LONG_GENERATION`] and waits until the server works on it.
 pub fn start_long_generation(cluster: &Cluster, observer: &mut Client) -> Background {
+    load_models(observer);
     let background = run_in_background(cluster, LONG_GENERATION);
     wait_until("the server generates", || {
         assert!(!background.is_finished(), "the generation ended before the test could look at it");
         generating(observer) == 1
     });
     background
+}
+
+/// Makes the server load both models, which takes longer than using them.
+pub fn load_models(client: &mut Client) {
+    client
+        .batch_execute("SELECT embed('a text', 'all-MiniLM-L6-v2'); SELECT generate('Say hello.', max_tokens => 1)")
+        .unwrap_or_else(|failure| panic!("{}", describe(&failure)));
 }
 
 /// Number of generations that the server works on.

@@ -1,13 +1,13 @@
 -- generate and generate_stream. Texts of the model are not printed, but what holds for them.
 SELECT generate('What is the capital of France?', max_tokens => 24) ~ 'Paris' AS sensible;
-SELECT generate('What is the capital of France?', max_tokens => 24) = generate('What is the capital of France?', max_tokens => 24) AS greedy_is_stable;
+SELECT generate(p, max_tokens => 24) = generate(p, max_tokens => 24) AS greedy_is_stable FROM (VALUES ('Name three colours.')) v(p);
 SELECT generate('Name a colour.', max_tokens => 12, temperature => 1, seed => 1) = generate('Name a colour.', max_tokens => 12, temperature => 1, seed => 1) AS seed_is_stable;
 SELECT count(DISTINCT generate('Invent a name for a ship.', max_tokens => 12, temperature => 1.5, seed => s)) > 1 AS seeds_differ
   FROM generate_series(1, 6) s;
 SELECT generate('Invent a name for a ship.', max_tokens => 12, temperature => 1.5, top_k => 1, seed => 1)
      = generate('Invent a name for a ship.', max_tokens => 12, temperature => 1.5, top_k => 1, seed => 2) AS top_1_is_greedy;
 SELECT generate(NULL), generate('Say hello.', model => 'SmolLM2-135M-Instruct', max_tokens => 4) <> '' AS named;
-SELECT generate('') IS NOT NULL AS empty_prompt_is_allowed;
+SELECT generate('', max_tokens => 4) IS NOT NULL AS empty_prompt_is_allowed;
 
 -- The system text counts.
 SELECT generate('Who are you?', system => 'You are a pirate called Blackbeard. Always say your name.', max_tokens => 32)
@@ -45,7 +45,7 @@ SELECT a, code, message, hint FROM unnest(ARRAY[
 SELECT code, message, hint FROM outcome($$SELECT count(*) FROM generate_stream('a', max_tokens => 0)$$);
 
 -- A prompt that is longer than the context
-SELECT code, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT generate(repeat('word ', 9000))$$);
+SELECT code, message ~ 'tokens' AS tells_tokens, hint FROM outcome($$SELECT generate(repeat('word ', 8300))$$);
 SELECT generate('Say hello.', max_tokens => 4) <> '' AS session_goes_on;
 
 -- Control tokens in a prompt are text.

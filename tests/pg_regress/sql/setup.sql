@@ -1,11 +1,9 @@
 -- Runs first: the extension, and what the other files use to look at errors.
 CREATE EXTENSION pg_rag;
 SELECT extversion ~ '^[0-9]+\.[0-9]+\.[0-9]+$' AS versioned FROM pg_extension WHERE extname = 'pg_rag';
--- SQLSTATE, message, detail and hint of the error that a statement raises; of the data directory, only that it is it.
+-- SQLSTATE, message, detail and hint of the error that a statement raises. Of paths, only the last two names.
 CREATE FUNCTION outcome(statement text, OUT code text, OUT message text, OUT detail text, OUT hint text)
 LANGUAGE plpgsql AS $$
-DECLARE
-    folder text := current_setting('data_directory');
 BEGIN
     EXECUTE statement;
     code := '00000';
@@ -13,9 +11,7 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
                             hint = PG_EXCEPTION_HINT;
-    message := replace(message, folder, 'PGDATA');
-    detail := replace(detail, folder, 'PGDATA');
-    hint := replace(hint, folder, 'PGDATA');
+    message := regexp_replace(message, '"/[^"]*/(test_models/[^"]*)"', '"…/\1"');
 END
 $$;
 SELECT code, message FROM outcome('SELECT 1/0');
