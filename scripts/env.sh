@@ -59,7 +59,7 @@ as_pg() (
 )
 
 # Majors that pgrx knows, newest first.
-readonly PG_MAJORS="18 17 16 15 14 13"
+readonly PG_MAJORS="18 17 16 15"
 
 # Prints the pg_config to use; fails when there is no PostgreSQL server.
 find_pg_config() {

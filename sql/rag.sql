@@ -59,7 +59,7 @@ COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real) IS
     'chunks nearest to a question; where_sql is a condition on the source table in which $1 is where_args';
 
 CREATE FUNCTION rag_ask(
-    question text, index regclass DEFAULT NULL, k integer DEFAULT 5, where_sql text DEFAULT NULL,
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL)
@@ -69,7 +69,7 @@ COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, in
     'answer to a question out of the rows of an index, with its sources and what it cost';
 
 CREATE FUNCTION rag_answer(
-    question text, index regclass DEFAULT NULL, k integer DEFAULT 5, where_sql text DEFAULT NULL,
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL) RETURNS text

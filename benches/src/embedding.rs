@@ -25,9 +25,8 @@ pub fn run(folder: &Path, threads: usize, repeat: usize, report: &mut Report) ->
         .into_iter()
         .map(|batch| batch.into_iter().map(|at| inputs[at].clone()).collect())
         .collect();
-    let batch_s = median(repeat, || {
-        seconds(|| batches.iter().try_for_each(|batch| encoder.embed(batch, &pool).map(|_| ())))
-    })?;
+    let batch_s =
+        median(repeat, || seconds(|| batches.iter().try_for_each(|batch| encoder.embed(batch, &pool).map(|_| ()))))?;
     report.add("embedding, mixed batch", tokens as f64 / batch_s, "tokens/s");
 
     let question = [encoder.prepare("How do I create a partial index?", Purpose::Query)?];
@@ -39,8 +38,22 @@ pub fn run(folder: &Path, threads: usize, repeat: usize, report: &mut Report) ->
 /// Texts of 5 to 200 words, the same in every run.
 fn mixed_texts() -> Vec<String> {
     const WORDS: [&str; 16] = [
-        "index", "table", "row", "vacuum", "transaction", "the", "a", "of", "reads", "writes", "database", "query",
-        "planner", "snapshot", "lock", "visible",
+        "index",
+        "table",
+        "row",
+        "vacuum",
+        "transaction",
+        "the",
+        "a",
+        "of",
+        "reads",
+        "writes",
+        "database",
+        "query",
+        "planner",
+        "snapshot",
+        "lock",
+        "visible",
     ];
     (0..TEXTS)
         .map(|text| {

@@ -118,7 +118,9 @@ fn chunk(
         None => catalog::embedding(None)?,
     };
     let rows = chunk_all(&model, &[input.to_owned()], &chunking)?.pop().unwrap_or_default();
-    Ok(TableIterator::new(rows.into_iter().enumerate().map(|(index, row)| {
-        (index as i32 + 1, row.content, row.char_start, row.char_end, row.tokens, row.headings)
-    })))
+    Ok(TableIterator::new(
+        rows.into_iter().enumerate().map(|(index, row)| {
+            (index as i32 + 1, row.content, row.char_start, row.char_end, row.tokens, row.headings)
+        }),
+    ))
 }

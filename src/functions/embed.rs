@@ -31,9 +31,8 @@ thread_local! {
 
 fn recall(model: &str, purpose: Purpose, text: &str) -> Option<Vec<f32>> {
     MEMO.with_borrow_mut(|memo| {
-        let at = memo.iter().position(|entry| {
-            entry.purpose == purpose && entry.text == text && entry.model == model
-        })?;
+        let at =
+            memo.iter().position(|entry| entry.purpose == purpose && entry.text == text && entry.model == model)?;
         let entry = memo.remove(at)?;
         let vector = entry.vector.clone();
         memo.push_front(entry);

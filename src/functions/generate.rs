@@ -107,8 +107,7 @@ fn generate(
     stop: Option<Vec<String>>,
 ) -> Result<Option<String>> {
     let stop = stop.unwrap_or_default();
-    let params =
-        SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
     let Some(prompt) = prompt else { return Ok(None) };
     let model = catalog::generation(model)?;
     Ok(Some(generate_turn(&model, conversation(prompt, system), params)?.text))
@@ -129,8 +128,7 @@ fn generate_stream(
     stop: Option<Vec<String>>,
 ) -> Result<SetOfIterator<'static, String>> {
     let stop = stop.unwrap_or_default();
-    let params =
-        SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
     let Some(prompt) = prompt else { return Ok(SetOfIterator::empty()) };
     let model = catalog::generation(model)?;
     let messages = conversation(prompt, system);

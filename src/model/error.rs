@@ -16,8 +16,9 @@ pub enum ModelError {
     Corrupt { path: PathBuf, reason: String },
     #[error("model is not supported: {0}")]
     Unsupported(String),
+    /// `expected_sha256` is `None` for a file that was not there at registration.
     #[error("model file \"{}\" is not the one that was registered", .path.display())]
-    Changed { path: PathBuf, expected_sha256: String, found_sha256: String },
+    Changed { path: PathBuf, expected_sha256: Option<String>, found_sha256: String },
     #[error("prompt of {prompt_tokens} tokens does not leave room for an answer in the model's context of {context_tokens} tokens")]
     PromptTooLong { prompt_tokens: usize, context_tokens: usize },
     #[error("{0}")]

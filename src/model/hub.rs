@@ -134,7 +134,7 @@ fn verify_files(request: &Fetch, folder: &Path) -> Result<()> {
         let path = inside(folder, name)?;
         let found_sha256 = hash(&path)?;
         if found_sha256 != *expected_sha256 {
-            return Err(ModelError::Changed { path, expected_sha256: expected_sha256.clone(), found_sha256 });
+            return Err(ModelError::Changed { path, expected_sha256: Some(expected_sha256.clone()), found_sha256 });
         }
     }
     Ok(())

@@ -55,11 +55,10 @@ fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &Mod
         Ok(Some((dropped, same)))
     })?;
     match earlier {
-        Some((false, _)) => Err(error(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT,
-            format!("model \"{name}\" already exists"),
-        )
-        .set_hint("Choose another name; a model can be dropped, but not redefined.")),
+        Some((false, _)) => {
+            Err(error(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("model \"{name}\" already exists"))
+                .set_hint("Choose another name; a model can be dropped, but not redefined."))
+        }
         Some((true, false)) => Err(error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("name \"{name}\" belonged to another model"),

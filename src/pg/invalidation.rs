@@ -3,8 +3,8 @@
 //! PostgreSQL sends relation-cache invalidations to all backends at commit. They carry no data, but they arrive
 //! before the next statement of each backend, which is all that a cache of rarely changed rows needs.
 
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);

@@ -38,13 +38,7 @@ fn wait(event: u32, socket: i32, timeout: Option<Duration>) {
     // SAFETY: `MyLatch` is this process' own latch, valid from process start to exit; the socket, if any, is borrowed
     // for the call. Only the main thread of a backend gets here (pgrx checks it at the call).
     unsafe {
-        pg_sys::WaitLatchOrSocket(
-            pg_sys::MyLatch,
-            events as i32,
-            socket,
-            timeout_ms,
-            pg_sys::PG_WAIT_EXTENSION,
-        );
+        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as i32, socket, timeout_ms, pg_sys::PG_WAIT_EXTENSION);
         pg_sys::ResetLatch(pg_sys::MyLatch);
     }
     check_for_interrupts!();

@@ -42,9 +42,7 @@ pub fn payload_bytes(header: [u8; HEADER_BYTES]) -> Result<usize, FrameError> {
 pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M, FrameError> {
     let (message, rest) = postcard::take_from_bytes(payload)?;
     if !rest.is_empty() {
-        return Err(FrameError::Malformed(
-            postcard::Error::DeserializeBadEncoding,
-        ));
+        return Err(FrameError::Malformed(postcard::Error::DeserializeBadEncoding));
     }
     Ok(message)
 }
@@ -56,9 +54,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_the_round_trip() {
-        let request = Request::HtmlToMarkdown {
-            html: vec!["<p>é</p>".into(), String::new()],
-        };
+        let request = Request::HtmlToMarkdown { html: vec!["<p>é</p>".into(), String::new()] };
         let bytes = encode(&request).unwrap();
         let length = payload_bytes(bytes[..HEADER_BYTES].try_into().unwrap()).unwrap();
         assert_eq!(length, bytes.len() - HEADER_BYTES);
@@ -67,10 +63,7 @@ mod tests {
 
     #[test]
     fn an_oversized_header_is_refused() {
-        assert!(matches!(
-            payload_bytes(u32::MAX.to_le_bytes()),
-            Err(FrameError::TooLarge(_))
-        ));
+        assert!(matches!(payload_bytes(u32::MAX.to_le_bytes()), Err(FrameError::TooLarge(_))));
     }
 
     #[test]

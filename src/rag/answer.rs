@@ -210,7 +210,8 @@ fn ask(
 impl retrieval::Hit {
     /// What stands above the passage in the prompt: its document, and the headings it lies under.
     fn heading_line(&self) -> Option<String> {
-        let parts: Vec<&str> = self.title.iter().chain(&self.headings).map(String::as_str).collect();
+        let mut parts: Vec<&str> = self.title.iter().chain(&self.headings).map(String::as_str).collect();
+        parts.dedup(); // a page's title is often its first heading
         (!parts.is_empty()).then(|| parts.join(" > "))
     }
 
@@ -258,7 +259,17 @@ fn rag_ask(
 > {
     let Some(question) = question else { return Ok(TableIterator::empty()) };
     let answer = ask(
-        question, index, k, where_sql, where_args, model, template, max_context_tokens, max_tokens, temperature, seed,
+        question,
+        index,
+        k,
+        where_sql,
+        where_args,
+        model,
+        template,
+        max_context_tokens,
+        max_tokens,
+        temperature,
+        seed,
         min_score,
     )?;
     Ok(TableIterator::once((
@@ -288,7 +299,17 @@ fn rag_answer(
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
     let answer = ask(
-        question, index, k, where_sql, where_args, model, template, max_context_tokens, max_tokens, temperature, seed,
+        question,
+        index,
+        k,
+        where_sql,
+        where_args,
+        model,
+        template,
+        max_context_tokens,
+        max_tokens,
+        temperature,
+        seed,
         min_score,
     )?;
     Ok(Some(answer.text))
@@ -312,14 +333,22 @@ fn rag_answer_from(
     seed: Option<i64>,
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
-    let passages = given_passages(context);
-    if passages.is_empty() {
-        return Ok(Some(NOTHING_FOUND.to_owned()));
-    }
     let model = models::generation(model)?;
     let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
+    answer_from(&spec, given_passages(context), temperature, seed).map(Some)
+}
+
+fn answer_from(
+    spec: &AnswerSpec<'_>,
+    passages: Vec<(Option<String>, String)>,
+    temperature: f32,
+    seed: Option<i64>,
+) -> Result<String> {
+    if passages.is_empty() {
+        return Ok(NOTHING_FOUND.to_owned());
+    }
     let prompt = spec.prompt(passages)?;
-    Ok(Some(spec.generate(&prompt, temperature, seed)?.text))
+    Ok(spec.generate(&prompt, temperature, seed)?.text)
 }
 
 #[pg_extern(sql = false)]
@@ -345,16 +374,8 @@ fn rag_prompt(
 fn answer_finish(state: Option<Vec<Option<String>>>) -> Result<Option<String>> {
     let mut state = state.unwrap_or_default().into_iter();
     let Some(Some(question)) = state.next() else { return Ok(None) };
-    let defaults = (None, 200, 0.0, None);
-    let (max_context_tokens, max_tokens, temperature, seed) = defaults;
-    rag_answer_from(
-        Some(&question),
-        Some(state.collect()),
-        None,
-        None,
-        max_context_tokens,
-        max_tokens,
-        temperature,
-        seed,
-    )
+    let model = models::generation(None)?;
+    let spec =
+        AnswerSpec { question: &question, model: &model, template: None, max_context_tokens: None, max_tokens: 200 };
+    answer_from(&spec, given_passages(Some(state.collect())), 0.0, None).map(Some)
 }

@@ -28,9 +28,10 @@ pub struct Index {
 impl Index {
     /// `s."id" = c."source_id" AND …`: joins the source table to the chunk table.
     pub fn join_condition(&self) -> String {
-        let pairs = self.key_columns.iter().map(|key| {
-            format!("s.{} OPERATOR(pg_catalog.=) c.{}", quote(key), quote(&chunk_key_column(key)))
-        });
+        let pairs = self
+            .key_columns
+            .iter()
+            .map(|key| format!("s.{} OPERATOR(pg_catalog.=) c.{}", quote(key), quote(&chunk_key_column(key))));
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 }
@@ -82,7 +83,8 @@ fn select(condition: &str, oid: Option<pg_sys::Oid>) -> Result<Vec<Index>> {
         let rows = client.select(query.as_str(), None, &arguments).or_error()?;
         rows.into_iter()
             .map(|row| {
-                let text = |ordinal| -> Result<String> { Ok(row.get::<String>(ordinal).or_error()?.unwrap_or_default()) };
+                let text =
+                    |ordinal| -> Result<String> { Ok(row.get::<String>(ordinal).or_error()?.unwrap_or_default()) };
                 let number = |ordinal| -> Result<i32> { Ok(row.get::<i32>(ordinal).or_error()?.unwrap_or_default()) };
                 let oid = |ordinal| -> Result<pg_sys::Oid> {
                     Ok(row.get::<pg_sys::Oid>(ordinal).or_error()?.unwrap_or(pg_sys::InvalidOid))
@@ -125,8 +127,9 @@ pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
     }
     let default = gucs::default_index();
     if !default.is_empty() {
-        let view = Spi::get_one_with_args::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])
-            .or_error()?;
+        let view =
+            Spi::get_one_with_args::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])
+                .or_error()?;
         return match view {
             Some(view) => find(view),
             None => Err(error(
@@ -158,7 +161,9 @@ pub fn column_type(table: &str, column: &str) -> Result<String> {
         &[table.into(), column.into()],
     )
     .or_error()?
-    .ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" of {table} does not exist")))
+    .ok_or_else(|| {
+        error(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" of {table} does not exist"))
+    })
 }
 
 /// Name of a relation for a message; its oid if it is gone.

@@ -39,7 +39,10 @@ impl ChunkingArguments {
         };
         for (key, value) in object {
             let text = || {
-                value.as_str().map(str::to_owned).ok_or_else(|| invalid_parameter(format!("chunking.{key} must be a string")))
+                value
+                    .as_str()
+                    .map(str::to_owned)
+                    .ok_or_else(|| invalid_parameter(format!("chunking.{key} must be a string")))
             };
             let number = || {
                 value
@@ -121,11 +124,8 @@ fn existing_relation(name: &str) -> Result<Option<pg_sys::Oid>> {
 fn create_chunk_table(source: &Source, column: &str, index: &str, model: &Model, types: &str) -> Result<String> {
     let table = format!("rag.{}", quote(&free_table_name(index)?));
     let from = format!("{}.{}", quote(&source.schema), quote(&source.table));
-    let keys: Vec<_> = source
-        .keys
-        .iter()
-        .map(|(key, kind)| format!("{} {kind} NOT NULL", quote(&chunk_key_column(key))))
-        .collect();
+    let keys: Vec<_> =
+        source.keys.iter().map(|(key, kind)| format!("{} {kind} NOT NULL", quote(&chunk_key_column(key)))).collect();
     let key_names: Vec<_> = source.keys.iter().map(|(key, _)| quote(&chunk_key_column(key))).collect();
     let same_row: Vec<_> = source
         .keys

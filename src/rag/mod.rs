@@ -4,7 +4,7 @@
 //! `rag.index`. Statements are composed from quoted names; values are always bound.
 //!
 //! - [`catalog`]: rows of `rag.index`;
-//! - [`source`]: what an index needs to know of the table it is built over;
+//! - `source`: what an index needs to know of the table it is built over;
 //! - [`create`]: `rag_create_index`, `rag_drop_index`;
 //! - [`refresh`]: bringing the chunk table up to date with its source;
 //! - [`search`]: `rag_search`;

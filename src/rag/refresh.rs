@@ -14,8 +14,8 @@ use crate::rag::progress::Report;
 use crate::rag::source;
 use crate::types::Vector;
 use pg_rag_protocol::message::{Lane, Purpose};
-use pgrx::prelude::*;
 use pgrx::pg_sys;
+use pgrx::prelude::*;
 use std::collections::HashMap;
 
 /// Rows that are read, cut and embedded together: enough chunks for full batches, little enough to hold in memory.
@@ -55,10 +55,7 @@ struct PendingChunk {
 fn rag_refresh(
     index: pg_sys::Oid,
 ) -> Result<
-    TableIterator<
-        'static,
-        (name!(rows, i64), name!(chunks, i64), name!(embedded, i64), name!(removed_rows, i64)),
-    >,
+    TableIterator<'static, (name!(rows, i64), name!(chunks, i64), name!(embedded, i64), name!(removed_rows, i64))>,
 > {
     let index = catalog::find(index)?;
     catalog::require_ownership(index.view_oid)?;
@@ -84,9 +81,7 @@ pub fn refresh(index: &Index) -> Result<Outcome> {
         return Ok(outcome);
     }
     let mut report = Report::start(&index.view, total as u64)?;
-    let cursor = Spi::connect(|client| {
-        client.open_cursor(statements.select_stale.as_str(), &[]).detach_into_name()
-    });
+    let cursor = Spi::connect(|client| client.open_cursor(statements.select_stale.as_str(), &[]).detach_into_name());
     loop {
         let documents = statements.fetch(&cursor)?;
         if documents.is_empty() {
@@ -239,7 +234,8 @@ impl<'a> Statements<'a> {
             hashed.join(", ")
         );
         let key_texts: Vec<_> = index.key_columns.iter().map(|key| format!("s.{}::text", quote(key))).collect();
-        let field_texts: Vec<_> = fields.iter().map(|column| format!("coalesce(s.{}::text, '')", quote(column))).collect();
+        let field_texts: Vec<_> =
+            fields.iter().map(|column| format!("coalesce(s.{}::text, '')", quote(column))).collect();
         let column = quote(&index.column);
         let join = index.join_condition();
         let select_stale = format!(

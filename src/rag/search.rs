@@ -53,13 +53,7 @@ pub fn search(
     let vector = Vector::new(embed_one(&model, question, Purpose::Query)?)?;
     let query = statement(index, where_sql)?;
     Spi::connect(|client| {
-        let rows = client
-            .select(
-                query.as_str(),
-                None,
-                &[where_args.into(), vector.into(), limit.into()],
-            )
-            .or_error()?;
+        let rows = client.select(query.as_str(), None, &[where_args.into(), vector.into(), limit.into()]).or_error()?;
         let mut hits = Vec::with_capacity(rows.len());
         for row in rows {
             let distance = row.get::<f64>(6).or_error()?.unwrap_or(f64::NAN) as f32;
@@ -86,8 +80,7 @@ pub fn search(
 /// The query: `$1` where_args, `$2` the question's vector, `$3` the number of rows.
 fn statement(index: &Index, where_sql: Option<&str>) -> Result<String> {
     let types = catalog::extension_schema()?;
-    let keys: Vec<_> =
-        index.key_columns.iter().map(|key| format!("{}, s.{}", literal(key), quote(key))).collect();
+    let keys: Vec<_> = index.key_columns.iter().map(|key| format!("{}, s.{}", literal(key), quote(key))).collect();
     let title = index.title_column.as_ref().map_or_else(|| "NULL".to_owned(), |column| format!("s.{}", quote(column)));
     // In a query of its own, the condition sees the columns of the source table and nothing else. The line break ends
     // a comment at its end.

@@ -105,7 +105,8 @@ impl Connection {
                 Ok(0) => return Err(connection_lost()),
                 Ok(count) => filled += count,
                 Err(failure) if failure.kind() == ErrorKind::WouldBlock => {
-                    let remaining = deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
+                    let remaining =
+                        deadline.map(|deadline| deadline.saturating_duration_since(std::time::Instant::now()));
                     if remaining == Some(Duration::ZERO) {
                         return Err(error(PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE, "model server did not answer")
                             .set_hint("See the PostgreSQL log for messages of the model server."));

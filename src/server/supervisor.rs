@@ -80,10 +80,9 @@ pub extern "C-unwind" fn pg_rag_supervisor_main(_argument: pg_sys::Datum) {
                 }
                 End::Exited(status) => warning!("pg_rag: model server ended unexpectedly: {status}"),
             },
-            Err(failure) => warning!(
-                "pg_rag: could not start the model server \"{}\": {failure}",
-                paths::server_binary().display()
-            ),
+            Err(failure) => {
+                warning!("pg_rag: could not start the model server \"{}\": {failure}", paths::server_binary().display())
+            }
         }
         if started.elapsed() >= LONG_LIFE {
             pause = MIN_RESTART_PAUSE;

@@ -164,8 +164,7 @@ pub mod scalar {
         pairs.map(|(&byte, (&l, &h))| i32::from(byte & 15) * i32::from(l) + i32::from(byte >> 4) * i32::from(h)).sum()
     }
 
-    /// See [`super::dequantize`]. Also compiled for newer CPUs, hence inlined.
-    #[inline(always)]
+    /// See [`super::dequantize`].
     pub fn dequantize(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
         let blocks = blocks.chunks_exact(format.block_bytes()).zip(out.chunks_exact_mut(BLOCK_LEN));
         match format {
@@ -185,7 +184,6 @@ pub mod scalar {
         }
     }
 
-    #[inline(always)]
     fn expand_nibbles(nibbles: &[u8], scale: f32, offset: f32, out: &mut [f32]) {
         let (low, high) = out.split_at_mut(BLOCK_LEN / 2);
         for ((&byte, low), high) in nibbles[..16].iter().zip(low).zip(high) {
@@ -194,7 +192,6 @@ pub mod scalar {
         }
     }
 
-    #[inline(always)]
     fn half_at(block: &[u8], at: usize) -> f32 {
         half_to_f32(u16::from_le_bytes([block[at], block[at + 1]]))
     }

@@ -31,11 +31,6 @@ impl KvCache {
         Ok(Self { keys, values, kv_heads: config.kv_heads, head_dim: config.head_dim, capacity, len: 0 })
     }
 
-    /// Positions that the cache has room for.
-    pub fn capacity(&self) -> usize {
-        self.capacity
-    }
-
     /// Stores the keys and values of one position of one layer (`kv_heads × head_dim` each).
     pub fn store(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
         assert!(position < self.capacity, "position {position} is outside the cache");

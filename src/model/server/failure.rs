@@ -22,8 +22,11 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::Internal(_) => FailureKind::Internal,
     };
     let detail = match error {
-        ModelError::Changed { expected_sha256, found_sha256, .. } => {
-            Some(format!("Its SHA-256 should be {expected_sha256}, but is {found_sha256}."))
+        ModelError::Changed { expected_sha256: Some(expected), found_sha256, .. } => {
+            Some(format!("Its SHA-256 should be {expected}, but is {found_sha256}."))
+        }
+        ModelError::Changed { expected_sha256: None, .. } => {
+            Some("The file was not there when the model was registered.".to_owned())
         }
         _ => None,
     };
@@ -68,7 +71,7 @@ mod tests {
     fn a_changed_file_tells_both_hashes_and_a_way_out() {
         let failure = failure_of(&ModelError::Changed {
             path: "/m/model.gguf".into(),
-            expected_sha256: "aa".into(),
+            expected_sha256: Some("aa".into()),
             found_sha256: "bb".into(),
         });
         assert_eq!(failure.kind, FailureKind::ModelChanged);

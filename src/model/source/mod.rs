@@ -52,13 +52,13 @@ pub fn verify(model: &ModelRef) -> Result<()> {
         let path = inside(&base, &file.name)?;
         let found_sha256 = hash(&path)?;
         if found_sha256 != file.sha256 {
-            return Err(ModelError::Changed { path, expected_sha256: file.sha256.clone(), found_sha256 });
+            return Err(ModelError::Changed { path, expected_sha256: Some(file.sha256.clone()), found_sha256 });
         }
     }
     if let Some(new) = present.iter().find(|name| !model.files.iter().any(|file| &file.name == *name)) {
         let path = inside(&base, new)?;
         let found_sha256 = hash(&path)?;
-        return Err(ModelError::Changed { path, expected_sha256: "no such file".to_owned(), found_sha256 });
+        return Err(ModelError::Changed { path, expected_sha256: None, found_sha256 });
     }
     Ok(())
 }

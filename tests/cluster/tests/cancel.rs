@@ -79,7 +79,10 @@ fn fast_shutdown_does_not_wait_for_a_generation() {
     report("pg_ctl stop -m fast, for the call", from, ended.at);
     eprintln!("pg_ctl stop -m fast returned after {:.1} ms", (stopped - from).as_secs_f64() * 1000.0);
     assert!(ended.result.is_err());
-    assert!(!cluster.log().contains("connection to the model server was lost"), "the call saw the shutdown of the server");
+    assert!(
+        !cluster.log().contains("connection to the model server was lost"),
+        "the call saw the shutdown of the server"
+    );
     assert!(cluster.server_pids().is_empty(), "the model server outlived the cluster");
 }
 

@@ -65,6 +65,7 @@ fn ordinary_role_cannot_touch_models_or_other_indexes() {
         .batch_execute("GRANT SELECT ON shared.notes, shared.notes_rag TO bob")
         .unwrap();
     let mut bob = cluster.connect_as("bob", "postgres");
+    value(&mut bob, "SELECT embed('a text')"); // the library is loaded, and has defined its settings
     for statement in [
         "SELECT rag_add_model('mine', 'embed', '/etc')",
         "SELECT rag_drop_model('all-MiniLM-L6-v2')",
@@ -80,9 +81,20 @@ fn ordinary_role_cannot_touch_models_or_other_indexes() {
         "CREATE TABLE rag.mine (id integer)",
         "DELETE FROM rag.notes_rag_chunks",
     ] {
-        expect_error(bob.batch_execute(statement), &SqlState::INSUFFICIENT_PRIVILEGE);
+        let result = bob.batch_execute(statement);
+        assert!(result.is_err(), "bob may: {statement}");
+        expect_error(result, &SqlState::INSUFFICIENT_PRIVILEGE);
     }
     assert_eq!(value(&mut bob, "SELECT count(*) FROM rag_indexes").as_deref(), Some("1"));
+}
+
+#[test]
+fn model_path_set_before_the_library_is_loaded_counts_for_nothing() {
+    let cluster = cluster_with_roles();
+    let mut bob = cluster.connect_as("bob", "postgres");
+    // PostgreSQL takes any value for a setting that it does not know yet.
+    bob.batch_execute("SET pg_rag.model_path = '/nonexistent'").unwrap();
+    assert_eq!(value(&mut bob, "SELECT vector_dims(embed('a text'))").as_deref(), Some("384"));
 }
 
 #[test]
