@@ -7,26 +7,42 @@
 use crate::error::{error, Result};
 use pgrx::{pg_sys, PgSqlErrorCode};
 
-/// Restores the user when dropped, also while unwinding from an error.
+/// Restores the user and the settings when dropped, also while unwinding from an error.
 struct Restore {
     user: pg_sys::Oid,
     context: i32,
+    guc_level: i32,
 }
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        // SAFETY: puts back the values that `as_user` read in the same process.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) }
+        // SAFETY: puts back the values that `as_user` read in the same process, and ends the level that it began.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.guc_level);
+            pg_sys::SetUserIdAndSecContext(self.user, self.context);
+        }
     }
 }
 
-/// Runs `work` with the rights of `user`. `SET ROLE` is refused inside.
-pub fn as_user<R>(user: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
-    let mut restore = Restore { user: pg_sys::InvalidOid, context: 0 };
-    // SAFETY: both pointers are to live locals; the values are restored by `Restore`.
+/// Runs `work` with the rights of `user`. `SET ROLE` is refused inside, and names that are not qualified mean
+/// PostgreSQL's own objects, whatever the caller's search path.
+fn as_user<R>(user: pg_sys::Oid, work: impl FnOnce() -> R) -> R {
+    let mut restore = Restore { user: pg_sys::InvalidOid, context: 0, guc_level: 0 };
+    // SAFETY: the pointers are to live locals and static strings; what is changed is restored by `Restore`.
     unsafe {
         pg_sys::GetUserIdAndSecContext(&mut restore.user, &mut restore.context);
+        restore.guc_level = pg_sys::NewGUCNestLevel();
         pg_sys::SetUserIdAndSecContext(user, restore.context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32);
+        pg_sys::set_config_option(
+            c"search_path".as_ptr(),
+            c"pg_catalog, pg_temp".as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
     }
     let result = work();
     drop(restore);

@@ -3,13 +3,13 @@
 //! An index is a chunk table in schema `rag`, a view beside the source table that joins both, and a row of
 //! `rag.index`. Statements are composed from quoted names; values are always bound.
 //!
-//! - [`catalog`]: rows of `rag.index`;
+//! - `catalog`: rows of `rag.index`;
 //! - `source`: what an index needs to know of the table it is built over;
-//! - [`create`]: `rag_create_index`, `rag_drop_index`;
-//! - [`refresh`]: bringing the chunk table up to date with its source;
-//! - [`search`]: `rag_search`;
-//! - [`answer`]: `rag_answer`, `rag_ask`, and what they share;
-//! - [`progress`]: what other sessions see of a running refresh.
+//! - `create`: `rag_create_index`, `rag_drop_index`;
+//! - `refresh`: bringing the chunk table up to date with its source;
+//! - `search`: `rag_search`;
+//! - `answer`: `rag_answer`, `rag_ask`, and what they share;
+//! - `progress`: what other sessions see of a running refresh.
 
 mod answer;
 mod catalog;

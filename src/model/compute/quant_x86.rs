@@ -4,7 +4,7 @@
 //! Q8_0 the sign of the weight moves to the vector. Neither can saturate: 2 · 15 · 127 and 2 · 128 · 127 fit into i16.
 #![allow(unsafe_code)]
 
-use super::quant::{scalar, BlockFormat, QuantizedVector, BLOCK_LEN};
+use super::quant::{BlockFormat, QuantizedVector, BLOCK_LEN};
 use std::arch::x86_64::*;
 
 /// Rows per pass over the vector: enough independent sums to hide the latency of the additions.
@@ -171,6 +171,7 @@ unsafe fn dequantize_blocks<const F: u8>(blocks: &[u8], out: &mut [f32]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quant::scalar;
     use super::super::quant::tests::{random_blocks, random_vector, FORMATS};
     use super::*;
 

@@ -261,4 +261,3 @@ fn what_is_not_supported_is_named() {
         assert!(message.contains(named), "{message}");
     }
 }
-include!("/tmp/decdev/throwaway.rs");

@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 /// The design asks for 100 ms; the test allows for a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(1);
 
-fn report(what: &str, from: Instant, to: Instant) {
+/// The same for the server, which ends its step of computation first. To finish the generation would take much longer.
+const SERVER_LIMIT: Duration = Duration::from_secs(5);
+
+fn report(what: &str, from: Instant, to: Instant, limit: Duration) {
     let taken = to.saturating_duration_since(from);
-    eprintln!("{what}: effective after {:.1} ms", taken.as_secs_f64() * 1000.0);
-    assert!(taken <= LIMIT, "{what} took {taken:?}");
+    eprintln!("{what}: {:.1} ms", taken.as_secs_f64() * 1000.0);
+    assert!(taken <= limit, "{what} took {taken:?}");
 }
 
 fn server_stops_generating(observer: &mut Client) {
     let from = Instant::now();
     wait_until("the server stops generating", || generating(observer) == 0);
-    report("server stopped generating", from, Instant::now());
+    report("server stopped generating", from, Instant::now(), SERVER_LIMIT);
 }
 
 fn session_still_works(client: &mut Client) {
@@ -34,7 +37,7 @@ fn cancel_ends_a_generation() {
     let from = Instant::now();
     observer.execute("SELECT pg_cancel_backend($1)", &[&call.backend]).unwrap();
     let mut ended = call.join();
-    report("pg_cancel_backend", from, ended.at);
+    report("pg_cancel_backend", from, ended.at, LIMIT);
     expect_error(ended.result, &SqlState::QUERY_CANCELED);
     server_stops_generating(&mut observer);
     session_still_works(&mut ended.client);
@@ -49,7 +52,7 @@ fn statement_timeout_ends_a_generation() {
     client.batch_execute("SET statement_timeout = '500ms'").unwrap();
     let from = Instant::now() + Duration::from_millis(500);
     let result = client.batch_execute(pg_rag_cluster_tests::session::LONG_GENERATION);
-    report("statement_timeout", from, Instant::now());
+    report("statement_timeout", from, Instant::now(), LIMIT);
     expect_error(result, &SqlState::QUERY_CANCELED);
     server_stops_generating(&mut observer);
 }
@@ -62,7 +65,7 @@ fn terminated_backend_stops_its_generation() {
     let from = Instant::now();
     observer.execute("SELECT pg_terminate_backend($1)", &[&call.backend]).unwrap();
     let ended = call.join();
-    report("pg_terminate_backend", from, ended.at);
+    report("pg_terminate_backend", from, ended.at, LIMIT);
     expect_error(ended.result, &SqlState::ADMIN_SHUTDOWN);
     server_stops_generating(&mut observer);
 }
@@ -76,8 +79,8 @@ fn fast_shutdown_does_not_wait_for_a_generation() {
     cluster.stop(Stop::Fast);
     let stopped = Instant::now();
     let ended = call.join();
-    report("pg_ctl stop -m fast, for the call", from, ended.at);
-    eprintln!("pg_ctl stop -m fast returned after {:.1} ms", (stopped - from).as_secs_f64() * 1000.0);
+    report("pg_ctl stop -m fast, for the call", from, ended.at, LIMIT);
+    eprintln!("pg_ctl stop -m fast returned: {:.1} ms", (stopped - from).as_secs_f64() * 1000.0);
     assert!(ended.result.is_err());
     assert!(
         !cluster.log().contains("connection to the model server was lost"),
@@ -125,7 +128,7 @@ fn cancel_during_the_first_call_leaves_a_working_session() {
     let from = Instant::now();
     observer.execute("SELECT pg_cancel_backend($1)", &[&call.backend]).unwrap();
     let mut ended = call.join();
-    report("pg_cancel_backend of a first call", from, ended.at);
+    report("pg_cancel_backend of a first call", from, ended.at, LIMIT);
     expect_error(ended.result, &SqlState::QUERY_CANCELED);
     assert_eq!(value(&mut ended.client, "SELECT vector_dims(embed('a text'))").as_deref(), Some("384"));
 }

@@ -12,16 +12,16 @@ fn restored_database_searches_without_embedding_again() {
         .batch_execute(
             "SELECT rag_add_model('second name', 'embed', 'all-MiniLM-L6-v2');
              CREATE TABLE notes (id integer PRIMARY KEY, title text, body text, tags vector(3),
-                                 embedding vector(384) GENERATED ALWAYS AS (embed(title, 'all-MiniLM-L6-v2')) STORED);
+                                 title_vector vector(384) GENERATED ALWAYS AS (embed(title, 'all-MiniLM-L6-v2')) STORED);
              INSERT INTO notes VALUES
                  (1, 'Bread', 'Bread is made of flour, water, yeast and salt, and baked in a hot oven.', '[1,2,3]'),
                  (2, 'Moon', 'The moon goes round the earth once in about a month.', '[0.5,-1,1e-3]'),
                  (3, 'Bicycle', 'A bicycle stays upright because its rider steers into the fall.', NULL);
              CREATE INDEX ON notes ((vector_dims(embed(body, 'second name'))));
-             SELECT rag_create_index('notes', 'body', model => 'second name');
-             CREATE DATABASE restored",
+             SELECT rag_create_index('notes', 'body', model => 'second name')",
         )
         .unwrap();
+    original.batch_execute("CREATE DATABASE restored").unwrap();
 
     let mut dump =
         cluster.client_program("pg_dump").arg("postgres").stdout(Stdio::piped()).spawn().expect("pg_dump runs");
@@ -32,7 +32,7 @@ fn restored_database_searches_without_embedding_again() {
 
     let mut restored = cluster.connect_to("restored");
     for query in [
-        "SELECT id, title, body, tags, embedding FROM notes ORDER BY id",
+        "SELECT id, title, body, tags, title_vector FROM notes ORDER BY id",
         "SELECT id, chunk_seq, chunk, char_start, char_end, tokens, embedding FROM notes_rag ORDER BY id, chunk_seq",
         "SELECT index, source, chunks, column_name, model, strategy, size FROM rag_indexes",
         "SELECT name, kind, source, dimensions FROM rag_models ORDER BY name",
@@ -67,13 +67,18 @@ fn restored_index_keeps_its_row_security() {
             "CREATE ROLE reader LOGIN;
              CREATE TABLE notes (id integer PRIMARY KEY, body text);
              INSERT INTO notes VALUES (1, 'Bread is made of flour.'), (2, 'The moon goes round the earth.');
-             SELECT rag_create_index('notes', 'body');
-             ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY first_only ON notes USING (id = 1);
-             GRANT SELECT ON notes, notes_rag TO reader;
-             CREATE DATABASE restored",
+             SELECT rag_create_index('notes', 'body')",
         )
         .unwrap();
+    cluster
+        .connect()
+        .batch_execute(
+            "ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY first_only ON notes USING (id = 1);
+             GRANT SELECT ON notes, notes_rag TO reader",
+        )
+        .unwrap();
+    cluster.connect().batch_execute("CREATE DATABASE restored").unwrap();
     let script = tempfile::NamedTempFile::new().expect("a temporary file");
     account::give(script.path());
     run(cluster.client_program("pg_dump").arg("-f").arg(script.path()).arg("postgres"));

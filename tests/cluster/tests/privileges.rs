@@ -100,11 +100,11 @@ fn model_path_set_before_the_library_is_loaded_counts_for_nothing() {
 #[test]
 fn row_security_of_the_table_hides_chunks_everywhere() {
     let cluster = cluster_with_roles();
+    cluster.connect_as("alice", "postgres").batch_execute("SELECT rag_create_index('shared.notes', 'body')").unwrap();
     cluster
         .connect_as("alice", "postgres")
         .batch_execute(
-            "SELECT rag_create_index('shared.notes', 'body');
-             ALTER TABLE shared.notes ENABLE ROW LEVEL SECURITY;
+            "ALTER TABLE shared.notes ENABLE ROW LEVEL SECURITY;
              CREATE POLICY own ON shared.notes USING (reader = current_user);
              GRANT SELECT ON shared.notes, shared.notes_rag TO bob",
         )

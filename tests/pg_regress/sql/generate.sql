@@ -38,10 +38,11 @@ SELECT count(*) = count(vector_dims(embed(piece))) AS both, count(*) > 4 AS seve
 -- Arguments
 SELECT a, code, message, hint FROM unnest(ARRAY[
     'max_tokens => 0', 'max_tokens => -1', 'max_tokens => 40000', 'temperature => -0.1', 'temperature => 11',
-    'temperature => ''NaN''', 'temperature => ''Infinity''', 'top_p => 0', 'top_p => 1.5', 'top_k => -1',
+    'temperature => ''NaN''', 'top_p => -0.1', 'top_p => 1.5', 'top_k => -1',
     'repeat_penalty => 0', 'repeat_penalty => ''NaN''', 'stop => ARRAY['''']', 'stop => ARRAY[repeat(''x'', 300)]',
-    'stop => array_fill(''x''::text, ARRAY[17])', 'stop => ARRAY[NULL::text]', 'model => ''unknown''', 'model => ''all-MiniLM-L6-v2''']) a,
+    'stop => array_fill(''x''::text, ARRAY[17])', 'model => ''unknown''', 'model => ''all-MiniLM-L6-v2''']) a,
     outcome(format('SELECT generate(''a'', %s)', a));
+SELECT code = '22004' AS null_is_refused FROM outcome($$SELECT generate('a', stop => ARRAY[NULL::text])$$);
 SELECT code, message, hint FROM outcome($$SELECT count(*) FROM generate_stream('a', max_tokens => 0)$$);
 
 -- A prompt that is longer than the context

@@ -31,7 +31,7 @@ RESET pg_rag.model_path;
 SELECT a.architecture, a.dimensions, a.max_tokens, a.quantization, a.builtin, r.source
   FROM rag_models a, rag_models r WHERE a.name = 'absolute' AND r.name = 'relative';
 SELECT embed('a text', 'absolute') = embed('a text') AS same_vector;
-SELECT code, message FROM outcome($$SELECT embed('a text', 'relative')$$);
+SELECT code, message ~ '/good" does not exist$' AS looked_in_the_path_of_now FROM outcome($$SELECT embed('a text', 'relative')$$);
 
 -- Names
 SELECT code, message, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/good'));
