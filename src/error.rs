@@ -21,6 +21,13 @@ pub fn invalid_parameter(message: impl Into<String>) -> ErrorReport {
     error(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message)
 }
 
+/// The value of an argument that has a default, but must not be NULL.
+pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| {
+        error(PgSqlErrorCode::ERRCODE_NULL_VALUE_NOT_ALLOWED, format!("argument \"{name}\" must not be null"))
+    })
+}
+
 /// The SQLSTATE for a failure that the model server reports.
 fn code_of(kind: FailureKind) -> PgSqlErrorCode {
     match kind {

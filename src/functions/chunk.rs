@@ -2,7 +2,7 @@
 //!
 //! The server tokenises the whole text once; the engine then measures any piece by counting token starts.
 
-use crate::error::{from_chunk, invalid_parameter, Result};
+use crate::error::{from_chunk, invalid_parameter, required, Result};
 use crate::functions::tokens::tokenize_all;
 use crate::models::catalog::{self, Model};
 use pg_rag_engine::text::{self, CharMeasure, ChunkOptions, Measure, Strategy, TokenMeasure};
@@ -93,10 +93,10 @@ pub fn chunk_all(model: &Model, texts: &[String], chunking: &Chunking) -> Result
 #[allow(clippy::type_complexity)] // the columns of the SQL function
 fn chunk(
     input: Option<&str>,
-    strategy: &str,
-    size: i32,
-    overlap: i32,
-    unit: &str,
+    strategy: Option<&str>,
+    size: Option<i32>,
+    overlap: Option<i32>,
+    unit: Option<&str>,
     model: Option<&str>,
 ) -> Result<
     TableIterator<
@@ -111,7 +111,12 @@ fn chunk(
         ),
     >,
 > {
-    let chunking = Chunking::new(strategy, size, overlap, unit)?;
+    let chunking = Chunking::new(
+        required("strategy", strategy)?,
+        required("size", size)?,
+        required("overlap", overlap)?,
+        required("unit", unit)?,
+    )?;
     let Some(input) = input else { return Ok(TableIterator::empty()) };
     let model = match model {
         Some(name) => catalog::lookup(name)?,

@@ -1,6 +1,6 @@
 //! `generate` and `generate_stream`.
 
-use crate::error::{invalid_parameter, unexpected_response, Result};
+use crate::error::{invalid_parameter, required, unexpected_response, Result};
 use crate::models::catalog::{self, Model};
 use crate::server::client::{self, Exchange, Next};
 use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
@@ -17,51 +17,67 @@ const MAX_STOP_BYTES: usize = 256;
 
 /// The sampling arguments of every function that generates, as SQL gives them.
 pub struct SamplingArguments {
-    pub max_tokens: i32,
-    pub temperature: f32,
-    pub top_p: f32,
-    pub top_k: i32,
-    pub repeat_penalty: f32,
+    pub max_tokens: Option<i32>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<i32>,
+    pub repeat_penalty: Option<f32>,
     pub seed: Option<i64>,
-    pub stop: Vec<String>,
+    pub stop: Option<Vec<Option<String>>>,
 }
 
 impl SamplingArguments {
     /// Checks the ranges.
     pub fn params(self) -> Result<GenerateParams> {
-        let in_range = |name: &str, value: f32, low: f32, high: f32| {
+        let in_range = |name: &str, value: Option<f32>, low: f32, high: f32| {
+            let value = required(name, value)?;
             if value >= low && value <= high {
                 Ok(value)
             } else {
                 Err(invalid_parameter(format!("{name} must be between {low} and {high}, not {value}")))
             }
         };
-        if !(1..=MAX_TOKENS_LIMIT).contains(&self.max_tokens) {
+        let max_tokens = required("max_tokens", self.max_tokens)?;
+        if !(1..=MAX_TOKENS_LIMIT).contains(&max_tokens) {
             return Err(invalid_parameter(format!(
-                "max_tokens must be between 1 and {MAX_TOKENS_LIMIT}, not {}",
-                self.max_tokens
+                "max_tokens must be between 1 and {MAX_TOKENS_LIMIT}, not {max_tokens}"
             )));
         }
-        if self.top_k < 0 {
-            return Err(invalid_parameter(format!("top_k must not be negative, but is {}", self.top_k))
-                .set_hint("0 keeps all tokens."));
-        }
-        if self.stop.len() > MAX_STOP_TEXTS {
-            return Err(invalid_parameter(format!("at most {MAX_STOP_TEXTS} stop texts can be given")));
-        }
-        if self.stop.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
-            return Err(invalid_parameter(format!("a stop text must have 1 to {MAX_STOP_BYTES} bytes")));
+        let top_k = required("top_k", self.top_k)?;
+        let top_k = u32::try_from(top_k).map_err(|_| {
+            invalid_parameter(format!("top_k must not be negative, but is {top_k}")).set_hint("0 keeps all tokens.")
+        })?;
+        let top_p = required("top_p", self.top_p)?;
+        if !(top_p > 0.0 && top_p <= 1.0) {
+            return Err(invalid_parameter(format!("top_p must be greater than 0 and at most 1, not {top_p}")));
         }
         Ok(GenerateParams {
-            max_tokens: self.max_tokens as u32,
+            max_tokens: max_tokens as u32,
             temperature: in_range("temperature", self.temperature, 0.0, 10.0)?,
-            top_p: in_range("top_p", self.top_p, f32::MIN_POSITIVE, 1.0)?,
-            top_k: self.top_k as u32,
+            top_p,
+            top_k,
             repeat_penalty: in_range("repeat_penalty", self.repeat_penalty, 0.1, 10.0)?,
             seed: self.seed.map_or_else(random_seed, |seed| seed as u64),
-            stop: self.stop,
+            stop: stop_texts(self.stop)?,
         })
     }
+}
+
+fn stop_texts(given: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
+    let given = given.unwrap_or_default();
+    if given.len() > MAX_STOP_TEXTS {
+        return Err(invalid_parameter(format!("at most {MAX_STOP_TEXTS} stop texts can be given")));
+    }
+    given
+        .into_iter()
+        .map(|stop| {
+            let stop = required("stop", stop)?;
+            if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
+                return Err(invalid_parameter(format!("a stop text must have 1 to {MAX_STOP_BYTES} bytes")));
+            }
+            Ok(stop)
+        })
+        .collect()
 }
 
 /// A seed that differs from call to call.
@@ -98,15 +114,14 @@ fn generate(
     prompt: Option<&str>,
     model: Option<&str>,
     system: Option<&str>,
-    max_tokens: i32,
-    temperature: f32,
-    top_p: f32,
-    top_k: i32,
-    repeat_penalty: f32,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i32>,
+    repeat_penalty: Option<f32>,
     seed: Option<i64>,
-    stop: Option<Vec<String>>,
+    stop: Option<Vec<Option<String>>>,
 ) -> Result<Option<String>> {
-    let stop = stop.unwrap_or_default();
     let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
     let Some(prompt) = prompt else { return Ok(None) };
     let model = catalog::generation(model)?;
@@ -119,15 +134,14 @@ fn generate_stream(
     prompt: Option<&str>,
     model: Option<&str>,
     system: Option<&str>,
-    max_tokens: i32,
-    temperature: f32,
-    top_p: f32,
-    top_k: i32,
-    repeat_penalty: f32,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i32>,
+    repeat_penalty: Option<f32>,
     seed: Option<i64>,
-    stop: Option<Vec<String>>,
+    stop: Option<Vec<Option<String>>>,
 ) -> Result<SetOfIterator<'static, String>> {
-    let stop = stop.unwrap_or_default();
     let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
     let Some(prompt) = prompt else { return Ok(SetOfIterator::empty()) };
     let model = catalog::generation(model)?;

@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, ModelError>;
 pub enum ModelError {
     #[error("model file \"{}\" does not exist", .0.display())]
     Missing(PathBuf),
-    #[error("could not read model file \"{}\": {source}", .path.display())]
+    #[error("could not read model file \"{}\": {}", .path.display(), plain(.source))]
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("model file \"{}\" is corrupt: {reason}", .path.display())]
     Corrupt { path: PathBuf, reason: String },
@@ -34,6 +34,15 @@ pub enum ModelError {
     /// A proven bug here or in a library; never the fault of an input.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+/// What the operating system said, without the number that Rust adds.
+fn plain(source: &std::io::Error) -> String {
+    let text = source.to_string();
+    match text.split_once(" (os error") {
+        Some((plain, _)) => plain.to_owned(),
+        None => text,
+    }
 }
 
 impl ModelError {

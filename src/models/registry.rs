@@ -40,9 +40,9 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
 
 fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &ModelInfo) -> Result<()> {
     let files = catalog::files_to_json(&info.files);
-    let earlier = Spi::connect(|client| -> Result<Option<(bool, bool)>> {
+    let earlier = Spi::connect_mut(|client| -> Result<Option<(bool, bool)>> {
         let rows = client
-            .select(
+            .update(
                 "SELECT dropped_at IS NOT NULL, files OPERATOR(pg_catalog.=) $2 AND options OPERATOR(pg_catalog.=) $3
                    FROM rag.model WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
                 Some(1),

@@ -3,7 +3,7 @@
 //! Passages are data: they stand numbered between fences that change with every call, and the model server tokenises
 //! them with control tokens switched off. An answer is text and is never executed.
 
-use crate::error::{error, from_prompt, invalid_parameter, unexpected_response, Result};
+use crate::error::{error, from_prompt, invalid_parameter, required, unexpected_response, Result};
 use crate::functions::generate::{generate_turn, Generated, SamplingArguments};
 use crate::functions::tokens::tokenize_all;
 use crate::models::catalog::{self as models, Model};
@@ -15,7 +15,7 @@ use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Reques
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
-use std::hash::{BuildHasher, RandomState};
+use sha2::{Digest, Sha256};
 use std::time::Instant;
 
 /// What is answered when nothing was found; the model is not asked.
@@ -23,6 +23,9 @@ const NOTHING_FOUND: &str = "The sources do not answer this question.";
 
 /// Tokens that a numbered, fenced passage costs beside its text.
 const PASSAGE_OVERHEAD_TOKENS: usize = 24;
+
+/// Least room for passages that is worth a prompt.
+const MIN_CONTEXT_TOKENS: usize = 2 * PASSAGE_OVERHEAD_TOKENS;
 
 /// What decides how a question is answered, besides its passages.
 struct AnswerSpec<'a> {
@@ -48,20 +51,22 @@ impl AnswerSpec<'_> {
         if self.max_tokens < 1 {
             return Err(invalid_parameter(format!("max_tokens must be at least 1, not {}", self.max_tokens)));
         }
-        let fence = fence();
+        let fence = fence(self.question, &passages);
         let without_passages = self.messages(&[], &fence)?;
         let fixed_tokens = self.count(&without_passages)?;
         let context_tokens = self.model.max_tokens as usize;
         let answer_tokens = (self.max_tokens as usize).min(context_tokens.saturating_sub(fixed_tokens));
         let room = context_tokens.saturating_sub(fixed_tokens + answer_tokens);
         let budget = match self.max_context_tokens {
-            Some(most) if most < 1 => {
-                return Err(invalid_parameter(format!("max_context_tokens must be at least 1, not {most}")))
+            Some(most) if most < MIN_CONTEXT_TOKENS as i32 => {
+                return Err(invalid_parameter(format!(
+                    "max_context_tokens must be at least {MIN_CONTEXT_TOKENS}, not {most}"
+                )))
             }
             Some(most) => room.min(most as usize),
             None => room,
         };
-        if budget < PASSAGE_OVERHEAD_TOKENS * 2 {
+        if budget < MIN_CONTEXT_TOKENS {
             return Err(error(
                 PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
                 format!("question and answer leave no room for passages in the context of {context_tokens} tokens"),
@@ -112,13 +117,13 @@ impl AnswerSpec<'_> {
         let params = GenerateParams {
             max_tokens: prompt.answer_tokens,
             ..SamplingArguments {
-                max_tokens: self.max_tokens,
-                temperature,
-                top_p: 1.0,
-                top_k: 0,
-                repeat_penalty: 1.1,
+                max_tokens: Some(self.max_tokens),
+                temperature: Some(temperature),
+                top_p: Some(1.0),
+                top_k: Some(0),
+                repeat_penalty: Some(1.1),
                 seed,
-                stop: Vec::new(),
+                stop: None,
             }
             .params()?
         };
@@ -130,9 +135,16 @@ impl AnswerSpec<'_> {
     }
 }
 
-/// A word that passages cannot contain on purpose, because it is chosen anew for every call.
-fn fence() -> String {
-    format!("{:08x}", RandomState::new().hash_one("fence") as u32)
+/// A word for the fences, different for every question and set of passages, so that no document can be written to
+/// contain it; the same for the same call, so that greedy answers repeat.
+fn fence(question: &str, passages: &[(Option<String>, String)]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(question);
+    for (_, content) in passages {
+        hash.update([0]);
+        hash.update(content);
+    }
+    hash.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An answer with everything that `rag_ask` returns.
@@ -235,14 +247,14 @@ impl retrieval::Hit {
 fn rag_ask(
     question: Option<&str>,
     index: Option<pg_sys::Oid>,
-    k: i32,
+    k: Option<i32>,
     where_sql: Option<&str>,
     where_args: Option<JsonB>,
     model: Option<&str>,
     template: Option<&str>,
     max_context_tokens: Option<i32>,
-    max_tokens: i32,
-    temperature: f32,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
     seed: Option<i64>,
     min_score: Option<f32>,
 ) -> Result<
@@ -261,14 +273,14 @@ fn rag_ask(
     let answer = ask(
         question,
         index,
-        k,
+        required("k", k)?,
         where_sql,
         where_args,
         model,
         template,
         max_context_tokens,
-        max_tokens,
-        temperature,
+        required("max_tokens", max_tokens)?,
+        required("temperature", temperature)?,
         seed,
         min_score,
     )?;
@@ -286,14 +298,14 @@ fn rag_ask(
 fn rag_answer(
     question: Option<&str>,
     index: Option<pg_sys::Oid>,
-    k: i32,
+    k: Option<i32>,
     where_sql: Option<&str>,
     where_args: Option<JsonB>,
     model: Option<&str>,
     template: Option<&str>,
     max_context_tokens: Option<i32>,
-    max_tokens: i32,
-    temperature: f32,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
     seed: Option<i64>,
     min_score: Option<f32>,
 ) -> Result<Option<String>> {
@@ -301,14 +313,14 @@ fn rag_answer(
     let answer = ask(
         question,
         index,
-        k,
+        required("k", k)?,
         where_sql,
         where_args,
         model,
         template,
         max_context_tokens,
-        max_tokens,
-        temperature,
+        required("max_tokens", max_tokens)?,
+        required("temperature", temperature)?,
         seed,
         min_score,
     )?;
@@ -328,14 +340,15 @@ fn rag_answer_from(
     model: Option<&str>,
     template: Option<&str>,
     max_context_tokens: Option<i32>,
-    max_tokens: i32,
-    temperature: f32,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
     seed: Option<i64>,
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
+    let max_tokens = required("max_tokens", max_tokens)?;
     let model = models::generation(model)?;
     let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
-    answer_from(&spec, given_passages(context), temperature, seed).map(Some)
+    answer_from(&spec, given_passages(context), required("temperature", temperature)?, seed).map(Some)
 }
 
 fn answer_from(
@@ -358,9 +371,10 @@ fn rag_prompt(
     model: Option<&str>,
     template: Option<&str>,
     max_context_tokens: Option<i32>,
-    max_tokens: i32,
+    max_tokens: Option<i32>,
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
+    let max_tokens = required("max_tokens", max_tokens)?;
     let model = models::generation(model)?;
     let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
     let prompt = spec.prompt(given_passages(context))?;

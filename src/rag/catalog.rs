@@ -2,8 +2,9 @@
 
 use crate::error::{error, invalid_parameter, OrError, Result};
 use crate::gucs;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::{pg_sys, PgSqlErrorCode};
+use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode};
 
 /// An index as registered. Names of relations are qualified and quoted, ready to be put into a statement.
 #[derive(Clone, Debug)]
@@ -51,14 +52,26 @@ pub fn literal(text: &str) -> String {
     pgrx::spi::quote_literal(text)
 }
 
+/// The single value of a query that only reads. Unlike `Spi::get_one`, it assigns no transaction id, so it works on a
+/// standby.
+pub fn read_one<T: FromDatum + IntoDatum>(query: &str, arguments: &[DatumWithOid<'_>]) -> Result<Option<T>> {
+    Spi::connect(|client| {
+        let rows = client.select(query, Some(1), arguments).or_error()?;
+        match rows.is_empty() {
+            true => Ok(None),
+            false => rows.first().get_one::<T>().or_error(),
+        }
+    })
+}
+
 /// Schema that holds the extension's functions and types, quoted.
 pub fn extension_schema() -> Result<String> {
-    Spi::get_one::<String>(
+    read_one::<String>(
         "SELECT n.nspname::pg_catalog.text FROM pg_catalog.pg_extension e
            JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
           WHERE e.extname OPERATOR(pg_catalog.=) 'pg_rag'",
-    )
-    .or_error()?
+        &[],
+    )?
     .map(|name| quote(&name))
     .ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "extension \"pg_rag\" is not installed"))
 }
@@ -127,9 +140,7 @@ pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
     }
     let default = gucs::default_index();
     if !default.is_empty() {
-        let view =
-            Spi::get_one_with_args::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])
-                .or_error()?;
+        let view = read_one::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])?;
         return match view {
             Some(view) => find(view),
             None => Err(error(
@@ -155,12 +166,11 @@ pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
 
 /// Type of a column, as a cast writes it.
 pub fn column_type(table: &str, column: &str) -> Result<String> {
-    Spi::get_one_with_args::<String>(
+    read_one::<String>(
         "SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
           WHERE attrelid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND attname OPERATOR(pg_catalog.=) $2::name",
         &[table.into(), column.into()],
-    )
-    .or_error()?
+    )?
     .ok_or_else(|| {
         error(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, format!("column \"{column}\" of {table} does not exist"))
     })
@@ -168,7 +178,7 @@ pub fn column_type(table: &str, column: &str) -> Result<String> {
 
 /// Name of a relation for a message; its oid if it is gone.
 pub fn relation_name(relation: pg_sys::Oid) -> String {
-    Spi::get_one_with_args::<String>("SELECT $1::pg_catalog.regclass::pg_catalog.text", &[relation.into()])
+    read_one::<String>("SELECT $1::pg_catalog.regclass::pg_catalog.text", &[relation.into()])
         .ok()
         .flatten()
         .unwrap_or_else(|| relation.to_u32().to_string())

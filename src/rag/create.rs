@@ -3,7 +3,7 @@
 //! The chunk table lies in schema `rag`, where users may not create anything: it is created with the rights of the
 //! extension's owner and handed to the owner of the source table at once. Everything else runs as the caller.
 
-use crate::error::{error, invalid_parameter, OrError, Result};
+use crate::error::{error, invalid_parameter, required, OrError, Result};
 use crate::functions::chunk::Chunking;
 use crate::models::catalog::{self as models, Model};
 use crate::pg::owner;
@@ -80,15 +80,19 @@ impl ChunkingArguments {
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments)] // the arguments of the SQL function
 fn rag_create_index(
-    source: pg_sys::Oid,
-    column_name: &str,
+    source: Option<pg_sys::Oid>,
+    column_name: Option<&str>,
     name: Option<&str>,
     model: Option<&str>,
-    chunking: JsonB,
-    template: &str,
-    backfill: bool,
-    if_not_exists: bool,
+    chunking: Option<JsonB>,
+    template: Option<&str>,
+    backfill: Option<bool>,
+    if_not_exists: Option<bool>,
 ) -> Result<pg_sys::Oid> {
+    let source = required("source", source)?;
+    let column_name = required("column_name", column_name)?;
+    let chunking = required("chunking", chunking)?;
+    let template = required("template", template)?;
     catalog::require_ownership(source)?;
     let source = source::inspect(source, column_name)?;
     let model = models::embedding(model)?;
@@ -98,7 +102,7 @@ fn rag_create_index(
     let view = format!("{}.{}", quote(&source.schema), quote(&name));
 
     if let Some(existing) = existing_relation(&view)? {
-        if if_not_exists && catalog::find(existing).is_ok() {
+        if required("if_not_exists", if_not_exists)? && catalog::find(existing).is_ok() {
             notice!("index \"{name}\" already exists, skipping");
             return Ok(existing);
         }
@@ -109,7 +113,7 @@ fn rag_create_index(
     let chunks = create_chunk_table(&source, column_name, &name, &model, &types)?;
     create_view(&source, &view, &chunks)?;
     let view_oid = register(&source, column_name, &view, &chunks, &model, &chunking, template)?;
-    if backfill {
+    if required("backfill", backfill)? {
         refresh::refresh(&catalog::find(view_oid)?)?;
     }
     Ok(view_oid)

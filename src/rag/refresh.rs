@@ -93,6 +93,7 @@ pub fn refresh(index: &Index) -> Result<Outcome> {
         outcome.embedded += embedded;
         report.advance(documents.len() as u64, chunks, embedded)?;
     }
+    Spi::connect(|client| client.find_cursor(&cursor).map(drop)).or_error()?;
     report.finish()?;
     Spi::run(&format!("ANALYZE {}", index.chunks)).or_error()?;
     Ok(outcome)
@@ -102,9 +103,9 @@ pub fn refresh(index: &Index) -> Result<Outcome> {
 fn process(index: &Index, model: &Model, statements: &Statements, documents: &[Document]) -> Result<(u64, u64)> {
     let mut pending = cut(index, model, documents)?;
     for (document, chunks) in documents.iter().zip(pending.iter_mut()) {
-        let mut known = statements.known_vectors(document)?;
+        let known = statements.known_vectors(document)?;
         for chunk in chunks {
-            chunk.vector = known.remove(&chunk.hash);
+            chunk.vector = known.get(&chunk.hash).cloned();
         }
     }
     let inputs: Vec<String> =
@@ -241,7 +242,7 @@ impl<'a> Statements<'a> {
         let select_stale = format!(
             "SELECT ARRAY[{keys}]::text[], s.{column}::text, {hash}, ARRAY[{fields}]::text[]
                FROM {source} s
-              WHERE s.{column} IS NOT NULL
+              WHERE s.{column} OPERATOR(pg_catalog.~) '\\S'
                 AND NOT EXISTS (SELECT FROM {chunks} c
                                  WHERE {join} AND c.source_hash OPERATOR(pg_catalog.=) {hash})",
             keys = key_texts.join(", "),
@@ -282,13 +283,14 @@ impl<'a> Statements<'a> {
         Ok(Self { index, fields, select_stale, key_condition, insert })
     }
 
-    /// Deletes the chunks of rows that are gone or whose text became NULL. Returns the number of such rows.
+    /// Deletes the chunks of rows that are gone or whose text became NULL or blank. Returns the number of such rows.
     fn remove_orphans(&self) -> Result<u64> {
         let keys: Vec<_> = self.index.key_columns.iter().map(|key| quote(&chunk_key_column(key))).collect();
         let removed = Spi::get_one::<i64>(&format!(
             "WITH removed AS (
                  DELETE FROM {chunks} c
-                  WHERE NOT EXISTS (SELECT FROM {source} s WHERE {join} AND s.{column} IS NOT NULL)
+                  WHERE NOT EXISTS (SELECT FROM {source} s
+                                     WHERE {join} AND s.{column} OPERATOR(pg_catalog.~) '\\S')
                   RETURNING {keys})
              SELECT pg_catalog.count(*) FROM (SELECT DISTINCT {keys} FROM removed) r",
             chunks = self.index.chunks,

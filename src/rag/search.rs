@@ -3,7 +3,7 @@
 //! Runs with the caller's rights and always joins the source table, so row security and ordinary WHERE clauses of the
 //! source decide what can be found.
 
-use crate::error::{OrError, Result};
+use crate::error::{required, OrError, Result};
 use crate::functions::embed::embed_one;
 use crate::models::catalog as models;
 use crate::rag::catalog::{self, literal, quote, Index};
@@ -105,7 +105,7 @@ fn statement(index: &Index, where_sql: Option<&str>) -> Result<String> {
 fn rag_search(
     question: Option<&str>,
     index: Option<pg_sys::Oid>,
-    k: i32,
+    k: Option<i32>,
     where_sql: Option<&str>,
     where_args: Option<JsonB>,
     min_score: Option<f32>,
@@ -127,7 +127,7 @@ fn rag_search(
 > {
     let Some(question) = question else { return Ok(TableIterator::empty()) };
     let index = catalog::resolve(index)?;
-    let hits = search(&index, question, k, where_sql, where_args, min_score)?;
+    let hits = search(&index, question, required("k", k)?, where_sql, where_args, min_score)?;
     Ok(TableIterator::new(hits.into_iter().enumerate().map(|(at, hit)| {
         let metadata = JsonB(hit.metadata());
         (

@@ -17,7 +17,7 @@ use crate::compute::Pool;
 
 /// Most tokens of one call of [`Network::prefill`]: enough to use the weights well, few enough to react to a
 /// cancellation.
-pub const SLICE_TOKENS: usize = 256;
+pub const SLICE_TOKENS: usize = 64;
 
 pub struct Network {
     pub config: Config,

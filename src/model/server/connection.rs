@@ -89,7 +89,8 @@ fn shake_hands(server: &Server, mut stream: &UnixStream) -> io::Result<bool> {
         }
         Response::Mismatch { protocol: PROTOCOL_VERSION, build: build_id(), restarting }
     };
-    stream.write_all(&reply::encode(&response))?;
+    // Who says hello, asks for something that has no answer (`Retire`) and leaves is not there to be welcomed.
+    let _ = stream.write_all(&reply::encode(&response));
     Ok(agreed)
 }
 

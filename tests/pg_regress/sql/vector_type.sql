@@ -1,4 +1,5 @@
 -- The type vector: text, type modifier, casts, storage, distances, order, errors.
+\set VERBOSITY default
 
 -- Text: values that print as they are read, and the shortest digits that do
 SELECT '[1,2,3]'::vector;
