@@ -42,6 +42,7 @@ fn code_of(kind: FailureKind) -> PgSqlErrorCode {
         FailureKind::Overloaded => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
         FailureKind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
         FailureKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,
+        FailureKind::Stopping => PgSqlErrorCode::ERRCODE_CANNOT_CONNECT_NOW,
         FailureKind::Internal => PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
     }
 }

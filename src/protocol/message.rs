@@ -353,8 +353,10 @@ pub enum FailureKind {
     Overloaded,
     /// The model does not fit into memory.
     OutOfMemory,
-    /// The client went away, or the server is stopping.
+    /// The client went away.
     Cancelled,
+    /// The server takes no more requests because it is about to end; its successor will.
+    Stopping,
     /// A bug in the server.
     Internal,
 }

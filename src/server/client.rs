@@ -5,9 +5,10 @@
 //! as long as it is read, so other requests of the same query open a second one.
 
 use crate::error::{from_failure, unexpected_response, Result};
-use crate::server::connection::Connection;
+use crate::server::connection::{self, Connection};
 use crate::server::launch;
-use pg_rag_protocol::message::{Request, Response};
+use pg_rag_protocol::message::{FailureKind, Request, Response};
+use pgrx::pg_sys::panic::ErrorReport;
 use std::cell::RefCell;
 
 thread_local! {
@@ -36,6 +37,8 @@ pub fn command(request: &Request) -> Result<()> {
 pub struct Exchange {
     /// `None` once the final response has been read and the connection is back in its slot.
     connection: Option<Connection>,
+    /// What to send again if the server turns out to be about to end; `None` once that happened.
+    again: Option<Vec<u8>>,
 }
 
 /// What an exchange read.
@@ -50,12 +53,24 @@ impl Exchange {
     /// Sends `request` over the idle connection, or over a new one.
     pub fn start(request: &Request) -> Result<Self> {
         let idle = IDLE.take().filter(|connection| !connection.is_closed());
+        let frame = connection::encode(request)?;
         let mut connection = match idle {
             Some(connection) => connection,
             None => launch::connect()?,
         };
-        connection.send(request)?;
-        Ok(Self { connection: Some(connection) })
+        connection.send(&frame)?;
+        Ok(Self { connection: Some(connection), again: Some(frame) })
+    }
+
+    /// Sends the request to the successor of a server that ended before it began to work on it, once; else fails with
+    /// `failure`.
+    fn send_again(&mut self, failure: ErrorReport) -> Result<()> {
+        self.connection = None;
+        let Some(frame) = self.again.take() else { return Err(failure) };
+        let mut connection = launch::connect()?;
+        connection.send(&frame)?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     /// Waits for the next response.
@@ -71,12 +86,25 @@ impl Exchange {
             }
         };
         match response {
-            Response::Token(piece) => Ok(Next::Piece(piece)),
+            Response::Token(piece) => {
+                self.again = None;
+                Ok(Next::Piece(piece))
+            }
             response => {
-                IDLE.set(self.connection.take());
+                let connection = self.connection.take();
                 match response {
-                    Response::Failed(failure) => Err(from_failure(failure)),
-                    response => Ok(Next::Final(response)),
+                    Response::Failed(failure) if failure.kind == FailureKind::Stopping => {
+                        self.send_again(from_failure(failure))?;
+                        self.next()
+                    }
+                    Response::Failed(failure) => {
+                        IDLE.set(connection);
+                        Err(from_failure(failure))
+                    }
+                    response => {
+                        IDLE.set(connection);
+                        Ok(Next::Final(response))
+                    }
                 }
             }
         }

@@ -43,7 +43,7 @@ impl Connection {
 
     /// Exchanges versions. Must be the first thing on a connection.
     pub fn greet(&mut self) -> Result<Greeting> {
-        self.send(&Request::Hello { protocol: PROTOCOL_VERSION, build: build_id() })?;
+        self.send(&encode(&Request::Hello { protocol: PROTOCOL_VERSION, build: build_id() })?)?;
         match self.receive(Some(GREETING_TIMEOUT))? {
             Response::Welcome { .. } => Ok(Greeting::Welcome),
             Response::Mismatch { restarting, .. } => Ok(Greeting::Mismatch { restarting }),
@@ -63,9 +63,8 @@ impl Connection {
         }
     }
 
-    /// Sends one request, waiting for room in the socket as needed.
-    pub fn send(&mut self, request: &Request) -> Result<()> {
-        let bytes = encode(request)?;
+    /// Sends one request, made by [`encode`], waiting for room in the socket as needed.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let mut sent = 0;
         while sent < bytes.len() {
             match self.socket.write(&bytes[sent..]) {
@@ -121,7 +120,8 @@ impl Connection {
     }
 }
 
-fn encode(request: &Request) -> Result<Vec<u8>> {
+/// A request as a frame.
+pub fn encode(request: &Request) -> Result<Vec<u8>> {
     frame::encode(request).map_err(|failure| {
         error(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, format!("request to the model server: {failure}"))
             .set_hint("Process the input in smaller pieces.")

@@ -17,7 +17,9 @@ use super::{peer, Server};
 use crate::error::ModelError;
 use crate::source;
 use pg_rag_protocol::frame::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES};
-use pg_rag_protocol::message::{ChatMessage, Failure, GenerateParams, Lane, ModelRef, Purpose, Request, Response};
+use pg_rag_protocol::message::{
+    ChatMessage, Failure, FailureKind, GenerateParams, Lane, ModelRef, Purpose, Request, Response,
+};
 use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -131,9 +133,10 @@ fn read_requests(
                     answer(server, &reporter, request, ticket);
                 } else {
                     ticket.fail(Failure {
+                        kind: FailureKind::Stopping,
                         message: "the model server is stopping".into(),
+                        detail: None,
                         hint: Some("Try again: it is started when it is needed.".into()),
-                        ..failure_of(&ModelError::Cancelled)
                     });
                 }
             }

@@ -66,6 +66,9 @@ pub struct Config {
     pub executable: PathBuf,
 }
 
+/// How long a server that has nothing more to do goes on refusing requests.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// Default of [`Config::max_queued`].
 pub const DEFAULT_MAX_QUEUED: usize = 256;
 
@@ -121,6 +124,10 @@ impl Server {
         // looks for the server finds no socket and has it started anew.
         let _ = UnixStream::connect(&self.socket);
         let _ = fs::remove_file(&self.socket);
+        self.lifecycle.wait_until_drained();
+        // Requests that were on their way are refused with a reason that makes their clients look for the successor;
+        // if the process ended at once, they would see a broken connection instead.
+        std::thread::sleep(LINGER);
         self.lifecycle.wait_until_drained();
         self.scheduler.stop();
         Ok(())

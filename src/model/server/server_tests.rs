@@ -344,7 +344,7 @@ fn retire_lets_others_finish_and_takes_no_new_requests() {
     if let Ok(()) = idle.stream.write_all(&frame::encode(&Request::Status).unwrap()) {
         // The generation may be done by now, and the connection closed with the server.
         if let Some(Response::Failed(refused)) = idle.receive() {
-            assert_eq!(refused.kind, FailureKind::Cancelled);
+            assert_eq!(refused.kind, FailureKind::Stopping);
         }
     }
     assert!(matches!(busy.receive(), Some(Response::Generated { .. })));

@@ -70,11 +70,12 @@ fn killed_backend_while_indexing_leaves_nothing_half_written() {
     // PostgreSQL ends all its processes after this, and starts over.
     process::send_signal("KILL", building.backend);
     assert!(building.join().result.is_err());
+    // First this, which is part of the restart: until then, PostgreSQL may still take a connection only to end it.
+    wait_until("the old server is gone", || !process::is_alive(server));
     wait_until("PostgreSQL has recovered", || {
         let Ok(mut client) = cluster.try_connect("postgres", "postgres") else { return false };
         client.batch_execute("SELECT 1").is_ok()
     });
-    wait_until("the old server is gone", || !process::is_alive(server));
     let mut client = cluster.connect();
     index_leaves_no_trace(&mut client);
     index_can_be_built(&mut client);
