@@ -3,6 +3,7 @@
 use crate::error::{error, invalid_parameter, unexpected_response, OrError, Result};
 use crate::gucs;
 use crate::models::catalog;
+use crate::pg::backend::require_writable;
 use crate::pg::invalidation;
 use crate::server::client;
 use pg_rag_protocol::message::{ModelInfo, ModelKind, Request, Response, ServerStatus};
@@ -15,6 +16,7 @@ use pgrx::{JsonB, PgSqlErrorCode};
 /// The SQL function is revoked from PUBLIC, because `source` names files of the server.
 #[pg_extern(sql = false)]
 fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result<()> {
+    require_writable(c"rag_add_model()");
     if name.is_empty() {
         return Err(invalid_parameter("name of a model must not be empty"));
     }
@@ -95,6 +97,7 @@ fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &Mod
 /// Drops the model `name`. Its name stays bound to its files; indexes that use it keep their rows but cannot embed.
 #[pg_extern(sql = false)]
 fn rag_drop_model(name: &str) -> Result<()> {
+    require_writable(c"rag_drop_model()");
     catalog::lookup(name)?;
     let used_by = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index

@@ -28,3 +28,9 @@ pub fn terminate(pid: libc::pid_t) {
     // SAFETY: sends a signal; a process that is gone makes the call fail without effect.
     unsafe { libc::kill(pid, libc::SIGTERM) };
 }
+
+/// Fails with SQLSTATE 25006 if the transaction may not write, as on a standby. `function` names the caller.
+pub fn require_writable(function: &CStr) {
+    // SAFETY: the name is NUL-terminated and used only during the call.
+    unsafe { pg_sys::PreventCommandIfReadOnly(function.as_ptr()) };
+}

@@ -6,6 +6,7 @@
 use crate::error::{error, invalid_parameter, required, OrError, Result};
 use crate::functions::chunk::Chunking;
 use crate::models::catalog::{self as models, Model};
+use crate::pg::backend::require_writable;
 use crate::pg::owner;
 use crate::rag::catalog::{self, chunk_key_column, literal, quote};
 use crate::rag::refresh;
@@ -89,6 +90,7 @@ fn rag_create_index(
     backfill: Option<bool>,
     if_not_exists: Option<bool>,
 ) -> Result<pg_sys::Oid> {
+    require_writable(c"rag_create_index()");
     let source = required("source", source)?;
     let column_name = required("column_name", column_name)?;
     let chunking = required("chunking", chunking)?;
@@ -254,6 +256,7 @@ fn register(
 /// Drops the view, the chunk table and the catalogue row.
 #[pg_extern(sql = false)]
 fn rag_drop_index(index: pg_sys::Oid) -> Result<()> {
+    require_writable(c"rag_drop_index()");
     let index = catalog::find(index)?;
     catalog::require_ownership(index.view_oid)?;
     Spi::run(&format!("DROP VIEW {}", index.view)).or_error()?;

@@ -9,6 +9,7 @@ use crate::functions::chunk::{chunk_all, ChunkRow, Chunking};
 use crate::functions::embed::embed_all;
 use crate::functions::tokens::html_to_markdown_all;
 use crate::models::catalog::{self as models, Model};
+use crate::pg::backend::require_writable;
 use crate::rag::catalog::{self, chunk_key_column, quote, Index};
 use crate::rag::progress::Report;
 use crate::rag::source;
@@ -57,6 +58,7 @@ fn rag_refresh(
 ) -> Result<
     TableIterator<'static, (name!(rows, i64), name!(chunks, i64), name!(embedded, i64), name!(removed_rows, i64))>,
 > {
+    require_writable(c"rag_refresh()");
     let index = catalog::find(index)?;
     catalog::require_ownership(index.view_oid)?;
     let outcome = refresh(&index)?;
