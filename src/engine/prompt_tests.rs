@@ -64,8 +64,8 @@ fn the_prompt_is_numbered_and_fenced() {
     let prompt = render(" What is it? ", &[first, passage("Other.")], FENCE, DEFAULT_TEMPLATE).unwrap();
     assert_eq!(
         prompt,
-        "[1] Partial Indexes\n<k3x9q1>\nAn index over a subset of rows.\n</k3x9q1>\n\n\
-         [2]\n<k3x9q1>\nOther.\n</k3x9q1>\n\nQuestion: What is it?"
+        "Passages:\n\n[1] Partial Indexes\n<k3x9q1>\nAn index over a subset of rows.\n</k3x9q1>\n\n\
+         [2]\n<k3x9q1>\nOther.\n</k3x9q1>\n\nAnswer the question with words from the passages. Question: What is it?"
     );
 }
 
