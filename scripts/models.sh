@@ -66,8 +66,7 @@ install_model() {
             "move it away, or set PG_RAG_MODELS to another folder"
     fi
     say "fetching model $model"
-    stage=$work/$model
-    mkdir -p "$stage"
+    stage=$work/$model # made by the Hub's download, which wants a new folder
     if ! { fetch_from_hub "$model" "$2" "$stage" && verify "$model" "$stage"; }; then
         note "not from the Hub; taking the package $3"
         rm -rf "$stage"
