@@ -120,7 +120,7 @@ asking=$(now)
 backup_chapter=$(run_psql -c "SELECT chapter FROM manual WHERE chapter LIKE 'Chapter%Backup and Restore' LIMIT 1")
 ask "How do I create a partial index?"
 ask "What does VACUUM do?"
-ask "Which transaction isolation levels does PostgreSQL offer?"
+ask "What is a lexeme in full text search?"
 if [[ -n $backup_chapter ]]; then
     ask "How do I restore a dump?" "chapter = '$backup_chapter'"
 else

@@ -15,10 +15,10 @@ use crate::text::{ends_sentence, sentence_starts};
 pub const SYSTEM: &str = "Answer the question in one to three sentences, using only the passages. \
     Cite the passages you use like [1]. If the passages do not contain the answer, say that they do not.";
 
-/// The user message: passages first, the question last, where a small model still attends to it. Being told to use the
-/// words of the passages is what keeps a model of a hundred million parameters from answering out of its own memory.
+/// The user message: passages first, the question last, where a small model still attends to it. Being told to use
+/// its own words keeps a model of a hundred million parameters from copying the first passage to its end.
 pub const DEFAULT_TEMPLATE: &str =
-    "Passages:\n\n{context}\n\nAnswer the question with words from the passages. Question: {question}";
+    "Passages:\n\n{context}\n\nAnswer the question in your own words, using the passages. Question: {question}";
 
 /// A cut passage keeps at least this many tokens; less is left out. The first passage is always kept.
 const MIN_CUT_TOKENS: usize = 32;

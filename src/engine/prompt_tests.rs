@@ -65,7 +65,7 @@ fn the_prompt_is_numbered_and_fenced() {
     assert_eq!(
         prompt,
         "Passages:\n\n[1] Partial Indexes\n<k3x9q1>\nAn index over a subset of rows.\n</k3x9q1>\n\n\
-         [2]\n<k3x9q1>\nOther.\n</k3x9q1>\n\nAnswer the question with words from the passages. Question: What is it?"
+         [2]\n<k3x9q1>\nOther.\n</k3x9q1>\n\nAnswer the question in your own words, using the passages. Question: What is it?"
     );
 }
 

@@ -43,6 +43,8 @@ struct Prompt {
     used: Vec<usize>,
     /// What the model's context leaves for the answer, at most `max_tokens`.
     answer_tokens: u32,
+    /// The word between the passages.
+    fence: String,
 }
 
 impl AnswerSpec<'_> {
@@ -81,6 +83,7 @@ impl AnswerSpec<'_> {
             messages,
             used: packed.iter().map(|packed| packed.index).collect(),
             answer_tokens: answer_tokens as u32,
+            fence,
         })
     }
 
@@ -128,6 +131,11 @@ impl AnswerSpec<'_> {
             .params()?
         };
         let mut generated = generate_turn(self.model, prompt.messages.clone(), params)?;
+        // A small model may copy a passage with its fence; the word means nothing to the reader.
+        for line in [format!("<{}>", prompt.fence), format!("</{}>", prompt.fence)] {
+            generated.text = generated.text.replace(&line, "");
+        }
+        generated.text = generated.text.trim().to_owned();
         if generated.finish == FinishReason::Length {
             prompt::trim_to_sentence(&mut generated.text);
         }
