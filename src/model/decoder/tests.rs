@@ -166,8 +166,10 @@ fn decoding_token_by_token_gives_nearly_the_logits_of_prefill() {
 fn prompts_are_read_in_slices_and_answers_stop_at_the_limit() {
     let (pool, ids) = (Pool::new(2).unwrap(), some_ids(300));
     let mut generation = Generation::new(model(), ids, greedy(3)).unwrap();
-    assert_eq!(generation.step(&pool).unwrap(), Step::Prefilling { done_tokens: 60, total_tokens: 300 });
-    assert_eq!(generation.step(&pool).unwrap(), Step::Prefilling { done_tokens: 300, total_tokens: 300 });
+    // Slices of equal size, none larger than SLICE_TOKENS.
+    for done_tokens in [60, 120, 180, 240, 300] {
+        assert_eq!(generation.step(&pool).unwrap(), Step::Prefilling { done_tokens, total_tokens: 300 });
+    }
     let (text, reason, generation) = finish(generation, &pool);
     assert!(!text.is_empty());
     assert_eq!((reason, generation.usage().completion_tokens), (FinishReason::Length, 3));
