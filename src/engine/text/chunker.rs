@@ -267,7 +267,8 @@ impl Cutter<'_> {
         let within = |at: usize| self.measure.size(at..cut) <= self.options.overlap;
         let first = |level| self.boundaries.first_accepted(level, start, cut, within);
         let sentence = [Level::Block, Level::Line, Level::Sentence].into_iter().filter_map(first).min();
-        sentence.or_else(|| first(Level::Word)).map(|at| self.skip_space(at, cut))
+        // Where nothing but white space would be repeated there is nothing to repeat.
+        sentence.or_else(|| first(Level::Word)).map(|at| self.skip_space(at, cut)).filter(|&at| at < cut)
     }
 }
 

@@ -286,3 +286,10 @@ proptest! {
         assert_guarantees(&text, &tokens(&text), &options);
     }
 }
+
+#[test]
+fn white_space_alone_is_not_repeated() {
+    let text = "```\n\n\na";
+    let options = ChunkOptions { strategy: Strategy::Markdown, size: 5, overlap: 1 };
+    assert_guarantees(text, &CharMeasure::new(text), &options);
+}
