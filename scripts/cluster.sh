@@ -51,9 +51,10 @@ twin() { echo "$(real_dir)/pgsql$1"; }
 
 make_tree() {
     require_postgres
-    local bin lib share stamp
+    local bin lib share headers stamp
     bin=$("$PG_CONFIG" --bindir) lib=$("$PG_CONFIG" --pkglibdir) share=$("$PG_CONFIG" --sharedir)
-    stamp="$("$PG_CONFIG" --version) $(stat -L -c %Y "$bin/postgres") $bin"
+    headers=$("$PG_CONFIG" --includedir-server)
+    stamp="$("$PG_CONFIG" --version) $(stat -L -c %Y "$bin/postgres") $bin $headers"
     if [[ $(cat "$DIR/pgsql/stamp" 2>/dev/null) == "$stamp" ]]; then return 0; fi
     stop # the system's PostgreSQL was replaced
     rm -rf "$DIR/pgsql"
@@ -61,6 +62,9 @@ make_tree() {
     cp -L "$bin"/* "$(twin "$bin")/" # a link would lead PostgreSQL back to the system's folders
     cp -Rs "$lib/." "$(twin "$lib")/"
     cp -Rs "$share/." "$(twin "$share")/"
+    # For builds against the private pg_config.
+    mkdir -p "$(dirname "$(twin "$headers")")"
+    ln -s "$headers" "$(twin "$headers")"
     # An installed pg_rag is not ours.
     rm -rf "$(twin "$lib")"/pg_rag* "$(twin "$share")"/extension/pg_rag*
     printf '%s\n' "$stamp" >"$DIR/pgsql/stamp"
