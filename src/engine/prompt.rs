@@ -1,7 +1,7 @@
 //! The prompt around retrieved passages, as a pure function: packing into a token budget, rendering, and reading the
 //! citations in an answer.
 //!
-//! Passages are data. Each stands numbered between two fence lines with a word that the caller draws anew for every
+//! Passages are data. Each stands numbered between two fence lines with a word that the caller chooses for this
 //! prompt; wherever the word occurs in a passage it is blanked, so no passage can close its block. Placeholders are
 //! replaced in one pass over the template, so one spelled out in a passage stays text.
 //!

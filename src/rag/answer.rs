@@ -1,7 +1,7 @@
 //! `rag_ask`, `rag_answer`, `rag_answer_from`, `rag_prompt` and `rag_answer_agg`: retrieve, pack, generate, cite.
 //!
-//! Passages are data: they stand numbered between fences that change with every call, and the model server tokenises
-//! them with control tokens switched off. An answer is text and is never executed.
+//! Passages are data: they stand numbered between fences that differ for every question and set of passages, and the
+//! model server tokenises them with control tokens switched off. An answer is text and is never executed.
 
 use crate::error::{error, from_prompt, invalid_parameter, required, unexpected_response, Result};
 use crate::functions::generate::{generate_turn, Generated, SamplingArguments};

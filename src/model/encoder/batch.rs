@@ -1,8 +1,8 @@
 //! Grouping texts into batches for one forward pass each.
 //!
 //! The encoder packs texts without padding, so a batch costs what its tokens cost; a batch is bounded by tokens, which
-//! bounds the memory of a pass and the time until the scheduler can look at its queue again. Called by the server's
-//! scheduler, which knows the texts of all connections.
+//! bounds the memory of a pass and the time until the scheduler can look at its queue again. Called by whoever has
+//! all texts at hand, as the benchmarks do; the server's queue fills its batches as requests arrive.
 
 /// Distributes texts of the given lengths over batches of at most `max_batch_tokens` tokens.
 ///
