@@ -32,7 +32,7 @@ pub fn run(folder: &Path, threads: usize, repeat: usize, report: &mut Report) ->
     let (mut prefill, mut decode) = (Vec::new(), Vec::new());
     for _ in 0..repeat {
         let mut generation = Generation::new(Arc::clone(&decoder), prompt.clone(), params.clone())?;
-        while !matches!(generation.step(&pool)?, Step::Finished(_)) {}
+        while !matches!(generation.step(&pool, &|| false)?, Step::Finished(_)) {}
         let usage = generation.usage();
         prefill.push(f64::from(usage.prompt_tokens) * 1000.0 / f64::from(usage.prefill_ms));
         decode.push(f64::from(usage.completion_tokens) * 1000.0 / f64::from(usage.decode_ms));

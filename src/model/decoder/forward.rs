@@ -19,6 +19,10 @@ use crate::compute::Pool;
 /// cancellation.
 pub const SLICE_TOKENS: usize = 64;
 
+/// Asked between layers: whether nobody wants the result any more. Prompts of large models take seconds per slice, and
+/// a caller that has gone must not hold the compute threads for that long.
+pub type Abandoned<'a> = &'a (dyn Fn() -> bool + Sync);
+
 pub struct Network {
     pub config: Config,
     pub weights: Weights,
@@ -31,11 +35,27 @@ impl Network {
 
     /// Runs `tokens` at the positions behind those in `cache` and appends them. Writes the logits of the last token to
     /// `logits` if it is given. The ids must be in the vocabulary and the cache have room.
-    pub fn prefill(&self, pool: &Pool, cache: &mut KvCache, tokens: &[u32], logits: Option<&mut Vec<f32>>) {
-        pool.enter(|| self.prefill_inside(pool, cache, tokens, logits));
+    ///
+    /// Returns `false`, with cache and logits as they were, when it was abandoned.
+    pub fn prefill(
+        &self,
+        pool: &Pool,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        logits: Option<&mut Vec<f32>>,
+        abandoned: Abandoned<'_>,
+    ) -> bool {
+        pool.enter(|| self.prefill_inside(pool, cache, tokens, logits, abandoned))
     }
 
-    fn prefill_inside(&self, pool: &Pool, cache: &mut KvCache, tokens: &[u32], logits: Option<&mut Vec<f32>>) {
+    fn prefill_inside(
+        &self,
+        pool: &Pool,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        logits: Option<&mut Vec<f32>>,
+        abandoned: Abandoned<'_>,
+    ) -> bool {
         let Config { hidden, feed_forward, head_dim, norm_epsilon, .. } = self.config;
         let (q_len, kv_len) = (self.config.q_len(), self.config.kv_len());
         let qkv_len = q_len + 2 * kv_len;
@@ -57,6 +77,9 @@ impl Network {
             }
         };
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            if abandoned() {
+                return false;
+            }
             norm(&residual, &layer.attention_norm, &mut normed);
             for (matrix, at) in [(&layer.q, 0), (&layer.k, q_len), (&layer.v, q_len + kv_len)] {
                 matrix.multiply_many(pool, count, &normed, &mut qkv[at..], qkv_len, &mut panel);
@@ -92,10 +115,13 @@ impl Network {
             multiply_one(pool, &[self.weights.output()], &quantized, &mut correction);
             add(logits, &correction);
         }
+        true
     }
 
     /// Runs one token at the position behind those in `cache`, appends it and writes its logits. The id must be in the
     /// vocabulary and the cache have room.
+    ///
+    /// Returns `false`, with cache and logits as they were, when it was abandoned.
     pub fn decode(
         &self,
         pool: &Pool,
@@ -103,8 +129,9 @@ impl Network {
         token: u32,
         scratch: &mut DecodeScratch,
         logits: &mut Vec<f32>,
-    ) {
-        pool.enter(|| self.decode_inside(pool, cache, token, scratch, logits));
+        abandoned: Abandoned<'_>,
+    ) -> bool {
+        pool.enter(|| self.decode_inside(pool, cache, token, scratch, logits, abandoned))
     }
 
     fn decode_inside(
@@ -114,7 +141,8 @@ impl Network {
         token: u32,
         scratch: &mut DecodeScratch,
         logits: &mut Vec<f32>,
-    ) {
+        abandoned: Abandoned<'_>,
+    ) -> bool {
         let Config { hidden, feed_forward, norm_epsilon, .. } = self.config;
         let rotation = Rotation::new(&self.weights.rope_frequencies, cache.len, 1);
         let DecodeScratch { residual, normed, qkv, attended, gate_up, partials, quantized } = scratch;
@@ -129,6 +157,9 @@ impl Network {
             multiply_one(pool, matrices, quantized, y);
         };
         for (index, layer) in self.weights.layers.iter().enumerate() {
+            if abandoned() {
+                return false;
+            }
             let Layer { q, k, v, attention_output, gate, up, down, .. } = layer;
             rms_norm(residual, &layer.attention_norm, norm_epsilon, normed);
             multiply(&[q, k, v], normed, qkv);
@@ -145,6 +176,7 @@ impl Network {
         }
         cache.len += 1;
         self.predict(pool, residual, quantized, normed, logits);
+        true
     }
 
     /// Rotates and stores one token's keys and attends to it and all before it.

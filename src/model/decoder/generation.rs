@@ -1,6 +1,6 @@
 //! One answer in the making.
 
-use super::forward::{DecodeScratch, SLICE_TOKENS};
+use super::forward::{Abandoned, DecodeScratch, SLICE_TOKENS};
 use super::kv_cache::KvCache;
 use super::sampler::Sampler;
 use super::text_stream::TextStream;
@@ -20,6 +20,8 @@ pub enum Step {
     Token(String),
     /// There is nothing more to do; the same for every further step.
     Finished(FinishReason),
+    /// The caller wanted no more; nothing has changed.
+    Abandoned,
 }
 
 /// A sequence: prompt, cache, sampler and the text so far.
@@ -79,35 +81,42 @@ impl Generation {
         })
     }
 
-    /// Reads one slice of the prompt or produces one token.
-    pub fn step(&mut self, pool: &Pool) -> Result<Step> {
+    /// Reads one slice of the prompt or produces one token, unless it is abandoned on the way.
+    pub fn step(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step> {
         if let Some(reason) = self.finish {
             return Ok(Step::Finished(reason));
         }
         let start = Instant::now();
         let elapsed_ms = |start: Instant| start.elapsed().as_secs_f64() as f32 * 1000.0;
         if self.cache.len < self.prompt_tokens {
-            self.prefill_slice(pool);
+            let done = self.prefill_slice(pool, abandoned);
             self.usage.prefill_ms += elapsed_ms(start);
+            if !done {
+                return Ok(Step::Abandoned);
+            }
             return Ok(Step::Prefilling { done_tokens: self.cache.len, total_tokens: self.prompt_tokens });
         }
-        let step = self.produce(pool);
+        let step = self.produce(pool, abandoned);
         self.usage.decode_ms += elapsed_ms(start);
         step
     }
 
     /// Runs the next slice of the prompt. Slices are of equal size, so that none is too small to be efficient.
-    fn prefill_slice(&mut self, pool: &Pool) {
+    /// `false` when it was abandoned.
+    fn prefill_slice(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> bool {
         let start = self.cache.len;
         let left = self.prompt_tokens - start;
         let end = start + left.div_ceil(left.div_ceil(SLICE_TOKENS));
         let logits = (end == self.prompt_tokens).then_some(&mut self.logits);
-        self.model.network.prefill(pool, &mut self.cache, &self.tokens[start..end], logits);
+        self.model.network.prefill(pool, &mut self.cache, &self.tokens[start..end], logits, abandoned)
     }
 
-    fn produce(&mut self, pool: &Pool) -> Result<Step> {
+    fn produce(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step> {
         if let Some(&last) = self.tokens[self.cache.len..].first() {
-            self.model.network.decode(pool, &mut self.cache, last, &mut self.scratch, &mut self.logits);
+            let network = &self.model.network;
+            if !network.decode(pool, &mut self.cache, last, &mut self.scratch, &mut self.logits, abandoned) {
+                return Ok(Step::Abandoned);
+            }
         }
         // Some models pad their matrices; what is behind the vocabulary is no token.
         let tokens = self.logits.len().min(self.model.token_count);

@@ -24,6 +24,7 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
+pub use forward::Abandoned;
 pub use generation::{Generation, Step};
 
 use crate::error::Result;

@@ -42,9 +42,10 @@ fn user(content: &str) -> Vec<ChatMessage> {
 fn finish(mut generation: Generation, pool: &Pool) -> (String, FinishReason, Generation) {
     let mut streamed = String::new();
     loop {
-        match generation.step(pool).unwrap() {
+        match generation.step(pool, &|| false).unwrap() {
             Step::Prefilling { .. } => {}
             Step::Token(text) => streamed.push_str(&text),
+            Step::Abandoned => unreachable!("nobody asked for it"),
             Step::Finished(reason) => {
                 assert_eq!(streamed, generation.text());
                 return (streamed, reason, generation);
@@ -94,7 +95,7 @@ fn prefill(slices: &[&[u32]]) -> Vec<f32> {
     let mut cache = KvCache::new(&model.network.config, slices.iter().map(|slice| slice.len()).sum()).unwrap();
     let mut logits = Vec::new();
     for slice in slices {
-        model.network.prefill(&pool, &mut cache, slice, Some(&mut logits));
+        model.network.prefill(&pool, &mut cache, slice, Some(&mut logits), &|| false);
     }
     logits
 }
@@ -154,7 +155,7 @@ fn decoding_token_by_token_gives_nearly_the_logits_of_prefill() {
     let mut cache = KvCache::new(&model.network.config, ids.len()).unwrap();
     let (mut logits, mut scratch) = (Vec::new(), DecodeScratch::default());
     for &id in &ids {
-        model.network.decode(&pool, &mut cache, id, &mut scratch, &mut logits);
+        model.network.decode(&pool, &mut cache, id, &mut scratch, &mut logits, &|| false);
     }
     // Decoding rounds activations to 8 bits; logits range over about 40.
     assert!(distance(&want, &logits) < 1.5, "{}", distance(&want, &logits));
@@ -168,11 +169,33 @@ fn prompts_are_read_in_slices_and_answers_stop_at_the_limit() {
     let mut generation = Generation::new(model(), ids, greedy(3)).unwrap();
     // Slices of equal size, none larger than SLICE_TOKENS.
     for done_tokens in [60, 120, 180, 240, 300] {
-        assert_eq!(generation.step(&pool).unwrap(), Step::Prefilling { done_tokens, total_tokens: 300 });
+        assert_eq!(generation.step(&pool, &|| false).unwrap(), Step::Prefilling { done_tokens, total_tokens: 300 });
     }
     let (text, reason, generation) = finish(generation, &pool);
     assert!(!text.is_empty());
     assert_eq!((reason, generation.usage().completion_tokens), (FinishReason::Length, 3));
+}
+
+#[test]
+fn an_abandoned_step_ends_at_the_next_layer_and_changes_nothing() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let (pool, ids) = (Pool::new(2).unwrap(), some_ids(100));
+    let (want, _, _) = finish(Generation::new(model(), ids.clone(), greedy(8)).unwrap(), &pool);
+
+    let mut generation = Generation::new(model(), ids, greedy(8)).unwrap();
+    let mut text = String::new();
+    loop {
+        // Gives up in the third layer first.
+        let asked = AtomicUsize::new(0);
+        let step = generation.step(&pool, &|| asked.fetch_add(1, Ordering::Relaxed) == 2).unwrap();
+        match if step == Step::Abandoned { generation.step(&pool, &|| false).unwrap() } else { step } {
+            Step::Prefilling { .. } => assert_eq!(asked.into_inner(), 3),
+            Step::Token(piece) => text.push_str(&piece),
+            Step::Finished(_) => break,
+            Step::Abandoned => unreachable!("nobody asked for it"),
+        }
+    }
+    assert_eq!(text, want);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
 use crate::compute::Pool;
-use crate::decoder::{Decoder, Generation, Step};
+use crate::decoder::{Abandoned, Decoder, Generation, Step};
 use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::Result;
 use crate::source;
@@ -90,8 +90,8 @@ impl GenerateModel for SharedDecoder {
 }
 
 impl Run for Generation {
-    fn step(&mut self, pool: &Pool) -> Result<Step> {
-        self.step(pool)
+    fn step(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step> {
+        self.step(pool, abandoned)
     }
 
     fn text(&self) -> &str {

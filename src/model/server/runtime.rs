@@ -4,7 +4,7 @@
 //! small deterministic models that live in memory. The real ones are bound in `models.rs`.
 
 use crate::compute::Pool;
-use crate::decoder::Step;
+use crate::decoder::{Abandoned, Step};
 use crate::error::Result;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelRef, Purpose, TokenizedText, Usage};
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub trait GenerateModel: TextModel {
 
 /// A generation in progress.
 pub trait Run: Send {
-    /// One slice of the prompt or one token.
-    fn step(&mut self, pool: &Pool) -> Result<Step>;
+    /// One slice of the prompt or one token, unless it is abandoned on the way.
+    fn step(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step>;
     fn text(&self) -> &str;
     fn usage(&self) -> Usage;
 }

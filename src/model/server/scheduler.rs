@@ -5,8 +5,8 @@
 //! 2. one step (a prefill slice or a token) of each generation in a slot;
 //! 3. one micro-batch of bulk embeddings, if no interactive one waits.
 //!
-//! So nothing runs longer than one micro-batch or step before everything else gets its turn, and a cancelled request
-//! is dropped at that point. Generations beyond the slots wait, first come first served.
+//! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
+//! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first come first served.
 //!
 //! A panic in a model fails the requests of that pass with an internal error, and the model is evicted from the
 //! registry: its next user gets a fresh copy. Nothing else can be affected: a generation owns its state, weights are
@@ -267,7 +267,11 @@ impl Engine {
             if active.ticket.is_cancelled() {
                 continue;
             }
-            match self.guard(active.model.id, || active.run.step(&self.shared.pool)) {
+            let Active { ticket, run, model, .. } = &mut active;
+            let abandoned = || ticket.is_cancelled() || self.shared.stopping.load(Ordering::Relaxed);
+            match self.guard(model.id, || run.step(&self.shared.pool, &abandoned)) {
+                // Dropping it answers "cancelled", if anybody still listens.
+                Ok(Step::Abandoned) => {}
                 Ok(Step::Prefilling { .. }) => self.active.push(active),
                 Ok(Step::Token(piece)) => {
                     if active.stream && !piece.is_empty() {

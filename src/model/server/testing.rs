@@ -3,7 +3,7 @@
 use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
 use super::{Config, Server};
 use crate::compute::Pool;
-use crate::decoder::Step;
+use crate::decoder::{Abandoned, Step};
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::frame::{self, HEADER_BYTES};
 use pg_rag_protocol::message::*;
@@ -151,7 +151,7 @@ struct Counting {
 }
 
 impl Run for Counting {
-    fn step(&mut self, _pool: &Pool) -> Result<Step> {
+    fn step(&mut self, _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Step> {
         self.model.probe.steps.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(100));
         if !std::mem::replace(&mut self.prefilled, true) {
