@@ -1,6 +1,8 @@
 //! Every way to end a call ends it at once, and the server stops working on it.
 
-use pg_rag_cluster_tests::session::{describe, expect_error, generating, load_models, start_long_generation, value};
+use pg_rag_cluster_tests::session::{
+    describe, expect_error, generating, load_models, run_in_background, start_long_generation, value,
+};
 use pg_rag_cluster_tests::{wait_until, Cluster, ClusterOptions, Stop};
 use postgres::error::SqlState;
 use postgres::Client;
@@ -41,6 +43,21 @@ fn cancel_ends_a_generation() {
     expect_error(ended.result, &SqlState::QUERY_CANCELED);
     server_stops_generating(&mut observer);
     session_still_works(&mut ended.client);
+}
+
+#[test]
+fn cancel_ends_the_reading_of_a_long_prompt() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let mut observer = cluster.connect();
+    load_models(&mut observer);
+    let call = run_in_background(&cluster, "SELECT generate(repeat('The harbour lay quiet. ', 1200), max_tokens => 1)");
+    wait_until("the prompt is being read", || generating(&mut observer) == 1);
+    let from = Instant::now();
+    observer.execute("SELECT pg_cancel_backend($1)", &[&call.backend]).unwrap();
+    let ended = call.join();
+    report("pg_cancel_backend in a long prompt", from, ended.at, LIMIT);
+    expect_error(ended.result, &SqlState::QUERY_CANCELED);
+    server_stops_generating(&mut observer);
 }
 
 #[test]
@@ -116,7 +133,7 @@ fn cancel_during_the_first_call_leaves_a_working_session() {
     // The cancel may hit the wait for the server to start, the loading of the model, or the embedding itself.
     let cluster = Cluster::with_extension(ClusterOptions::default());
     let mut observer = cluster.connect();
-    let call = pg_rag_cluster_tests::session::run_in_background(
+    let call = run_in_background(
         &cluster,
         "SELECT embed(array_agg('sentence number ' || i || repeat(' and so on', 100)), 'all-MiniLM-L6-v2')
            FROM generate_series(1, 2000) i",
