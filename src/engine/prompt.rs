@@ -221,6 +221,22 @@ fn without_fence(text: &str, fence: &str) -> String {
     out
 }
 
+/// The answer without fence lines that the model copied, in any case: they mean nothing to the reader.
+pub fn strip_fences(answer: &str, fence: &str) -> String {
+    let lower = answer.to_ascii_lowercase();
+    let tags = [format!("<{fence}>"), format!("</{fence}>")].map(|tag| tag.to_ascii_lowercase());
+    let mut out = String::with_capacity(answer.len());
+    let mut from = 0;
+    while let Some((at, length)) =
+        tags.iter().filter_map(|tag| Some((from + lower[from..].find(tag)?, tag.len()))).min()
+    {
+        out.push_str(&answer[from..at]);
+        from = at + length;
+    }
+    out.push_str(&answer[from..]);
+    out.trim().to_owned()
+}
+
 /// The passages an answer cites, from 1, in order of first mention, each once: `[2]`, `[1][3]`, `[1, 2]`. Numbers of
 /// passages that do not exist are left out.
 pub fn citations(answer: &str, passages: usize) -> Vec<usize> {

@@ -144,3 +144,10 @@ proptest! {
         prop_assert!(citations(&answer, 5).iter().all(|number| (1..=5).contains(number)));
     }
 }
+
+#[test]
+fn copied_fences_are_taken_out_of_an_answer() {
+    assert_eq!(strip_fences("<ab12>\nVacuum.\n</AB12>", "ab12"), "Vacuum.");
+    assert_eq!(strip_fences("a <AB12> b </ab12> ß <ab13>", "ab12"), "a  b  ß <ab13>");
+    assert_eq!(strip_fences("nothing to do", "ab12"), "nothing to do");
+}

@@ -131,11 +131,7 @@ impl AnswerSpec<'_> {
             .params()?
         };
         let mut generated = generate_turn(self.model, prompt.messages.clone(), params)?;
-        // A small model may copy a passage with its fence; the word means nothing to the reader.
-        for line in [format!("<{}>", prompt.fence), format!("</{}>", prompt.fence)] {
-            generated.text = generated.text.replace(&line, "");
-        }
-        generated.text = generated.text.trim().to_owned();
+        generated.text = prompt::strip_fences(&generated.text, &prompt.fence);
         if generated.finish == FinishReason::Length {
             prompt::trim_to_sentence(&mut generated.text);
         }
