@@ -2,7 +2,7 @@
 # Benchmarks: prints a table and writes JSON under target/bench. With the demo's database running, ingest and answers
 # through SQL are measured, too; otherwise it is made first.
 #
-#   scripts/bench.sh [OPTION…]      options are passed on: --repeat N, --threads N
+#   scripts/bench.sh [OPTION…]      options are passed on: --only models|sql|types, --rows N, --repeat N, --threads N
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh
 source "$(dirname "$0")/env.sh"
@@ -13,4 +13,4 @@ eval "$(scripts/cluster.sh env)"
 cargo build -p pg_rag_bench
 mkdir -p target/bench
 result=target/bench/$(date -u +%Y%m%dT%H%M%SZ).json
-target/debug/pg_rag_bench --database "host=$PGHOST port=$PGPORT user=$PGUSER dbname=demo" --json "$result" "$@"
+target/debug/pg_rag_bench --server "host=$PGHOST port=$PGPORT user=$PGUSER" --json "$result" "$@"

@@ -1,17 +1,19 @@
 //! Benchmarks of pg_rag.
 //!
 //! ```text
-//! pg_rag_bench [--models DIR] [--threads N] [--database URL] [--json FILE] [--repeat N]
+//! pg_rag_bench [--only models|sql|types] [--models DIR] [--threads N] [--server URL] [--rows N] [--json FILE] [--repeat N]
 //! ```
 //!
-//! Measures the model runtime in this process (embedding, generation), and, with a database that has a demo index, the
-//! whole path through SQL (ingest, answers). Every figure is the median of several runs; a benchmark is never a test.
+//! Measures the model runtime in this process (`models`: embedding, generation) and, with a server, the whole path
+//! through SQL in its database "demo" (`sql`: ingest, answers) and the vector types beside pgvector's, where its library is
+//! installed (`types`). Every figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
 
 mod embedding;
 mod generation;
 mod measurement;
 mod sql;
+mod types;
 
 use measurement::Report;
 use std::error::Error;
@@ -20,7 +22,9 @@ use std::path::PathBuf;
 struct Options {
     models: PathBuf,
     threads: usize,
-    database: Option<String>,
+    only: Option<String>,
+    server: Option<String>,
+    rows: usize,
     json: Option<PathBuf>,
     repeat: usize,
 }
@@ -31,7 +35,9 @@ impl Options {
             models: std::env::var_os("PG_RAG_MODELS")
                 .map_or_else(|| PathBuf::from("/usr/local/share/pg_rag/models"), PathBuf::from),
             threads: 0,
-            database: None,
+            only: None,
+            server: None,
+            rows: 100_000,
             json: None,
             repeat: 5,
         };
@@ -42,7 +48,9 @@ impl Options {
             match name.as_str() {
                 "--models" => options.models = value.into(),
                 "--threads" => options.threads = number()?,
-                "--database" => options.database = Some(value),
+                "--only" if ["models", "sql", "types"].contains(&value.as_str()) => options.only = Some(value),
+                "--server" => options.server = Some(value),
+                "--rows" => options.rows = number()?,
                 "--json" => options.json = Some(value.into()),
                 "--repeat" => options.repeat = number()?.max(1),
                 _ => return Err(format!("unknown option {name}")),
@@ -55,11 +63,22 @@ impl Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse()?;
     let mut report = Report::default();
-    embedding::run(&options.models.join("all-MiniLM-L6-v2"), options.threads, options.repeat, &mut report)?;
-    generation::run(&options.models.join("SmolLM2-135M-Instruct"), options.threads, options.repeat, &mut report)?;
-    match &options.database {
-        Some(url) => sql::run(url, options.repeat, &mut report)?,
-        None => println!("no --database given: ingest and answers are not measured"),
+    let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
+    let Options { models, threads, repeat, rows, .. } = &options;
+    if wanted("models") {
+        embedding::run(&models.join("all-MiniLM-L6-v2"), *threads, *repeat, &mut report)?;
+        generation::run(&models.join("SmolLM2-135M-Instruct"), *threads, *repeat, &mut report)?;
+    }
+    match &options.server {
+        Some(url) => {
+            if wanted("sql") {
+                sql::run(&format!("{url} dbname=demo"), *repeat, &mut report)?;
+            }
+            if wanted("types") {
+                types::run(url, *rows, *repeat, &mut report)?;
+            }
+        }
+        None => println!("no --server given: nothing that needs SQL is measured"),
     }
     report.print();
     if let Some(path) = &options.json {

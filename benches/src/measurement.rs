@@ -22,7 +22,7 @@ impl Report {
     pub fn print(&self) {
         let width = self.measurements.iter().map(|measurement| measurement.name.len()).max().unwrap_or(0);
         for Measurement { name, value, unit } in &self.measurements {
-            println!("{name:<width$}  {value:>10.1} {unit}");
+            println!("{name:<width$}  {value:>10.2} {unit}");
         }
     }
 
@@ -46,9 +46,13 @@ impl Report {
 /// Runs `work` once to warm up and `repeat` times to measure; returns the median of what it returns.
 pub fn median<E>(repeat: usize, mut work: impl FnMut() -> Result<f64, E>) -> Result<f64, E> {
     work()?;
-    let mut values = (0..repeat).map(|_| work()).collect::<Result<Vec<_>, _>>()?;
+    Ok(median_of((0..repeat).map(|_| work()).collect::<Result<Vec<_>, _>>()?))
+}
+
+/// The value in the middle; 0 of none.
+pub fn median_of(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    Ok(values[values.len() / 2])
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Seconds that `work` takes.
