@@ -1,27 +1,58 @@
-//! The plain form of every kernel: one `f32` accumulator, elements in order. The truth for the SIMD forms, and what
-//! runs where there is none. Slices of unequal length are compared over the shorter one.
+//! The plain form of every sum: elements in order, one accumulator. The truth that every instruction set is tested
+//! against, written without anything they share.
+
+use half::f16;
+
+/// An element as the `f32` that sums are made of.
+pub(super) trait Element: Copy {
+    fn to_single(self) -> f32;
+}
+
+impl Element for f32 {
+    fn to_single(self) -> f32 {
+        self
+    }
+}
+
+impl Element for f16 {
+    fn to_single(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+fn sum<E: Element>(a: &[E], b: &[E], term: impl Fn(f32, f32) -> f32) -> f32 {
+    a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + term(x.to_single(), y.to_single()))
+}
 
 /// `Σ (a - b)²`.
-pub fn l2_squared(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).fold(0.0, |sum, (x, y)| {
-        let difference = x - y;
-        sum + difference * difference
-    })
+pub(super) fn l2_squared<E: Element>(a: &[E], b: &[E]) -> f32 {
+    sum(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// `Σ a·b`.
-pub fn inner_product(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + x * y)
+pub(super) fn inner_product<E: Element>(a: &[E], b: &[E]) -> f32 {
+    sum(a, b, |x, y| x * y)
 }
 
 /// `Σ |a - b|`.
-pub fn l1(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).fold(0.0, |sum, (x, y)| sum + (x - y).abs())
+pub(super) fn l1<E: Element>(a: &[E], b: &[E]) -> f32 {
+    sum(a, b, |x, y| (x - y).abs())
 }
 
-/// `[Σ a·b, Σ a², Σ b²]`.
-pub fn cosine_sums(a: &[f32], b: &[f32]) -> [f32; 3] {
-    a.iter()
-        .zip(b)
-        .fold([0.0; 3], |[product, norm_a, norm_b], (x, y)| [product + x * y, norm_a + x * x, norm_b + y * y])
+/// One minus the cosine similarity.
+pub(super) fn cosine<E: Element>(a: &[E], b: &[E]) -> f64 {
+    let (product, norm_a, norm_b) = (inner_product(a, b), inner_product(a, a), inner_product(b, b));
+    let similarity = f64::from(product) / (f64::from(norm_a) * f64::from(norm_b)).sqrt();
+    if similarity > 1.0 {
+        0.0
+    } else if similarity < -1.0 {
+        2.0
+    } else {
+        1.0 - similarity
+    }
+}
+
+/// Bits set in `combine(a, b)`.
+pub(super) fn count(a: &[u8], b: &[u8], combine: impl Fn(u8, u8) -> u8) -> u64 {
+    a.iter().zip(b).map(|(x, y)| u64::from(combine(*x, *y).count_ones())).sum()
 }
