@@ -87,15 +87,15 @@ SELECT array_agg(v ORDER BY v) FROM fixed;
 -- Distances
 SELECT '[0,0]'::vector <-> '[3,4]' AS l2, '[1,2]'::vector <#> '[3,4]' AS ip, '[1,0]'::vector <=> '[0,2]' AS cosine,
        '[1,2]'::vector <+> '[3,5]' AS l1;
-SELECT l2_distance('[0,0]', '[3,4]'), inner_product('[1,2]', '[3,4]'), cosine_distance('[1,1]', '[-1,-1]'),
-       l1_distance('[1,2]', '[3,5]');
+SELECT l2_distance('[0,0]'::vector, '[3,4]'), inner_product('[1,2]'::vector, '[3,4]'), cosine_distance('[1,1]'::vector, '[-1,-1]'),
+       l1_distance('[1,2]'::vector, '[3,5]');
 SELECT '[0,0]'::vector <=> '[1,1]' AS undirected;
 SELECT '[1,2]'::vector <-> '[3]';
 SELECT '[1,2]'::vector <#> '[3]';
 SELECT '[1,2]'::vector <=> '[3]';
 SELECT '[1,2]'::vector <+> '[3]';
 SELECT '[1,2]'::vector <-> NULL AS nothing;
-SELECT vector_norm('[3,4]'), l2_normalize('[3,4]'), l2_normalize('[0,0]');
+SELECT vector_norm('[3,4]'), l2_normalize('[3,4]'::vector), l2_normalize('[0,0]'::vector);
 SELECT v FROM fixed ORDER BY v <-> '[4,4,4]';
 
 -- Order
