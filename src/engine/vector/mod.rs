@@ -5,22 +5,30 @@
 //! around it and calls these functions from the type's input, output, cast and operator functions. The order of the
 //! checks is part of the contract where two faults can meet in one value. The sparse type is in [`crate::sparse`].
 
+pub mod aggregate;
 mod arithmetic;
 mod binary;
+mod binary_quantize;
 mod convert;
 mod element;
 mod error;
 mod float4;
 mod hexadecimal;
+mod max_sim;
 mod number;
 mod shortest;
+mod subvector;
 mod text;
 
 pub use arithmetic::{add, compare, concat, l2_normalized, multiply, norm, subtract};
 pub use binary::{decode_binary, encode_binary};
+pub use binary_quantize::binary_quantize;
+pub(crate) use convert::round_in_range;
 pub use convert::{convert, from_f32s, from_f64s, from_i32s};
 pub use element::Element;
 pub use error::{ArithmeticError, TypeName, VectorError};
+pub use max_sim::max_sim;
+pub use subvector::subvector;
 pub use text::{parse, print};
 
 /// The most elements a dense vector can have, and the most non-zero ones of a sparse vector.
