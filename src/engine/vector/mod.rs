@@ -27,7 +27,9 @@ pub(crate) use convert::round_in_range;
 pub use convert::{convert, from_f32s, from_f64s, from_i32s};
 pub use element::Element;
 pub use error::{ArithmeticError, TypeName, VectorError};
+pub(crate) use float4::{write_float4, FLOAT4_SLOT_BYTES};
 pub use max_sim::max_sim;
+pub(crate) use number::{read_number, skip_space};
 pub use subvector::subvector;
 pub use text::{parse, print};
 
