@@ -1,7 +1,8 @@
 //! The algorithms of pg_rag: pure functions of their arguments. No PostgreSQL, no models, no I/O, no clock, no global
 //! state but the choice of SIMD kernels. In dependency order:
 //!
-//! - [`vector`]: what a vector may hold, its text form, its wire form, element-wise arithmetic.
+//! - [`vector`]: what a dense vector may hold, its text form, its wire form, element-wise arithmetic, averages.
+//! - [`sparse`]: the same for sparse vectors, and their distances.
 //! - [`distance`]: the five distances between vectors, with SIMD kernels chosen once per process.
 //! - [`text`]: cutting a text into chunks under a token or character budget.
 //! - [`rank`]: merging ranked lists (reciprocal rank fusion).
@@ -10,5 +11,6 @@
 pub mod distance;
 pub mod prompt;
 pub mod rank;
+pub mod sparse;
 pub mod text;
 pub mod vector;

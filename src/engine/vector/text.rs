@@ -1,226 +1,154 @@
-//! The text form of a vector: `[1,2.5,-3e-05]`.
+//! The text form of a dense vector: `[1,2.5,-3e-05]`.
 //!
-//! Reading accepts what pgvector's input function accepts, with one exception: hexadecimal numbers, which C's `strtof`
-//! takes, are a syntax error here. Writing gives the shortest digits that read back to the same `f32`, in the format
-//! of PostgreSQL's `float4` output: plain notation for exponents -4 to 5, otherwise `1e+06`, `1e-05`.
+//! Reading accepts what pgvector's input functions accept: whitespace around every token and numbers as C's `strtof`
+//! takes them. An element is rounded to `f32` first and then to the element type, as pgvector does, so an `f16` is
+//! rounded twice. Writing gives the digits of the element's `f32` value, see [`super::float4`].
 
-use std::fmt::Write;
+use super::float4::{write_float4, FLOAT4_SLOT_BYTES};
+use super::number::{read_number, skip_space};
+use super::{check_element, Element, VectorError};
 
-use super::{check_element, VectorError, MAX_DIMENSIONS};
+/// The shortest usual element with its comma; a guess for the first allocation.
+const TYPICAL_ELEMENT_BYTES: usize = 8;
 
 /// Reads the text form. The caller checks the dimensions that the column declares.
-pub fn parse(input: &str) -> Result<Vec<f32>, VectorError> {
-    let bytes = input.as_bytes();
-    let syntax = |detail| VectorError::Syntax { input: input.to_owned(), detail };
+pub fn parse<E: Element>(input: &str) -> Result<Vec<E>, VectorError> {
+    let text = input.as_bytes();
+    let syntax = |detail| VectorError::Syntax { type_name: E::TYPE_NAME, input: input.to_owned(), detail };
 
-    let mut at = skip_space(bytes, 0);
-    if bytes.get(at) != Some(&b'[') {
+    let mut at = skip_space(text, 0);
+    if text.get(at) != Some(&b'[') {
         return Err(syntax(Some("Vector contents must start with \"[\".")));
     }
-    at = skip_space(bytes, at + 1);
-    if bytes.get(at) == Some(&b']') {
-        return Err(VectorError::Empty);
+    at = skip_space(text, at + 1);
+    if text.get(at) == Some(&b']') {
+        return Err(VectorError::Empty(E::TYPE_NAME));
     }
 
-    let mut elements = Vec::new();
+    let mut elements = Vec::with_capacity((text.len() / TYPICAL_ELEMENT_BYTES + 1).min(E::MAX_DIMENSIONS));
     loop {
-        if elements.len() == MAX_DIMENSIONS {
-            return Err(VectorError::TooMany);
+        if elements.len() == E::MAX_DIMENSIONS {
+            return Err(VectorError::TooManyDimensions { type_name: E::TYPE_NAME, limit: E::MAX_DIMENSIONS });
         }
-        at = skip_space(bytes, at);
-        let length = number_length(&bytes[at..]);
-        // number_length counts ASCII bytes only, so the slice ends on a character boundary.
-        let literal = &input[at..at + length];
-        let value: f32 = literal.parse().map_err(|_| syntax(None))?;
-        if value.is_infinite() && literal.bytes().any(|byte| byte.is_ascii_digit()) {
-            return Err(VectorError::OutOfRange(literal.to_owned()));
+        at = skip_space(text, at);
+        let number = text.get(at..).and_then(read_number).ok_or_else(|| syntax(None))?;
+        let end = at + number.length;
+        let element = E::round_from(number.value);
+        if !element.to_f32().is_finite() {
+            if number.out_of_range || number.value.is_finite() {
+                return Err(VectorError::OutOfRange { type_name: E::TYPE_NAME, literal: input[at..end].to_owned() });
+            }
+            check_element(element)?;
         }
-        check_element(value)?;
-        elements.push(value);
+        elements.push(element);
 
-        at = skip_space(bytes, at + length);
-        match bytes.get(at) {
+        at = skip_space(text, end);
+        match text.get(at) {
             Some(b',') => at += 1,
             Some(b']') => break,
             _ => return Err(syntax(None)),
         }
     }
-    if skip_space(bytes, at + 1) != bytes.len() {
+    if skip_space(text, at + 1) != text.len() {
         return Err(syntax(Some("Junk after closing right brace.")));
     }
     Ok(elements)
 }
 
-/// The whitespace of PostgreSQL's array input; `0x0b` is the vertical tab.
-fn skip_space(bytes: &[u8], from: usize) -> usize {
-    let rest = bytes.get(from..).unwrap_or_default();
-    from + rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)).count()
-}
-
-/// The length of the longest prefix that is a number as `strtof` reads it, words for infinity and NaN included.
-fn number_length(bytes: &[u8]) -> usize {
-    let digits = |from: usize| bytes[from..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let sign = usize::from(matches!(bytes.first(), Some(b'+' | b'-')));
-    for word in ["infinity", "inf", "nan"] {
-        if bytes[sign..].get(..word.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(word.as_bytes())) {
-            return sign + word.len();
-        }
-    }
-    let whole = digits(sign);
-    let mut end = sign + whole;
-    let mut fraction = 0;
-    if bytes.get(end) == Some(&b'.') {
-        fraction = digits(end + 1);
-        if whole + fraction > 0 {
-            end += 1 + fraction;
-        }
-    }
-    if whole + fraction == 0 {
-        return 0;
-    }
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
-        let exponent_sign = usize::from(matches!(bytes.get(end + 1), Some(b'+' | b'-')));
-        let exponent = digits(end + 1 + exponent_sign);
-        if exponent > 0 {
-            end += 1 + exponent_sign + exponent;
-        }
-    }
-    end
-}
-
 /// The text form of a vector.
-pub fn print(elements: &[f32]) -> String {
-    let mut out = String::with_capacity(2 + 12 * elements.len());
-    out.push('[');
-    for (index, &value) in elements.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        write_element(&mut out, value);
+pub fn print<E: Element>(elements: &[E]) -> String {
+    const LONGEST_ELEMENT_BYTES: usize = 16;
+    let mut text = vec![0; 2 + LONGEST_ELEMENT_BYTES * elements.len() + FLOAT4_SLOT_BYTES];
+    text[0] = b'[';
+    let mut at = 1;
+    for &element in elements {
+        // There is space for every element; the check costs less than what a panic would.
+        let Some(slot) = text.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) else { break };
+        at += write_float4(element.to_f32(), slot);
+        text[at] = b',';
+        at += 1;
     }
-    out.push(']');
-    out
-}
-
-/// Appends one element as PostgreSQL's `float4` output writes it.
-fn write_element(out: &mut String, value: f32) {
-    if value.is_nan() {
-        out.push_str("NaN");
-        return;
-    }
-    if value.is_sign_negative() {
-        out.push('-');
-    }
-    if value.is_infinite() {
-        out.push_str("Infinity");
-        return;
-    }
-    let (digits, exponent) = shortest_digits(value.abs());
-    match exponent {
-        0..6 => {
-            let whole = exponent as usize + 1;
-            if digits.len() <= whole {
-                out.push_str(&digits);
-                out.extend(std::iter::repeat_n('0', whole - digits.len()));
-            } else {
-                out.push_str(&digits[..whole]);
-                out.push('.');
-                out.push_str(&digits[whole..]);
-            }
-        }
-        -4..0 => {
-            out.push_str("0.");
-            out.extend(std::iter::repeat_n('0', (-exponent - 1) as usize));
-            out.push_str(&digits);
-        }
-        _ => {
-            out.push_str(&digits[..1]);
-            if digits.len() > 1 {
-                out.push('.');
-                out.push_str(&digits[1..]);
-            }
-            let sign = if exponent < 0 { '-' } else { '+' };
-            // Writing to a String cannot fail.
-            let _ = write!(out, "e{sign}{:02}", exponent.unsigned_abs());
-        }
-    }
-}
-
-/// The shortest significant digits and the decimal exponent of the first one.
-///
-/// PostgreSQL differs from Rust in two points. Of two decimals equally near it takes the even one. And the decimal must
-/// lie strictly between the two midpoints to the neighbouring floats, where Rust also takes a midpoint that rounds to
-/// even; such a decimal gets one digit more.
-fn shortest_digits(value: f32) -> (String, i32) {
-    let mut scientific = format!("{value:e}");
-    let mut precision = split_scientific(&scientific).0.len();
-    let rounded = format!("{value:.0$e}", precision - 1);
-    if rounded.parse() == Ok(value) {
-        scientific = rounded;
-    }
-    while is_midpoint(&scientific, value) && precision < 9 {
-        scientific = format!("{value:.precision$e}");
-        precision += 1;
-    }
-    split_scientific(&scientific)
-}
-
-fn split_scientific(scientific: &str) -> (String, i32) {
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((scientific, "0"));
-    let digits: String = mantissa.chars().filter(|&c| c != '.').collect();
-    (digits, exponent.parse().unwrap_or(0))
-}
-
-/// Whether the decimal is the exact middle between `value` and a neighbour. The middle of two `f32` is an exact `f64`.
-fn is_midpoint(scientific: &str, value: f32) -> bool {
-    let decimal: f64 = scientific.parse().unwrap_or(0.0);
-    let value64 = f64::from(value);
-    if decimal == value64 {
-        return false;
-    }
-    let neighbour = if decimal > value64 { value.next_up() } else { value.next_down() };
-    decimal == (value64 + f64::from(neighbour)) / 2.0
+    // The last comma becomes the bracket.
+    let end = if elements.is_empty() { at } else { at - 1 };
+    text[end] = b']';
+    text.truncate(end + 1);
+    // All bytes are ASCII.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use half::f16;
     use proptest::prelude::*;
 
+    use super::*;
+
     fn message(input: &str) -> String {
-        parse(input).unwrap_err().to_string()
+        parse::<f32>(input).unwrap_err().to_string()
+    }
+
+    fn half_message(input: &str) -> String {
+        parse::<f16>(input).unwrap_err().to_string()
     }
 
     #[test]
-    fn numbers_are_read_in_every_decimal_form() {
-        assert_eq!(parse("[1,2,3]").unwrap(), [1.0, 2.0, 3.0]);
-        assert_eq!(parse(" [ 1 ,\t2\n,3 ] \x0b\x0c\r").unwrap(), [1.0, 2.0, 3.0]);
-        assert_eq!(parse("[1.,.5,-0.25,+1e3,1E-2]").unwrap(), [1.0, 0.5, -0.25, 1000.0, 0.01]);
-        assert_eq!(parse("[1e-46,-1e-46]").unwrap(), [0.0, 0.0]);
-        assert!(parse("[-1e-46]").unwrap()[0].is_sign_negative());
+    fn numbers_are_read_in_every_form() {
+        assert_eq!(parse::<f32>("[1,2,3]").unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(parse::<f32>(" [ 1 ,\t2\n,3 ] \x0b\x0c\r").unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(parse::<f32>("[1.,.5,-0.25,+1e3,1E-2]").unwrap(), [1.0, 0.5, -0.25, 1000.0, 0.01]);
+        assert_eq!(parse::<f32>("[0x1p3,-0X.8]").unwrap(), [8.0, -0.5]);
+        assert_eq!(parse::<f32>("[1e-46,-1e-46]").unwrap(), [0.0, 0.0]);
+        assert!(parse::<f32>("[-1e-46]").unwrap()[0].is_sign_negative());
+        assert_eq!(parse::<f16>("[1,65504,1e-8]").unwrap(), [f16::ONE, f16::MAX, f16::ZERO]);
+    }
+
+    #[test]
+    fn a_half_is_rounded_twice() {
+        // Just above the midpoint of 1 and the next half, but the f32 nearest to it is that midpoint.
+        assert_eq!(parse::<f16>("[1.00048828125001]").unwrap(), [f16::ONE]);
     }
 
     #[test]
     fn errors_use_the_texts_of_pgvector() {
-        for input in
-            ["[hello,1]", "1,2,3", "", "[", "[ ", "[,", "[,]", "[1,]", "[1a]", "[1,,3]", "[1, ,3]", "[1,2", "[1e]"]
-        {
+        for input in [
+            "[hello,1]",
+            "1,2,3",
+            "",
+            "[",
+            "[ ",
+            "[,",
+            "[,]",
+            "[1,]",
+            "[1a]",
+            "[1,,3]",
+            "[1, ,3]",
+            "[1,2",
+            "[1e]",
+            "[0x]",
+        ] {
             assert_eq!(message(input), format!("invalid input syntax for type vector: \"{input}\""));
         }
         assert_eq!(message("[1,2,3]9"), "invalid input syntax for type vector: \"[1,2,3]9\"");
         assert_eq!(message("[é]"), "invalid input syntax for type vector: \"[é]\"");
         assert_eq!(message("[NaN,1]"), "NaN not allowed in vector");
+        assert_eq!(message("[nan(12)]"), "NaN not allowed in vector");
         assert_eq!(message("[Infinity,1]"), "infinite value not allowed in vector");
         assert_eq!(message("[-inf]"), "infinite value not allowed in vector");
         assert_eq!(message("[4e38,1]"), "\"4e38\" is out of range for type vector");
         assert_eq!(message("[-1e400]"), "\"-1e400\" is out of range for type vector");
         assert_eq!(message("[]"), "vector must have at least 1 dimension");
         assert_eq!(message("[ ]"), "vector must have at least 1 dimension");
+        assert_eq!(half_message("[]"), "halfvec must have at least 1 dimension");
+        assert_eq!(half_message("[inf]"), "infinite value not allowed in halfvec");
+        assert_eq!(half_message("[nan]"), "NaN not allowed in halfvec");
+        assert_eq!(half_message("[ 65520 ]"), "\"65520\" is out of range for type halfvec");
+        assert_eq!(half_message("[1e400]"), "\"1e400\" is out of range for type halfvec");
+        assert_eq!(half_message("[x]"), "invalid input syntax for type halfvec: \"[x]\"");
     }
 
     #[test]
     fn details_name_the_fault() {
-        let detail = |input| match parse(input) {
+        let detail = |input| match parse::<f32>(input) {
             Err(VectorError::Syntax { detail, .. }) => detail,
             other => panic!("no syntax error: {other:?}"),
         };
@@ -232,47 +160,26 @@ mod tests {
     #[test]
     fn the_dimension_limit_is_16000() {
         let text = |n: usize| format!("[{}]", vec!["1"; n].join(","));
-        assert_eq!(parse(&text(16_000)).unwrap().len(), 16_000);
+        assert_eq!(parse::<f32>(&text(16_000)).unwrap().len(), 16_000);
         assert_eq!(message(&text(16_001)), "vector cannot have more than 16000 dimensions");
+        assert_eq!(half_message(&text(16_001)), "halfvec cannot have more than 16000 dimensions");
     }
 
     #[test]
-    fn elements_are_written_as_float4_output_writes_them() {
-        // Taken from PostgreSQL 15: SELECT x::float4.
-        let cases: [(f32, &str); 24] = [
-            (0.0, "0"),
-            (-0.0, "-0"),
-            (1.0, "1"),
-            (0.1, "0.1"),
-            (-2.5, "-2.5"),
-            (123456.0, "123456"),
-            (1234567.0, "1.234567e+06"),
-            (100000.0, "100000"),
-            (1e6, "1e+06"),
-            (1e10, "1e+10"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (0.00012345, "0.00012345"),
-            (1.5e-7, "1.5e-07"),
-            (f32::MAX, "3.4028235e+38"),
-            (f32::MIN_POSITIVE, "1.1754944e-38"),
-            (1e-45, "1e-45"),
-            (1.0 / 3.0, "0.33333334"),
-            (16777216.0, "1.6777216e+07"),
-            (33554432.0, "3.3554432e+07"),
-            // On the midpoint 67108900, which PostgreSQL does not take.
-            (67108896.0, "6.7108896e+07"),
-            (99999.99, "99999.99"),
-            // Halfway between two decimals: the even one.
-            (2918529.0 / 8.0, "364816.12"),
-            (-12227261.0 / 4.0, "-3.0568152e+06"),
-        ];
-        for (value, expected) in cases {
-            let mut out = String::new();
-            write_element(&mut out, value);
-            assert_eq!(out, expected);
-        }
+    fn elements_are_joined_by_commas() {
         assert_eq!(print(&[1.0, 2.5, -3e-5]), "[1,2.5,-3e-05]");
+        assert_eq!(print(&[f16::MAX, f16::from_f32(0.1)]), "[65504,0.099975586]");
+        assert_eq!(print::<f32>(&[]), "[]");
+        assert_eq!(print(&[-1.1754944e-38f32; 3]), "[-1.1754944e-38,-1.1754944e-38,-1.1754944e-38]");
+    }
+
+    #[test]
+    fn every_finite_half_reads_back_bit_for_bit() {
+        let all: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();
+        for halves in all.chunks(16_000) {
+            let read = parse::<f16>(&print(halves)).unwrap();
+            assert!(read.iter().zip(halves).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
     }
 
     proptest! {
@@ -281,12 +188,15 @@ mod tests {
         fn every_finite_float_reads_back_bit_for_bit(bits in any::<u32>()) {
             let value = f32::from_bits(bits);
             prop_assume!(value.is_finite());
-            prop_assert_eq!(parse(&print(&[value])).unwrap()[0].to_bits(), bits);
+            prop_assert_eq!(parse::<f32>(&print(&[value])).unwrap()[0].to_bits(), bits);
         }
 
         #[test]
-        fn reading_is_total(input in "\\PC{0,40}|[\\[\\]0-9eE.,+\\- ]{0,30}") {
-            if let Ok(elements) = parse(&input) {
+        fn reading_is_total(input in "\\PC{0,40}|[\\[\\]0-9eExXpPinfa.,+\\- ]{0,30}") {
+            if let Ok(elements) = parse::<f32>(&input) {
+                prop_assert!(super::super::check(&elements).is_ok());
+            }
+            if let Ok(elements) = parse::<f16>(&input) {
                 prop_assert!(super::super::check(&elements).is_ok());
             }
         }
