@@ -1,4 +1,4 @@
-//! PostgreSQL arrays at the border of the casts: numbers in, `real[]` out.
+//! PostgreSQL arrays at the border: numbers into casts, `real[]` out of them, and the type modifiers of `vector(n)`.
 
 #![allow(unsafe_code)]
 
@@ -102,3 +102,42 @@ unsafe impl BoxRet for RealArray {
 }
 
 pgrx::impl_sql_translatable!(RealArray, "real[]");
+
+/// The argument of a type's `typmod_in` function: what stands in the parentheses, as integers.
+pub(super) struct TypeModifiers {
+    integers: NonNull<i32>,
+    count: usize,
+}
+
+impl TypeModifiers {
+    pub(super) fn integers(&self) -> &[i32] {
+        // SAFETY: `ArrayGetIntegerTypmods` returned so many integers, in the function's memory context.
+        unsafe { std::slice::from_raw_parts(self.integers.as_ptr(), self.count) }
+    }
+}
+
+impl FromDatum for TypeModifiers {
+    unsafe fn from_polymorphic_datum(datum: pg_sys::Datum, is_null: bool, _typoid: pg_sys::Oid) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        let mut count = 0;
+        // SAFETY: the caller says that the datum is a `cstring[]`. PostgreSQL's own reader, with its own errors.
+        let integers = unsafe {
+            let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr());
+            pg_sys::ArrayGetIntegerTypmods(array.cast(), &mut count)
+        };
+        Some(Self { integers: NonNull::new(integers)?, count: usize::try_from(count).unwrap_or(0) })
+    }
+}
+
+// SAFETY: reads a datum that the SQL declaration says to be a `cstring[]`.
+unsafe impl<'fcx> ArgAbi<'fcx> for TypeModifiers {
+    unsafe fn unbox_arg_unchecked(arg: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: the functions that take it are declared for `cstring[]` only, and STRICT.
+        let modifiers = unsafe { arg.unbox_arg_using_from_datum::<Self>() };
+        modifiers.unwrap_or_else(|| error!("type modifiers must not be null"))
+    }
+}
+
+pgrx::impl_sql_translatable!(TypeModifiers, "cstring[]");

@@ -1,65 +1,55 @@
-//! Distances and norms over stored vectors.
-//!
-//! The arguments are borrowed, so a sequential scan ordered by `<=>` allocates nothing for a row stored in line.
+//! Distances between stored values. The arguments are borrowed, so a sequential scan ordered by `<=>` allocates nothing
+//! for a row stored in line.
 
-use super::borrowed::VectorRef;
-use super::datum::Vector;
+use super::element::SqlElement;
 use super::error_map::{from_arithmetic, Result};
+use pg_rag_engine::sparse::{self, SparseRef};
 use pg_rag_engine::{distance, vector};
-use pgrx::prelude::*;
 
-/// The elements of both, of equal number.
+/// A sum over two vectors of one type, if their dimensions agree.
 #[inline]
-fn paired<'a>(a: &'a VectorRef<'_>, b: &'a VectorRef<'_>) -> Result<(&'a [f32], &'a [f32])> {
+pub(super) fn dense<E: SqlElement, R>(a: &[E], b: &[E], kernel: impl FnOnce(&[E], &[E]) -> R) -> Result<R> {
     vector::check_same_dimensions(a, b).map_err(from_arithmetic)?;
-    Ok((a, b))
+    Ok(kernel(a, b))
 }
 
-#[pg_extern(sql = false)]
-fn vector_l2_distance(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
-    let (a, b) = paired(&a, &b)?;
-    Ok(f64::from(distance::l2_squared(a, b)).sqrt())
+pub(super) fn l2<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, |a, b| f64::from(distance::l2_squared(a, b)).sqrt())
 }
 
-#[pg_extern(sql = false)]
-fn vector_inner_product(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
-    let (a, b) = paired(&a, &b)?;
-    Ok(f64::from(distance::inner_product(a, b)))
+pub(super) fn l2_squared<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, |a, b| f64::from(distance::l2_squared(a, b)))
+}
+
+pub(super) fn inner_product<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, |a, b| f64::from(distance::inner_product(a, b)))
 }
 
 /// `<#>`: negative, because an index scan orders by ascending distance only.
-#[pg_extern(sql = false)]
-fn vector_negative_inner_product(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
-    let (a, b) = paired(&a, &b)?;
-    Ok(-f64::from(distance::inner_product(a, b)))
+pub(super) fn negative_inner_product<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, |a, b| -f64::from(distance::inner_product(a, b)))
 }
 
 /// NaN, which sorts last, where one of the two is zero and has no direction.
-#[pg_extern(sql = false)]
-fn vector_cosine_distance(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
-    let (a, b) = paired(&a, &b)?;
-    Ok(distance::cosine(a, b))
+pub(super) fn cosine<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, distance::cosine)
 }
 
-#[pg_extern(sql = false)]
-fn vector_l1_distance(a: VectorRef<'_>, b: VectorRef<'_>) -> Result<f64> {
-    let (a, b) = paired(&a, &b)?;
-    Ok(f64::from(distance::l1(a, b)))
+pub(super) fn l1<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, |a, b| f64::from(distance::l1(a, b)))
 }
 
-#[pg_extern(sql = false)]
-fn vector_dims(v: VectorRef<'_>) -> i32 {
-    // At most 16,000.
-    v.len() as i32
+/// The angle between vectors of norm 1, as a share of π.
+pub(super) fn spherical<E: SqlElement>(a: &[E], b: &[E]) -> Result<f64> {
+    dense(a, b, distance::spherical)
 }
 
-#[pg_extern(sql = false)]
-fn vector_norm(v: VectorRef<'_>) -> f64 {
-    vector::norm(&v)
-}
-
-/// The zero vector stays as it is.
-#[pg_extern(sql = false)]
-fn vector_l2_normalize(v: VectorRef<'_>) -> Result<Vector> {
-    Vector::new(vector::l2_normalized(&v))
+/// A sum over two sparse vectors, if their dimensions agree.
+pub(super) fn sparse<R>(
+    a: SparseRef<'_>,
+    b: SparseRef<'_>,
+    kernel: impl FnOnce(SparseRef<'_>, SparseRef<'_>) -> R,
+) -> Result<R> {
+    sparse::check_same_dimensions(a, b).map_err(from_arithmetic)?;
+    Ok(kernel(a, b))
 }

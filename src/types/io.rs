@@ -1,70 +1,82 @@
-//! Input and output of `vector`: text, binary and the type modifier.
+//! Input and output of the vector types: text, binary and the type modifier.
 //!
-//! Text is `[1,2.5,-3e-4]`, binary is two `int16` (dimensions, zero) and the elements as `float4`, all in network byte
-//! order: both as pgvector's clients write and read them.
+//! Formats are those of pgvector's clients. For dense vectors text is `[1,2.5,-3e-4]`, and binary is two `int16`
+//! (dimensions, zero) and the elements; for sparse ones text is `{1:2.5,7:-3e-4}/10`, and binary is three `int32`
+//! (dimensions, number of elements, zero), the indices from 0 and the elements. All in network byte order.
 
 #![allow(unsafe_code)]
 
-use super::borrowed::VectorRef;
-use super::datum::Vector;
+use super::array::TypeModifiers;
+use super::dense::Dense;
+use super::element::SqlElement;
 use super::error_map::{
     expected_dimensions, from_vector, insufficient_data, invalid_type_modifier, null_not_allowed, Result,
 };
-use pg_rag_engine::vector;
+use super::sparse::Sparse;
+use pg_rag_engine::{sparse, vector};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
 use std::ffi::{CStr, CString};
 
-/// Type modifier of a `vector` without one: any number of dimensions.
-const ANY_DIMENSIONS: i32 = -1;
+/// The dimensions that a type modifier asks for; none for a type without one.
+pub(super) fn declared(typmod: i32) -> Option<usize> {
+    usize::try_from(typmod).ok()
+}
 
-/// Whether a vector of `dimensions` fits a column `vector(typmod)`.
+/// Whether a value of `dimensions` fits a column whose type has this modifier.
+#[inline]
 pub(super) fn check_typmod(dimensions: usize, typmod: i32) -> Result<()> {
-    if typmod == ANY_DIMENSIONS || usize::try_from(typmod) == Ok(dimensions) {
-        Ok(())
-    } else {
-        Err(expected_dimensions(typmod, dimensions))
+    match declared(typmod) {
+        Some(expected) if expected != dimensions => Err(expected_dimensions(expected, dimensions)),
+        _ => Ok(()),
     }
 }
 
-#[pg_extern(sql = false)]
-fn vector_in(input: &CStr, _element: pg_sys::Oid, typmod: i32) -> Result<Vector> {
-    // The text is in the server's encoding. A vector is ASCII, so what is lost here is in an error message at most.
+/// The text is in the server's encoding. A vector is ASCII, so what is lost here is in an error message at most.
+pub(super) fn dense_from_text<E: SqlElement>(input: &CStr, typmod: i32) -> Result<Dense<E>> {
     let elements = vector::parse(&input.to_string_lossy()).map_err(from_vector)?;
     check_typmod(elements.len(), typmod)?;
-    Vector::new(elements)
+    Ok(Dense::checked(elements))
 }
 
-#[pg_extern(sql = false)]
-fn vector_out(v: VectorRef<'_>) -> CString {
+pub(super) fn sparse_from_text(input: &CStr, typmod: i32) -> Result<Sparse> {
+    Ok(Sparse(sparse::parse(&input.to_string_lossy(), declared(typmod)).map_err(from_vector)?))
+}
+
+/// The text form as a C string.
+pub(super) fn to_cstring(text: String) -> CString {
     // Digits, signs, brackets and commas: no NUL to stop at.
-    CString::new(vector::print(&v)).unwrap_or_default()
+    CString::new(text).unwrap_or_default()
 }
 
 /// The dimensions in `vector(n)`.
-#[pg_extern(sql = false)]
-fn vector_typmod_in(modifiers: Array<'_, &CStr>) -> Result<i32> {
-    if modifiers.len() != 1 {
+pub(super) fn read_typmod(modifiers: &TypeModifiers, type_name: &str, max_dimensions: i32) -> Result<i32> {
+    let &[dimensions] = modifiers.integers() else {
         return Err(invalid_type_modifier("invalid type modifier"));
-    }
-    let text = modifiers.get(0).flatten().ok_or_else(|| null_not_allowed("type modifier must not be null"))?;
-    let dimensions: i64 = text
-        .to_str()
-        .ok()
-        .and_then(|digits| digits.parse().ok())
-        .ok_or_else(|| invalid_type_modifier(format!("invalid type modifier: \"{}\"", text.to_string_lossy())))?;
+    };
     if dimensions < 1 {
-        return Err(invalid_type_modifier("dimensions for type vector must be at least 1"));
-    }
-    match i32::try_from(dimensions) {
-        Ok(count) if dimensions <= vector::MAX_DIMENSIONS as i64 => Ok(count),
-        _ => Err(invalid_type_modifier(format!("dimensions for type vector cannot exceed {}", vector::MAX_DIMENSIONS))),
+        Err(invalid_type_modifier(format!("dimensions for type {type_name} must be at least 1")))
+    } else if dimensions > max_dimensions {
+        Err(invalid_type_modifier(format!("dimensions for type {type_name} cannot exceed {max_dimensions}")))
+    } else {
+        Ok(dimensions)
     }
 }
 
-/// Reads what PostgreSQL received into the `StringInfo` that `message` points to.
-#[pg_extern(sql = false)]
-fn vector_recv(message: Internal, _element: pg_sys::Oid, typmod: i32) -> Result<Vector> {
+pub(super) fn dense_from_message<E: SqlElement>(message: Internal, typmod: i32) -> Result<Dense<E>> {
+    read_message(message, |bytes| vector::read_binary(bytes, declared(typmod))).map(Dense::checked)
+}
+
+pub(super) fn sparse_from_message(message: Internal, typmod: i32) -> Result<Sparse> {
+    read_message(message, |bytes| sparse::read_binary(bytes, declared(typmod))).map(Sparse)
+}
+
+/// Hands what PostgreSQL received into the `StringInfo` that `message` points to over to `read`. What that leaves is
+/// PostgreSQL's to complain of.
+fn read_message<T>(
+    message: Internal,
+    read: impl FnOnce(&mut &[u8]) -> std::result::Result<T, vector::VectorError>,
+) -> Result<T> {
     let buffer: *mut pg_sys::StringInfoData = match message.unwrap() {
         Some(datum) => datum.cast_mut_ptr(),
         None => return Err(null_not_allowed("message must not be null")),
@@ -76,13 +88,9 @@ fn vector_recv(message: Internal, _element: pg_sys::Oid, typmod: i32) -> Result<
     };
     // SAFETY: `data` holds `len` bytes.
     let received = unsafe { std::slice::from_raw_parts(buffer.data.cast::<u8>(), length) };
-    let elements = vector::decode_binary(received.get(cursor..).unwrap_or_default()).map_err(from_vector)?;
-    check_typmod(elements.len(), typmod)?;
-    buffer.cursor = buffer.len;
-    Vector::new(elements)
-}
-
-#[pg_extern(sql = false)]
-fn vector_send(v: VectorRef<'_>) -> Vec<u8> {
-    vector::encode_binary(&v)
+    let mut rest = received.get(cursor..).unwrap_or_default();
+    let value = read(&mut rest).map_err(from_vector)?;
+    // At most `len`, which is an `i32`.
+    buffer.cursor = (length - rest.len()) as i32;
+    Ok(value)
 }

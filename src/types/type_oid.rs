@@ -1,4 +1,4 @@
-//! The object id of the type `vector` of this extension, whatever the search path.
+//! The object ids of the types of this extension, whatever the search path.
 //!
 //! pgrx asks for it to build arrays (`vector[]`) and to pass parameters to SPI. Only the type in the schema of the
 //! extension counts: another schema may hold a type of the same name.
@@ -7,7 +7,7 @@
 
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_sys, PgRelation, PgSqlErrorCode};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ffi::CStr;
 
 /// Name of the extension: cargo-pgrx names it after the package.
@@ -17,26 +17,31 @@ const EXTENSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG
 };
 
 thread_local! {
-    /// The id found last. Checked before use: the extension may be dropped and created again in one session.
-    static CACHED: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    /// The ids found last. Checked before use: the extension may be dropped and created again in one session.
+    static CACHED: RefCell<Vec<(&'static CStr, pg_sys::Oid)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Raises `ERRCODE_UNDEFINED_OBJECT` where the extension is not installed in this database.
-pub(super) fn vector_type_oid() -> pg_sys::Oid {
-    let cached = CACHED.get();
-    if cached != pg_sys::InvalidOid && type_exists(cached) {
-        return cached;
+/// The id of the type of this name. Raises `ERRCODE_UNDEFINED_OBJECT` where the extension is not installed in this
+/// database.
+pub(super) fn type_oid(name: &'static CStr) -> pg_sys::Oid {
+    let cached = CACHED.with_borrow(|cached| cached.iter().find(|(other, _)| *other == name).map(|(_, oid)| *oid));
+    if let Some(oid) = cached.filter(|oid| type_exists(*oid)) {
+        return oid;
     }
-    let oid = extension_schema().and_then(vector_type_in).ok_or_else(not_installed).unwrap_or_report();
-    CACHED.set(oid);
+    let found = extension_schema().and_then(|schema| type_in(schema, name));
+    let oid = found.ok_or_else(|| not_installed(name)).unwrap_or_report();
+    CACHED.with_borrow_mut(|cached| {
+        cached.retain(|(other, _)| *other != name);
+        cached.push((name, oid));
+    });
     oid
 }
 
-fn not_installed() -> ErrorReport {
+fn not_installed(name: &CStr) -> ErrorReport {
     ErrorReport::new(
         PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
-        format!("type \"vector\" of extension {EXTENSION:?} does not exist"),
-        "vector_type_oid",
+        format!("type {name:?} of extension {EXTENSION:?} does not exist"),
+        "type_oid",
     )
     .set_hint(format!("Run CREATE EXTENSION {} in this database.", EXTENSION.to_string_lossy()))
 }
@@ -54,13 +59,13 @@ fn type_exists(oid: pg_sys::Oid) -> bool {
     }
 }
 
-fn vector_type_in(schema: pg_sys::Oid) -> Option<pg_sys::Oid> {
-    // SAFETY: looks a key up in a system cache; the name is compared as a C string, which the literal is.
+fn type_in(schema: pg_sys::Oid, name: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: looks a key up in a system cache; the name is compared as a C string.
     let oid = unsafe {
         pg_sys::GetSysCacheOid(
             pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
             pg_sys::Anum_pg_type_oid as i16,
-            pg_sys::Datum::from(c"vector".as_ptr()),
+            pg_sys::Datum::from(name.as_ptr()),
             pg_sys::Datum::from(schema),
             pg_sys::Datum::null(),
             pg_sys::Datum::null(),

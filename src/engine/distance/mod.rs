@@ -18,13 +18,13 @@ mod neon;
 mod operations;
 mod portable;
 #[cfg(test)]
-mod scalar;
+pub(crate) mod scalar;
 #[cfg(test)]
 mod tests;
 
 use std::f64::consts::PI;
 
-use crate::vector::{check_same_dimensions, ArithmeticError};
+use crate::vector::{check_same_dimensions, ArithmeticError, Element};
 
 pub use bits::{hamming, jaccard};
 pub use convert::{narrow, widen};
@@ -47,7 +47,7 @@ pub enum Metric {
 
 impl Metric {
     /// The distance of two vectors, or an error if their dimensions differ.
-    pub fn distance(self, a: &[f32], b: &[f32]) -> Result<f64, ArithmeticError> {
+    pub fn distance<E: Kernels + Element>(self, a: &[E], b: &[E]) -> Result<f64, ArithmeticError> {
         check_same_dimensions(a, b)?;
         Ok(self.kernel()(a, b))
     }

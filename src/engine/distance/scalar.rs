@@ -4,7 +4,7 @@
 use half::f16;
 
 /// An element as the `f32` that sums are made of.
-pub(super) trait Element: Copy {
+pub(crate) trait Element: Copy {
     fn to_single(self) -> f32;
 }
 
@@ -25,22 +25,22 @@ fn sum<E: Element>(a: &[E], b: &[E], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 /// `Σ (a - b)²`.
-pub(super) fn l2_squared<E: Element>(a: &[E], b: &[E]) -> f32 {
+pub(crate) fn l2_squared<E: Element>(a: &[E], b: &[E]) -> f32 {
     sum(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// `Σ a·b`.
-pub(super) fn inner_product<E: Element>(a: &[E], b: &[E]) -> f32 {
+pub(crate) fn inner_product<E: Element>(a: &[E], b: &[E]) -> f32 {
     sum(a, b, |x, y| x * y)
 }
 
 /// `Σ |a - b|`.
-pub(super) fn l1<E: Element>(a: &[E], b: &[E]) -> f32 {
+pub(crate) fn l1<E: Element>(a: &[E], b: &[E]) -> f32 {
     sum(a, b, |x, y| (x - y).abs())
 }
 
 /// One minus the cosine similarity.
-pub(super) fn cosine<E: Element>(a: &[E], b: &[E]) -> f64 {
+pub(crate) fn cosine<E: Element>(a: &[E], b: &[E]) -> f64 {
     let (product, norm_a, norm_b) = (inner_product(a, b), inner_product(a, a), inner_product(b, b));
     let similarity = f64::from(product) / (f64::from(norm_a) * f64::from(norm_b)).sqrt();
     if similarity > 1.0 {
@@ -53,6 +53,6 @@ pub(super) fn cosine<E: Element>(a: &[E], b: &[E]) -> f64 {
 }
 
 /// Bits set in `combine(a, b)`.
-pub(super) fn count(a: &[u8], b: &[u8], combine: impl Fn(u8, u8) -> u8) -> u64 {
+pub(crate) fn count(a: &[u8], b: &[u8], combine: impl Fn(u8, u8) -> u8) -> u64 {
     a.iter().zip(b).map(|(x, y)| u64::from(combine(*x, *y).count_ones())).sum()
 }

@@ -24,7 +24,17 @@ pub fn encode_binary(vector: SparseRef<'_>) -> Vec<u8> {
 /// allocated. The first fault in reading order is the one reported.
 pub fn decode_binary(bytes: &[u8], declared: Option<usize>) -> Result<SparseVector, VectorError> {
     let mut rest = bytes;
-    let [dimensions, count, unused] = [read_i32(&mut rest)?, read_i32(&mut rest)?, read_i32(&mut rest)?];
+    let vector = read_binary(&mut rest, declared)?;
+    if rest.is_empty() {
+        Ok(vector)
+    } else {
+        Err(VectorError::Trailing)
+    }
+}
+
+/// Reads the wire form off the front of `message`: PostgreSQL itself complains of what is left.
+pub fn read_binary(message: &mut &[u8], declared: Option<usize>) -> Result<SparseVector, VectorError> {
+    let [dimensions, count, unused] = [read_i32(message)?, read_i32(message)?, read_i32(message)?];
     check_dimensions(dimensions)?;
     check_count(count.into(), dimensions)?;
     check_declared(declared, dimensions as usize)?;
@@ -33,21 +43,17 @@ pub fn decode_binary(bytes: &[u8], declared: Option<usize>) -> Result<SparseVect
     }
     let mut indices = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        let index = read_i32(&mut rest)?;
+        let index = read_i32(message)?;
         check_index(index, indices.last().copied(), dimensions)?;
         indices.push(index);
     }
     let mut values = Vec::with_capacity(count as usize);
     for _ in 0..count {
-        let value = f32::from_bits(read_i32(&mut rest)? as u32);
+        let value = f32::from_bits(read_i32(message)? as u32);
         check_stored_value(value)?;
         values.push(value);
     }
-    if rest.is_empty() {
-        Ok(SparseVector { dimensions, indices, values })
-    } else {
-        Err(VectorError::Trailing)
-    }
+    Ok(SparseVector { dimensions, indices, values })
 }
 
 fn read_i32(rest: &mut &[u8]) -> Result<i32, VectorError> {

@@ -12,7 +12,7 @@ pub mod distance;
 mod text;
 
 pub use arithmetic::{compare, l2_normalized, norm};
-pub use binary::{decode_binary, encode_binary};
+pub use binary::{decode_binary, encode_binary, read_binary};
 pub use convert::{from_dense, from_f32s, from_f64s, from_i32s, to_dense};
 pub use text::{parse, print};
 

@@ -2,21 +2,13 @@
 //!
 //! That is pgvector's state, a SQL array of `float8` that anyone can pass to the aggregate's functions, so nothing about
 //! its numbers is taken for granted: a state of one number is one without rows, whatever the number says. Sums are
-//! plain `f64` sums. The SQL layer calls these functions from the transition, combine, inverse and final functions.
+//! plain `f64` sums. The SQL layer calls these functions from the transition, combine and final functions; moving
+//! windows have [`super::window`].
 
 use super::{check_declared, check_dimensions, check_element, round_in_range, ArithmeticError, Element, VectorError};
 
 /// The sum of no elements. Negative zero, because it leaves any number unchanged by addition, zeros of either sign too.
 const EMPTY_SUM: f64 = -0.0;
-
-/// Whether [`remove`] could take the row out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    Removed,
-    /// So little would be left of a sum that rounding errors would show. The state is damaged: compute it anew from
-    /// the rows (in SQL, return NULL from the inverse transition function).
-    Imprecise,
-}
 
 /// A state that rows of these dimensions can be added to. `count` is that of the state it takes the place of, one
 /// without dimensions; pgvector keeps it, though only 0 makes sense.
@@ -34,25 +26,6 @@ pub fn accumulate<E: Element>(state: &mut [f64], row: &[E]) -> Result<(), Arithm
         *sum += f64::from(element);
     }
     check_finite_sums(sums)
-}
-
-/// Takes out a row that was added before: the step of a moving window.
-pub fn remove<E: Element>(state: &mut [f64], row: &[E]) -> Result<Removal, ArithmeticError> {
-    // An f32 needs 24 of the 53 bits of a sum; what cancels more than the rest may be noise.
-    const MAX_CANCELLATION: f64 = (1 << 24) as f64;
-    let (count, sums) = split(state, row.len())?;
-    *count -= 1.0;
-    if *count == 0.0 {
-        sums.fill(EMPTY_SUM);
-        return Ok(Removal::Removed);
-    }
-    let mut precise = true;
-    for (sum, &element) in sums.iter_mut().zip(E::widen(row).iter()) {
-        let value = f64::from(element);
-        *sum -= value;
-        precise &= value == 0.0 || sum.abs() * MAX_CANCELLATION > value.abs();
-    }
-    Ok(if precise { Removal::Removed } else { Removal::Imprecise })
 }
 
 /// The state of the rows of both states. pgvector raises an error if neither has rows; here that is a state without
@@ -155,15 +128,6 @@ mod tests {
         assert_eq!(combine(&[0.0], &[0.0]).unwrap(), [0.0]);
     }
 
-    #[test]
-    fn what_cancels_is_not_removed_silently() {
-        let mut state = state_of(&[vec![1e30f32], vec![1.0]]);
-        assert_eq!(remove(&mut state, &[1e30f32]).unwrap(), Removal::Imprecise);
-        let mut state = state_of(&[vec![1e30f32]]);
-        assert_eq!(remove(&mut state, &[1e30f32]).unwrap(), Removal::Removed);
-        assert_eq!(state, [0.0, 0.0]);
-    }
-
     proptest! {
         #[test]
         fn halves_are_summed_exactly_in_any_grouping(
@@ -174,11 +138,6 @@ mod tests {
             let cut = cut.min(rows.len() - 1);
             let (state, first, second) = (state_of(&rows), state_of(&rows[..cut]), state_of(&rows[cut..]));
             prop_assert_eq!(&combine(&first, &second).unwrap(), &state);
-            let mut rest = state;
-            let removals: Vec<Removal> = rows[..cut].iter().map(|row| remove(&mut rest, row).unwrap()).collect();
-            if removals.iter().all(|&removal| removal == Removal::Removed) {
-                prop_assert_eq!(rest, second);
-            }
         }
     }
 }

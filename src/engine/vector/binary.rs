@@ -19,14 +19,25 @@ pub fn encode_binary<E: Element>(elements: &[E]) -> Vec<u8> {
 /// Reads the wire form, for a column that may declare its dimensions. Dimensions are checked before anything is
 /// allocated. The first fault in reading order is the one reported.
 pub fn decode_binary<E: Element>(bytes: &[u8], declared: Option<usize>) -> Result<Vec<E>, VectorError> {
-    let [d0, d1, u0, u1, body @ ..] = bytes else {
+    let mut rest = bytes;
+    let elements = read_binary(&mut rest, declared)?;
+    if rest.is_empty() {
+        Ok(elements)
+    } else {
+        Err(VectorError::Trailing)
+    }
+}
+
+/// Reads the wire form off the front of `message`: PostgreSQL itself complains of what is left.
+pub fn read_binary<E: Element>(message: &mut &[u8], declared: Option<usize>) -> Result<Vec<E>, VectorError> {
+    let &[d0, d1, u0, u1, ref body @ ..] = *message else {
         return Err(VectorError::Truncated);
     };
     // A negative number of dimensions is an empty vector to pgvector.
-    let dimensions = usize::try_from(i16::from_be_bytes([*d0, *d1])).unwrap_or(0);
+    let dimensions = usize::try_from(i16::from_be_bytes([d0, d1])).unwrap_or(0);
     check_dimensions::<E>(dimensions)?;
     check_declared(declared, dimensions)?;
-    let unused = i16::from_be_bytes([*u0, *u1]);
+    let unused = i16::from_be_bytes([u0, u1]);
     if unused != 0 {
         return Err(VectorError::Unused(unused.into()));
     }
@@ -38,11 +49,8 @@ pub fn decode_binary<E: Element>(bytes: &[u8], declared: Option<usize>) -> Resul
         elements.push(element);
         rest = after;
     }
-    if rest.is_empty() {
-        Ok(elements)
-    } else {
-        Err(VectorError::Trailing)
-    }
+    *message = rest;
+    Ok(elements)
 }
 
 #[cfg(test)]

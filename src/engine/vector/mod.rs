@@ -19,9 +19,10 @@ mod number;
 mod shortest;
 mod subvector;
 mod text;
+pub mod window;
 
 pub use arithmetic::{add, compare, concat, l2_normalized, multiply, norm, subtract};
-pub use binary::{decode_binary, encode_binary};
+pub use binary::{decode_binary, encode_binary, read_binary};
 pub use binary_quantize::binary_quantize;
 pub(crate) use convert::round_in_range;
 pub use convert::{convert, from_f32s, from_f64s, from_i32s};
