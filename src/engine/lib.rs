@@ -2,7 +2,7 @@
 //! state but the choice of SIMD kernels. In dependency order:
 //!
 //! - [`vector`]: what a vector may hold, its text form, its wire form, element-wise arithmetic.
-//! - [`distance`]: the five distances between vectors, with SIMD kernels chosen once per process.
+//! - [`distance`]: distances between vectors, halves and bit strings, with SIMD kernels chosen once per process.
 //! - [`text`]: cutting a text into chunks under a token or character budget.
 //! - [`rank`]: merging ranked lists (reciprocal rank fusion).
 //! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
