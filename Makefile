@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 .PHONY: help setup models build install uninstall demo demo-stop test test-unit test-pgrx test-regress test-cluster \
-	test-demo lint format bench clean
+	test-clients test-demo lint format bench clean
 
 help:
 	@echo 'make demo          the PostgreSQL manual in a private database, four questions answered from it'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-unit     tests of the inner crates, without PostgreSQL'
 	@echo 'make test-pgrx     tests inside a backend'
 	@echo 'make test-regress  golden SQL'
+	@echo 'make test-clients  Python clients of pgvector: psycopg, asyncpg, SQLAlchemy, Django'
 	@echo 'make test-cluster  several sessions, signals, restarts'
 	@echo 'make test-demo     the demo on a few pages, twice'
 	@echo 'make lint          formatting, clippy, and what may depend on what'
@@ -57,7 +58,7 @@ demo-stop:
 test:
 	@scripts/test.sh
 
-test-unit test-pgrx test-regress test-cluster test-demo: test-%:
+test-unit test-pgrx test-regress test-clients test-cluster test-demo: test-%:
 	@scripts/test.sh setup build $*
 
 lint:

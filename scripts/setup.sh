@@ -50,6 +50,7 @@ install_postgres_server() {
 install_packages() {
     local wanted=(build-essential pkg-config libclang-dev clang libssl-dev ca-certificates python3)
     if [[ $scope != build ]]; then wanted+=(python3-pip); fi
+    if [[ $scope == test ]]; then wanted+=(python3-venv); fi # for tests/clients
     if [[ $scope == test ]] && is_root; then wanted+=(sudo); fi # `cargo pgrx test --runas` calls it
 
     local config major server=()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every test of pg_rag, from a clean checkout on Debian or Ubuntu: installs what is missing, then runs the stages below.
 #
-#   scripts/test.sh [STAGE…]     setup format lint purity build unit pgrx regress cluster demo (default: all, in this order)
+#   scripts/test.sh [STAGE…]     setup format lint purity build unit pgrx regress clients cluster demo (default: all, in this order)
 #
 # The first failure ends the run. Clusters are throwaway ones under target/test; a PostgreSQL that is installed keeps its
 # files, and a demo that runs is left alone. The last line sums up the tests of all stages.
@@ -10,7 +10,7 @@ set -euo pipefail
 source "$(dirname "$0")/env.sh"
 cd "$ROOT"
 
-readonly ALL_STAGES=(setup format lint purity build unit pgrx regress cluster demo)
+readonly ALL_STAGES=(setup format lint purity build unit pgrx regress clients cluster demo)
 readonly WORK=$ROOT/target/test
 readonly LOGS=$WORK/logs
 mkdir -p "$LOGS"
@@ -21,11 +21,14 @@ passed=0 failed=0
 
 run_setup() { scripts/setup.sh test; }
 
-run_format() { cargo fmt --all --check; }
+run_format() {
+    cargo fmt --all --check
+    rustfmt --check --edition 2021 tests/fuzz/targets/*.rs # a workspace of its own
+}
 
 run_lint() {
     cargo clippy --workspace --all-targets --no-default-features --features "pg_rag/pg$PG_MAJOR pg_rag/pg_test" -- -D warnings
-    if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh .ci/run; fi
+    if command -v shellcheck >/dev/null; then shellcheck -x scripts/*.sh tests/*/run.sh .ci/run; fi
 }
 
 # The seams of the design: algorithms know no PostgreSQL and no model runtime, the extension knows no model runtime.
@@ -109,6 +112,12 @@ run_regress() {
     }
 }
 
+# The clients that people use with pgvector, unchanged.
+run_clients() {
+    start_installed_cluster
+    tests/clients/run.sh "$WORK/clients-venv"
+}
+
 # Several sessions, signals, restarts: each test makes its own cluster from the installation that PG_CONFIG names.
 run_cluster() {
     start_installed_cluster
@@ -140,10 +149,10 @@ remove_clusters() {
 }
 trap remove_clusters EXIT
 
-# Adds up what a stage's log says: lines of cargo and of pg_regress. A stage without any counts as one test.
+# Adds up what a stage's log says: lines of cargo, of pg_regress and of pytest. A stage without any counts as one test.
 count() {
     local log=$1 status=$2 ok not_ok
-    ok=$(awk '/^test result:/ { n += $4 } /^test +[^ ]+ +\.\.\. ok/ && / ms$/ { n++ } /^ok [0-9]+ / { n++ } END { print n + 0 }' "$log")
+    ok=$(awk '/^test result:/ { n += $4 } /^test +[^ ]+ +\.\.\. ok/ && / ms$/ { n++ } /^ok [0-9]+ / { n++ } /^[0-9]+ passed/ { n += $1 } END { print n + 0 }' "$log")
     not_ok=$(awk '/^test result:/ { n += $6 } /^test +[^ ]+ +\.\.\. FAILED/ && / ms$/ { n++ } /^not ok [0-9]+ / { n++ } END { print n + 0 }' "$log")
     if ((status == 0 && ok == 0)); then ok=1; fi
     if ((status != 0 && not_ok == 0)); then not_ok=1; fi
@@ -170,7 +179,7 @@ stage() {
     say "=== $name: ${RED}failed${RESET}${BOLD} after $(since "$started") s; the log is $log"
     local server_log
     for server_log in "$WORK"/{cluster,demo}/log; do
-        if [[ -s $server_log ]] && [[ $name =~ ^(regress|demo)$ ]]; then
+        if [[ -s $server_log ]] && [[ $name =~ ^(regress|clients|demo)$ ]]; then
             note "last lines of $server_log:"
             tail -n 30 "$server_log"
         fi

@@ -8,7 +8,7 @@
 use super::element::SqlElement;
 use super::error_map::{corrupt, from_vector, Result};
 use super::type_oid::type_oid;
-use super::varlena::{make_varlena, Payload};
+use super::varlena::{make_varlena, plain_payload, Payload};
 use pg_rag_engine::vector::check;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
@@ -87,6 +87,65 @@ impl<'a, E: SqlElement> DenseRef<'a, E> {
             _ => Err(corrupt(E::TYPE_NAME, i32::from(dimensions), bytes.len())),
         }
     }
+}
+
+/// Calls `compute` with the elements of the first two arguments of a call: for what runs once per row of a scan or once
+/// per comparison of a sort, where even moving a [`DenseRef`] shows.
+///
+/// # Errors
+/// As for [`DenseRef::from_varlena`].
+///
+/// # Safety
+/// `fcinfo` is that of the running call, whose first two arguments are of the SQL type of `E` and not null.
+#[inline(always)]
+pub(super) unsafe fn with_pair<E: SqlElement, R>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    compute: impl FnOnce(&[E], &[E]) -> R,
+) -> Result<R> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let arguments = (*fcinfo).args.as_slice(2);
+        let (a, b) = (arguments[0].value, arguments[1].value);
+        match (plain_elements(a), plain_elements(b)) {
+            (Some(a), Some(b)) => Ok(compute(a, b)),
+            _ => with_other_pair(a, b, compute),
+        }
+    }
+}
+
+/// The elements of a value that is neither packed nor toasted, when its header is right.
+///
+/// # Safety
+/// `datum` is a valid, not null datum of the SQL type of `E` that outlives `'a`.
+#[inline(always)]
+unsafe fn plain_elements<'a, E: SqlElement>(datum: pg_sys::Datum) -> Option<&'a [E]> {
+    let start: *const pg_sys::varlena = datum.cast_mut_ptr();
+    // SAFETY: the caller's promise.
+    let bytes = unsafe { plain_payload(start) }?;
+    let dimensions = i16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]);
+    let count = usize::try_from(dimensions).ok().filter(|&count| count > 0)?;
+    if bytes.len() != PREFIX_BYTES + count * size_of::<E>() {
+        return None;
+    }
+    // SAFETY: as in `DenseRef::deref`; the size was checked just now.
+    Some(unsafe { std::slice::from_raw_parts(bytes.as_ptr().add(PREFIX_BYTES).cast(), count) })
+}
+
+/// [`with_pair`] for every form of value.
+///
+/// # Safety
+/// Both are valid, not null datums of the SQL type of `E`.
+#[cold]
+#[inline(never)]
+unsafe fn with_other_pair<E: SqlElement, R>(
+    a: pg_sys::Datum,
+    b: pg_sys::Datum,
+    compute: impl FnOnce(&[E], &[E]) -> R,
+) -> Result<R> {
+    // SAFETY: the caller's promise.
+    let [a, b] =
+        unsafe { [a, b].map(|datum| DenseRef::<E>::from_varlena(NonNull::new_unchecked(datum.cast_mut_ptr()))) };
+    Ok(compute(&a?, &b?))
 }
 
 impl<E: SqlElement> Deref for DenseRef<'_, E> {

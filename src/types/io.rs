@@ -14,9 +14,10 @@ use super::error_map::{
 };
 use super::sparse::Sparse;
 use pg_rag_engine::{sparse, vector};
-use pgrx::datum::Internal;
+use pgrx::callconv::{BoxRet, FcInfo};
+use pgrx::datum::{Datum, Internal};
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 
 /// The dimensions that a type modifier asks for; none for a type without one.
 pub(super) fn declared(typmod: i32) -> Option<usize> {
@@ -43,11 +44,25 @@ pub(super) fn sparse_from_text(input: &CStr, typmod: i32) -> Result<Sparse> {
     Ok(Sparse(sparse::parse(&input.to_string_lossy(), declared(typmod)).map_err(from_vector)?))
 }
 
-/// The text form as a C string.
-pub(super) fn to_cstring(text: String) -> CString {
-    // Digits, signs, brackets and commas: no NUL to stop at.
-    CString::new(text).unwrap_or_default()
+/// The result of an output function: copied once, where `CString` would be searched and copied twice.
+pub(super) struct Text(pub(super) String);
+
+// SAFETY: returns a C string, palloc'd in the function's memory context.
+unsafe impl BoxRet for Text {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> Datum<'fcx> {
+        let bytes = self.0.as_bytes();
+        // SAFETY: palloc returns room for the text and its end, or raises an error. The text has digits, signs, brackets
+        // and commas: no NUL to stop at.
+        unsafe {
+            let start = pg_sys::palloc(bytes.len() + 1).cast::<u8>();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+            start.add(bytes.len()).write(0);
+            fcinfo.return_raw_datum(pg_sys::Datum::from(start))
+        }
+    }
 }
+
+pgrx::impl_sql_translatable!(Text, "cstring");
 
 /// The dimensions in `vector(n)`.
 pub(super) fn read_typmod(modifiers: &TypeModifiers, type_name: &str, max_dimensions: i32) -> Result<i32> {

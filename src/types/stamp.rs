@@ -7,16 +7,18 @@
 use super::array::{NumberArray, RealArray, TypeModifiers};
 use super::bits::Bits;
 use super::casts::JsonText;
-use super::dense::{Dense, DenseRef};
+use super::dense::{with_pair, Dense, DenseRef};
 use super::error_map::{from_arithmetic, from_vector, Result};
-use super::sparse::{dimensions, Sparse, SparseArg};
+use super::io::Text;
+use super::sparse::{dimensions, with_sparse_pair, Sparse, SparseArg};
 use super::state::{in_aggregate, State, StateArg};
 use super::{aggregate, casts, distance, io};
 use half::f16;
 use pg_rag_engine::{sparse, vector};
 use pgrx::datum::Internal;
 use pgrx::prelude::*;
-use std::ffi::{CStr, CString};
+use std::cmp::Ordering;
+use std::ffi::CStr;
 
 /// Text, binary, type modifier and casts of a dense type.
 macro_rules! dense_io {
@@ -28,8 +30,8 @@ macro_rules! dense_io {
             }
 
             #[pg_extern(sql = false)]
-            fn [<$type _out>](v: DenseRef<'_, $element>) -> CString {
-                io::to_cstring(vector::print::<$element>(&v))
+            fn [<$type _out>](v: DenseRef<'_, $element>) -> Text {
+                Text(vector::print::<$element>(&v))
             }
 
             #[pg_extern(sql = false)]
@@ -192,8 +194,9 @@ macro_rules! dense_functions {
 macro_rules! dense_distances {
     ($element:ty, $($function:ident => $kernel:path,)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(a: DenseRef<'_, $element>, b: DenseRef<'_, $element>) -> Result<f64> {
-            $kernel(&*a, &*b)
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<f64> {
+            // SAFETY: declared STRICT, for two arguments of this type.
+            unsafe { with_pair::<$element, _>(fcinfo, |a, b| $kernel(a, b)) }?
         }
     )* };
 }
@@ -210,18 +213,20 @@ macro_rules! dense_arithmetic {
 macro_rules! sparse_distances {
     ($($function:ident => $kernel:expr;)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(a: SparseArg<'_>, b: SparseArg<'_>) -> Result<f64> {
-            distance::sparse(a.get(), b.get(), $kernel)
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<f64> {
+            // SAFETY: declared STRICT, for two arguments of this type.
+            unsafe { with_sparse_pair(fcinfo, |a, b| distance::sparse(a, b, $kernel)) }?
         }
     )* };
 }
 
-/// The comparison operators and the support function of the btree operator class.
+/// The comparison operators and the support function of the btree operator class. `$order` is a
+/// function that compares the two arguments of a call.
 macro_rules! comparisons {
-    ($type:ident, $argument:ty, $compare:expr) => {
+    ($type:ident, $order:ident) => {
         pastey::paste! {
             comparison_operators! {
-                $argument, $compare,
+                $order,
                 [<$type _lt>] => is_lt,
                 [<$type _le>] => is_le,
                 [<$type _eq>] => is_eq,
@@ -231,20 +236,40 @@ macro_rules! comparisons {
             }
 
             #[pg_extern(sql = false)]
-            fn [<$type _cmp>](a: $argument, b: $argument) -> i32 {
-                ($compare)(&a, &b) as i32
+            fn [<$type _cmp>](fcinfo: pg_sys::FunctionCallInfo) -> Result<i32> {
+                Ok($order(fcinfo)? as i32)
             }
         }
     };
 }
 
 macro_rules! comparison_operators {
-    ($argument:ty, $compare:expr, $($function:ident => $holds:ident,)*) => { $(
+    ($order:ident, $($function:ident => $holds:ident,)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(a: $argument, b: $argument) -> bool {
-            ($compare)(&a, &b).$holds()
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<bool> {
+            Ok($order(fcinfo)?.$holds())
         }
     )* };
+}
+
+/// The order of the two arguments of a call.
+#[inline(always)]
+fn order_of_vectors(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+    // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
+    unsafe { with_pair::<f32, _>(fcinfo, vector::compare) }
+}
+
+/// The order of the two arguments of a call.
+#[inline(always)]
+fn order_of_halfvecs(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+    // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
+    unsafe { with_pair::<f16, _>(fcinfo, vector::compare) }
+}
+
+/// The order of the two arguments of a call.
+fn order_of_sparsevecs(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+    // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
+    unsafe { with_sparse_pair(fcinfo, sparse::compare) }
 }
 
 /// Runs a transition function over the state in its first argument, which it may change.
@@ -271,13 +296,13 @@ fn combine(state: &StateArg, other: &StateArg, fcinfo: pg_sys::FunctionCallInfo)
 
 dense_io!(vector, f32);
 dense_functions!(vector, f32);
-comparisons!(vector, DenseRef<'_, f32>, |a: &[f32], b: &[f32]| vector::compare(a, b));
+comparisons!(vector, order_of_vectors);
 
 dense_io!(halfvec, f16);
 dense_functions!(halfvec, f16);
-comparisons!(halfvec, DenseRef<'_, f16>, |a: &[f16], b: &[f16]| vector::compare(a, b));
+comparisons!(halfvec, order_of_halfvecs);
 
-comparisons!(sparsevec, SparseArg<'_>, |a: &SparseArg<'_>, b: &SparseArg<'_>| sparse::compare(a.get(), b.get()));
+comparisons!(sparsevec, order_of_sparsevecs);
 
 sparse_distances! {
     sparsevec_l2_distance => |a, b| f64::from(sparse::distance::l2_squared(a, b)).sqrt();
@@ -304,8 +329,8 @@ fn sparsevec_in(input: &CStr, _element: pg_sys::Oid, typmod: i32) -> Result<Spar
 }
 
 #[pg_extern(sql = false)]
-fn sparsevec_out(v: SparseArg<'_>) -> CString {
-    io::to_cstring(sparse::print(v.get()))
+fn sparsevec_out(v: SparseArg<'_>) -> Text {
+    Text(sparse::print(v.get()))
 }
 
 #[pg_extern(sql = false)]

@@ -96,6 +96,16 @@ unsafe fn plain<'a>(start: *const pg_sys::varlena) -> &'a [u8] {
     }
 }
 
+/// The payload of a value that is plain already.
+///
+/// # Safety
+/// `start` is a valid varlena that outlives `'a`.
+#[inline(always)]
+pub(super) unsafe fn plain_payload<'a>(start: *const pg_sys::varlena) -> Option<&'a [u8]> {
+    // SAFETY: the caller's promise; the form is that of a 4-byte header.
+    unsafe { varatt_is_4b_u(start).then(|| plain(start)) }
+}
+
 /// Allocates a value with a payload of `payload_bytes`, which `fill` writes completely, and returns its datum.
 pub(super) fn make_varlena(payload_bytes: usize, fill: impl FnOnce(&mut [MaybeUninit<u8>])) -> pg_sys::Datum {
     let size_bytes = pg_sys::VARHDRSZ + payload_bytes;

@@ -101,11 +101,10 @@ unsafe fn counts<W: Words, C: Combination<N>, const N: usize>(a: &[u8], b: &[u8]
             totals[n] = sums[n].total();
         }
     }
-    // The remainder that the loop left, spelt so that the compiler sees how short it is and does not vectorise it.
-    let rest = length - (length - done) % W::BYTES;
-    let (words_a, bytes_a) = a[rest..].as_chunks::<8>();
-    let (words_b, bytes_b) = b[rest..].as_chunks::<8>();
-    for (x, y) in words_a.iter().zip(words_b) {
+    let (words_a, bytes_a) = a[done..].as_chunks::<8>();
+    let (words_b, bytes_b) = b[done..].as_chunks::<8>();
+    // `take` takes them all; it tells the compiler that they are too few to vectorise.
+    for (x, y) in words_a.iter().zip(words_b).take(W::BYTES / 8 - 1) {
         add::<C, N>(&mut totals, u64::from_le_bytes(*x), u64::from_le_bytes(*y));
     }
     if !bytes_a.is_empty() {

@@ -1,7 +1,8 @@
 //! Distances between vectors of equal dimensions, in single or half precision, and between bit strings. Elements are
 //! taken as `f32` and summed in `f32`; roots and quotients are taken in `f64`, as pgvector does.
 //!
-//! The functions of a process are those of the best instruction set of its CPU ([`InstructionSet`]); a scalar form is the truth they are tested against. The operators of the SQL layer call
+//! The functions of a process are those of the best instruction set of its CPU ([`InstructionSet`]), all compiled from
+//! one definition; a scalar form is the truth they are tested against. The operators of the SQL layer call
 //! [`l2_squared`], [`inner_product`], [`cosine`], [`l1`], [`hamming`] and [`jaccard`]; inner loops take the function of
 //! [`Metric::kernel`] once. Slices of unequal length are compared over the shorter one.
 
