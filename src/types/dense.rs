@@ -8,12 +8,14 @@
 use super::element::SqlElement;
 use super::error_map::{corrupt, from_vector, Result};
 use super::type_oid::type_oid;
-use super::varlena::{make_varlena, plain_payload, Payload};
+use super::varlena::{make_varlena, payload_in_place, plain_payload, Payload, ShortCopy};
+use pg_rag_engine::distance::prefetch;
 use pg_rag_engine::vector::check;
 use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Datum, UnboxDatum};
-use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{error, pg_sys, FromDatum, IntoDatum};
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
@@ -75,25 +77,16 @@ impl<'a, E: SqlElement> DenseRef<'a, E> {
     pub(super) unsafe fn from_varlena(varlena: NonNull<pg_sys::varlena>) -> Result<Self> {
         // SAFETY: what the caller promises; both types are aligned to 4 bytes.
         let payload = unsafe { Payload::of(varlena) };
-        let bytes = payload.bytes();
-        let dimensions = match bytes {
-            [low, high, ..] => i16::from_ne_bytes([*low, *high]),
-            _ => 0,
-        };
-        match usize::try_from(dimensions) {
-            Ok(count @ 1..) if bytes.len() == PREFIX_BYTES + count * size_of::<E>() => {
-                Ok(Self { payload, element: PhantomData })
-            }
-            _ => Err(corrupt(E::TYPE_NAME, i32::from(dimensions), bytes.len())),
+        // SAFETY: the payload of a value of this type.
+        if unsafe { elements_of::<E>(payload.bytes()) }.is_none() {
+            return Err(corrupt_payload::<E>(payload.bytes()));
         }
+        Ok(Self { payload, element: PhantomData })
     }
 }
 
 /// Calls `compute` with the elements of the first two arguments of a call: for what runs once per row of a scan or once
-/// per comparison of a sort, where even moving a [`DenseRef`] shows.
-///
-/// # Errors
-/// As for [`DenseRef::from_varlena`].
+/// per comparison of a sort, where even moving a [`DenseRef`] shows. A corrupt value raises an error.
 ///
 /// # Safety
 /// `fcinfo` is that of the running call, whose first two arguments are of the SQL type of `E` and not null.
@@ -101,15 +94,49 @@ impl<'a, E: SqlElement> DenseRef<'a, E> {
 pub(super) unsafe fn with_pair<E: SqlElement, R>(
     fcinfo: pg_sys::FunctionCallInfo,
     compute: impl FnOnce(&[E], &[E]) -> R,
-) -> Result<R> {
+) -> R {
     // SAFETY: the caller's promise.
     unsafe {
         let arguments = (*fcinfo).args.as_slice(2);
         let (a, b) = (arguments[0].value, arguments[1].value);
         match (plain_elements(a), plain_elements(b)) {
-            (Some(a), Some(b)) => Ok(compute(a, b)),
+            (Some(a), Some(b)) => {
+                prefetch_previous(a);
+                prefetch_previous(b);
+                compute(a, b)
+            }
             _ => with_other_pair(a, b, compute),
         }
+    }
+}
+
+/// Starts to load what lies before a vector in its heap page. A page is filled from its end, so that is the next row of a
+/// sequential scan: it arrives while the executor deals with this one.
+#[inline(always)]
+fn prefetch_previous<E>(elements: &[E]) {
+    // With the headers of the row and of the vector.
+    let bytes = size_of_val(elements) + 64;
+    prefetch(elements.as_ptr().cast::<u8>().wrapping_sub(bytes), bytes);
+}
+
+/// [`with_pair`] for every form of value.
+///
+/// # Safety
+/// Both are valid, not null datums of the SQL type of `E`.
+#[inline(never)]
+unsafe fn with_other_pair<E: SqlElement, R>(
+    a: pg_sys::Datum,
+    b: pg_sys::Datum,
+    compute: impl FnOnce(&[E], &[E]) -> R,
+) -> R {
+    let (mut room_a, mut room_b) = (ShortCopy::new(), ShortCopy::new());
+    // SAFETY: the caller's promise.
+    unsafe {
+        let a = payload_in_place(a.cast_mut_ptr(), &mut room_a);
+        let b = payload_in_place(b.cast_mut_ptr(), &mut room_b);
+        let Some(a) = elements_of(a) else { raise_corrupt::<E>(a) };
+        let Some(b) = elements_of(b) else { raise_corrupt::<E>(b) };
+        compute(a, b)
     }
 }
 
@@ -119,33 +146,37 @@ pub(super) unsafe fn with_pair<E: SqlElement, R>(
 /// `datum` is a valid, not null datum of the SQL type of `E` that outlives `'a`.
 #[inline(always)]
 unsafe fn plain_elements<'a, E: SqlElement>(datum: pg_sys::Datum) -> Option<&'a [E]> {
-    let start: *const pg_sys::varlena = datum.cast_mut_ptr();
     // SAFETY: the caller's promise.
-    let bytes = unsafe { plain_payload(start) }?;
-    let dimensions = i16::from_ne_bytes([*bytes.first()?, *bytes.get(1)?]);
-    let count = usize::try_from(dimensions).ok().filter(|&count| count > 0)?;
-    if bytes.len() != PREFIX_BYTES + count * size_of::<E>() {
-        return None;
-    }
-    // SAFETY: as in `DenseRef::deref`; the size was checked just now.
-    Some(unsafe { std::slice::from_raw_parts(bytes.as_ptr().add(PREFIX_BYTES).cast(), count) })
+    unsafe { elements_of(plain_payload(datum.cast_mut_ptr())?) }
 }
 
-/// [`with_pair`] for every form of value.
+/// The elements in a payload, when its header agrees with its size.
 ///
 /// # Safety
-/// Both are valid, not null datums of the SQL type of `E`.
+/// `payload` is aligned to 4.
+#[inline(always)]
+unsafe fn elements_of<E: SqlElement>(payload: &[u8]) -> Option<&[E]> {
+    let (&[low, high, _, _], body) = payload.split_first_chunk::<PREFIX_BYTES>()?;
+    let count = usize::try_from(i16::from_ne_bytes([low, high])).ok().filter(|&count| count > 0)?;
+    if body.len() != count * size_of::<E>() {
+        return None;
+    }
+    // SAFETY: a whole number of elements, checked just now, behind a prefix of 4 bytes; every bit pattern is an element.
+    Some(unsafe { std::slice::from_raw_parts(body.as_ptr().cast(), count) })
+}
+
+fn corrupt_payload<E: SqlElement>(payload: &[u8]) -> ErrorReport {
+    let dimensions = match payload {
+        &[low, high, ..] => i16::from_ne_bytes([low, high]),
+        _ => 0,
+    };
+    corrupt(E::TYPE_NAME, i32::from(dimensions), payload.len())
+}
+
 #[cold]
 #[inline(never)]
-unsafe fn with_other_pair<E: SqlElement, R>(
-    a: pg_sys::Datum,
-    b: pg_sys::Datum,
-    compute: impl FnOnce(&[E], &[E]) -> R,
-) -> Result<R> {
-    // SAFETY: the caller's promise.
-    let [a, b] =
-        unsafe { [a, b].map(|datum| DenseRef::<E>::from_varlena(NonNull::new_unchecked(datum.cast_mut_ptr()))) };
-    Ok(compute(&a?, &b?))
+fn raise_corrupt<E: SqlElement>(payload: &[u8]) -> ! {
+    match Err::<Infallible, _>(corrupt_payload::<E>(payload)).unwrap_or_report() {}
 }
 
 impl<E: SqlElement> Deref for DenseRef<'_, E> {
@@ -153,11 +184,8 @@ impl<E: SqlElement> Deref for DenseRef<'_, E> {
 
     #[inline]
     fn deref(&self) -> &[E] {
-        let bytes = self.payload.bytes();
-        let count = (bytes.len() - PREFIX_BYTES) / size_of::<E>();
-        // SAFETY: `from_varlena` checked that a whole number of elements follows the prefix; a payload is aligned to 4
-        // and the prefix is 4 bytes, so they are aligned; every bit pattern is an element.
-        unsafe { std::slice::from_raw_parts(bytes.as_ptr().add(PREFIX_BYTES).cast(), count) }
+        // SAFETY: a payload is aligned to 4. `from_varlena` has found its elements before.
+        unsafe { elements_of(self.payload.bytes()) }.unwrap_or_default()
     }
 }
 

@@ -66,10 +66,7 @@ impl<'a> SparseArg<'a> {
     }
 }
 
-/// Calls `compute` with the first two arguments of a call.
-///
-/// # Errors
-/// `ERRCODE_DATA_CORRUPTED` when the header of one does not agree with its size.
+/// Calls `compute` with the first two arguments of a call. A corrupt one raises an error.
 ///
 /// # Safety
 /// `fcinfo` is that of the running call, whose first two arguments are of type `sparsevec` and not null.
@@ -77,13 +74,13 @@ impl<'a> SparseArg<'a> {
 pub(super) unsafe fn with_sparse_pair<R>(
     fcinfo: pg_sys::FunctionCallInfo,
     compute: impl FnOnce(SparseRef<'_>, SparseRef<'_>) -> R,
-) -> Result<R> {
+) -> R {
     // SAFETY: the caller's promise.
     let [a, b] = unsafe {
         let arguments = (*fcinfo).args.as_slice(2);
         [0, 1].map(|index| SparseArg::from_varlena(NonNull::new_unchecked(arguments[index].value.cast_mut_ptr())))
     };
-    Ok(compute(a?.get(), b?.get()))
+    compute(a.unwrap_or_report().get(), b.unwrap_or_report().get())
 }
 
 /// The `int32` at this byte; 0 behind the end.

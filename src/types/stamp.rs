@@ -194,9 +194,9 @@ macro_rules! dense_functions {
 macro_rules! dense_distances {
     ($element:ty, $($function:ident => $kernel:path,)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<f64> {
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
             // SAFETY: declared STRICT, for two arguments of this type.
-            unsafe { with_pair::<$element, _>(fcinfo, |a, b| $kernel(a, b)) }?
+            unsafe { with_pair::<$element, _>(fcinfo, |a, b| $kernel(a, b)) }
         }
     )* };
 }
@@ -213,9 +213,9 @@ macro_rules! dense_arithmetic {
 macro_rules! sparse_distances {
     ($($function:ident => $kernel:expr;)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<f64> {
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> f64 {
             // SAFETY: declared STRICT, for two arguments of this type.
-            unsafe { with_sparse_pair(fcinfo, |a, b| distance::sparse(a, b, $kernel)) }?
+            unsafe { with_sparse_pair(fcinfo, |a, b| distance::sparse(a, b, $kernel)) }
         }
     )* };
 }
@@ -236,8 +236,8 @@ macro_rules! comparisons {
             }
 
             #[pg_extern(sql = false)]
-            fn [<$type _cmp>](fcinfo: pg_sys::FunctionCallInfo) -> Result<i32> {
-                Ok($order(fcinfo)? as i32)
+            fn [<$type _cmp>](fcinfo: pg_sys::FunctionCallInfo) -> i32 {
+                $order(fcinfo) as i32
             }
         }
     };
@@ -246,28 +246,28 @@ macro_rules! comparisons {
 macro_rules! comparison_operators {
     ($order:ident, $($function:ident => $holds:ident,)*) => { $(
         #[pg_extern(sql = false)]
-        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> Result<bool> {
-            Ok($order(fcinfo)?.$holds())
+        fn $function(fcinfo: pg_sys::FunctionCallInfo) -> bool {
+            $order(fcinfo).$holds()
         }
     )* };
 }
 
 /// The order of the two arguments of a call.
 #[inline(always)]
-fn order_of_vectors(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+fn order_of_vectors(fcinfo: pg_sys::FunctionCallInfo) -> Ordering {
     // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
     unsafe { with_pair::<f32, _>(fcinfo, vector::compare) }
 }
 
 /// The order of the two arguments of a call.
 #[inline(always)]
-fn order_of_halfvecs(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+fn order_of_halfvecs(fcinfo: pg_sys::FunctionCallInfo) -> Ordering {
     // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
     unsafe { with_pair::<f16, _>(fcinfo, vector::compare) }
 }
 
 /// The order of the two arguments of a call.
-fn order_of_sparsevecs(fcinfo: pg_sys::FunctionCallInfo) -> Result<Ordering> {
+fn order_of_sparsevecs(fcinfo: pg_sys::FunctionCallInfo) -> Ordering {
     // SAFETY: called by the functions of this type only, which are STRICT and take two of it.
     unsafe { with_sparse_pair(fcinfo, sparse::compare) }
 }

@@ -24,9 +24,37 @@ pub(super) enum Payload<'a> {
     Detoasted(Detoasted<'a>),
 }
 
-/// The payload of a packed value, at an aligned address.
+/// Room for the payload of a packed value, at an aligned address.
 #[repr(C, align(4))]
 pub(super) struct ShortCopy([MaybeUninit<u8>; SHORT_MAX_BYTES]);
+
+impl ShortCopy {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self([MaybeUninit::uninit(); SHORT_MAX_BYTES])
+    }
+
+    /// Copies the payload of a packed value and returns its length.
+    ///
+    /// # Safety
+    /// `start` is a valid varlena with a 1-byte header that is not external.
+    #[inline(always)]
+    unsafe fn fill(&mut self, start: *const pg_sys::varlena) -> usize {
+        // SAFETY: the caller's promise; the header's 7 bits bound the length by that of the copy.
+        unsafe {
+            let bytes = varsize_1b(start) - 1;
+            std::ptr::copy_nonoverlapping(vardata_1b(start).cast::<u8>(), self.0.as_mut_ptr().cast(), bytes);
+            bytes
+        }
+    }
+
+    /// The first `bytes`, which must have been filled.
+    #[inline(always)]
+    unsafe fn bytes(&self, bytes: usize) -> &[u8] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), bytes) }
+    }
+}
 
 /// A copy in palloc'd memory that PostgreSQL made while detoasting.
 pub(super) struct Detoasted<'a> {
@@ -57,10 +85,8 @@ impl<'a> Payload<'a> {
             if varatt_is_4b_u(start) {
                 Self::Plain(plain(start))
             } else if varatt_is_1b(start) && !varatt_is_1b_e(start) {
-                let bytes = varsize_1b(start) - 1;
-                let mut copy = ShortCopy([MaybeUninit::uninit(); SHORT_MAX_BYTES]);
-                // The header's 7 bits bound `bytes` by the length of the copy.
-                std::ptr::copy_nonoverlapping(vardata_1b(start).cast::<u8>(), copy.0.as_mut_ptr().cast(), bytes);
+                let mut copy = ShortCopy::new();
+                let bytes = copy.fill(start);
                 Self::Short { copy, bytes }
             } else {
                 // Returns a new chunk for every form that is left, or raises an error.
@@ -76,7 +102,7 @@ impl<'a> Payload<'a> {
         match self {
             Self::Plain(bytes) => bytes,
             // SAFETY: the first `bytes` of the copy were written when it was made.
-            Self::Short { copy, bytes } => unsafe { std::slice::from_raw_parts(copy.0.as_ptr().cast(), *bytes) },
+            Self::Short { copy, bytes } => unsafe { copy.bytes(*bytes) },
             // SAFETY: a detoasted value is plain, and lives until `self` is dropped.
             Self::Detoasted(copy) => unsafe { plain(copy.varlena.as_ptr()) },
         }
@@ -104,6 +130,26 @@ unsafe fn plain<'a>(start: *const pg_sys::varlena) -> &'a [u8] {
 pub(super) unsafe fn plain_payload<'a>(start: *const pg_sys::varlena) -> Option<&'a [u8]> {
     // SAFETY: the caller's promise; the form is that of a 4-byte header.
     unsafe { varatt_is_4b_u(start).then(|| plain(start)) }
+}
+
+/// The payload of a value in any form, without anything to own or to move: a packed one is copied into `room`, a
+/// toasted one into the current memory context, which is left to free it.
+///
+/// # Safety
+/// As for [`Payload::of`].
+#[inline(always)]
+pub(super) unsafe fn payload_in_place<'a>(start: *mut pg_sys::varlena, room: &'a mut ShortCopy) -> &'a [u8] {
+    // SAFETY: the caller's promise; the form read from the header decides what applies.
+    unsafe {
+        if varatt_is_4b_u(start) {
+            plain(start)
+        } else if varatt_is_1b(start) && !varatt_is_1b_e(start) {
+            let bytes = room.fill(start);
+            room.bytes(bytes)
+        } else {
+            plain(pg_sys::pg_detoast_datum(start))
+        }
+    }
 }
 
 /// Allocates a value with a payload of `payload_bytes`, which `fill` writes completely, and returns its datum.

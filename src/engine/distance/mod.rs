@@ -18,6 +18,7 @@ mod lanes;
 mod neon;
 mod operations;
 mod portable;
+mod prefetch;
 #[cfg(test)]
 pub(crate) mod scalar;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::vector::{check_same_dimensions, ArithmeticError, Element};
 pub use bits::{hamming, jaccard};
 pub use convert::{narrow, widen};
 pub use dispatch::{InstructionSet, KernelTable, Kernels};
+pub use prefetch::prefetch;
 
 /// A distance: smaller is nearer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
