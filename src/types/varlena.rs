@@ -138,7 +138,7 @@ pub(super) unsafe fn plain_payload<'a>(start: *const pg_sys::varlena) -> Option<
 /// # Safety
 /// As for [`Payload::of`].
 #[inline(always)]
-pub(super) unsafe fn payload_in_place<'a>(start: *mut pg_sys::varlena, room: &'a mut ShortCopy) -> &'a [u8] {
+pub(super) unsafe fn payload_in_place(start: *mut pg_sys::varlena, room: &mut ShortCopy) -> &[u8] {
     // SAFETY: the caller's promise; the form read from the header decides what applies.
     unsafe {
         if varatt_is_4b_u(start) {
