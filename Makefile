@@ -71,5 +71,5 @@ bench:
 	@scripts/bench.sh
 
 clean:
-	@for folder in pgrx cluster demo bench; do PG_RAG_CLUSTER_DIR=target/test/$$folder scripts/cluster.sh destroy; done
+	@for folder in test/pgrx test/cluster test/demo bench/cluster; do PG_RAG_CLUSTER_DIR=target/$$folder scripts/cluster.sh destroy; done
 	@cargo clean
