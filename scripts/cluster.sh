@@ -54,6 +54,8 @@ make_tree() {
     local bin lib share headers stamp
     bin=$("$PG_CONFIG" --bindir) lib=$("$PG_CONFIG" --pkglibdir) share=$("$PG_CONFIG" --sharedir)
     headers=$("$PG_CONFIG" --includedir-server)
+    # Of a shell that evaluated "cluster.sh env": PG_CONFIG is this installation itself.
+    if [[ $(readlink -f "$bin") == "$(real_dir)"/* ]]; then return 0; fi
     stamp="$("$PG_CONFIG" --version) $(stat -L -c %Y "$bin/postgres") $bin $headers"
     if [[ $(cat "$DIR/pgsql/stamp" 2>/dev/null) == "$stamp" ]]; then return 0; fi
     stop # the system's PostgreSQL was replaced

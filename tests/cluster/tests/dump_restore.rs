@@ -58,6 +58,64 @@ fn restored_database_searches_without_embedding_again() {
     assert_eq!(value(&mut restored, "SELECT count(*) FROM rag_indexes").as_deref(), Some("0"));
 }
 
+/// Dumps the cluster's first database with these options and restores it into a new one.
+fn dump_and_restore(cluster: &Cluster, name: &str, dump_options: &[&str], reader: &str, reader_options: &[&str]) {
+    cluster.connect().batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+    let mut dump = cluster
+        .client_program("pg_dump")
+        .args(dump_options)
+        .arg("postgres")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pg_dump runs");
+    let mut restore = cluster.client_program(reader);
+    restore.args(reader_options).args(["-d", name]);
+    run(restore.stdin(dump.stdout.take().expect("a pipe")));
+    assert!(dump.wait().expect("pg_dump ends").success());
+}
+
+#[test]
+fn restored_vectors_are_the_same_to_the_bit() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let mut original = cluster.connect();
+    original
+        .batch_execute(
+            "CREATE DOMAIN unit AS vector(2) CHECK (vector_norm(VALUE) BETWEEN 0.999 AND 1.001);
+             CREATE TABLE items (
+                 id integer PRIMARY KEY, v vector(3) DEFAULT '[1,2,3]', h halfvec(2), s sparsevec(7), b bit(5), u unit,
+                 many vector[], wide vector, norm double precision GENERATED ALWAYS AS (vector_norm(v)) STORED,
+                 EXCLUDE USING btree (v WITH =));
+             INSERT INTO items (id, v, h, s, b, u, many, wide)
+             SELECT i, ARRAY[i / 3.0, -i, 1e-40 * i]::vector, ARRAY[i / 7.0, 6e-8]::halfvec, ('{7:' || i || '.1}/7')::sparsevec,
+                    i::bit(5), ARRAY[cos(i), sin(i)]::vector, ARRAY[ARRAY[i]::vector, NULL],
+                    (SELECT array_agg(random()) FROM generate_series(1, 1 + i * 100))::vector
+               FROM generate_series(1, 50) i;
+             INSERT INTO items (id) VALUES (0);
+             CREATE INDEX ON items (h, s);
+             CREATE INDEX ON items ((binary_quantize(v)));
+             CREATE VIEW nearest AS SELECT id, v <-> '[1,2,3]' AS distance FROM items ORDER BY v <-> '[1,2,3]', id LIMIT 5;
+             CREATE MATERIALIZED VIEW mean AS SELECT avg(v) AS v, sum(h) AS h FROM items",
+        )
+        .unwrap();
+    dump_and_restore(&cluster, "from_text", &[], "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+    dump_and_restore(&cluster, "from_inserts", &["--inserts"], "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+    dump_and_restore(&cluster, "from_custom", &["-Fc"], "pg_restore", &["--exit-on-error"]);
+
+    for name in ["from_text", "from_inserts", "from_custom"] {
+        let mut restored = cluster.connect_to(name);
+        for query in [
+            "SELECT id, vector_send(v), halfvec_send(h), sparsevec_send(s), b, u, many, vector_send(wide), norm FROM items ORDER BY id",
+            "SELECT * FROM nearest",
+            "SELECT vector_send(v), halfvec_send(h) FROM mean",
+            "SELECT indexdef FROM pg_indexes WHERE tablename = 'items' ORDER BY 1",
+        ] {
+            let expected = rows(&mut original, query);
+            assert!(!expected.is_empty());
+            assert_eq!(rows(&mut restored, query), expected, "{name}: {query}");
+        }
+    }
+}
+
 #[test]
 fn restored_index_keeps_its_row_security() {
     let cluster = Cluster::with_extension(ClusterOptions::default());
