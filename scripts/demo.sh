@@ -122,9 +122,9 @@ ask "How do I create a partial index?"
 ask "What does VACUUM do?"
 ask "What is a lexeme in full text search?"
 if [[ -n $backup_chapter ]]; then
-    ask "How do I restore a dump?" "chapter = '$backup_chapter'"
+    ask "Why should I run ANALYZE after restoring a dump?" "chapter = '$backup_chapter'"
 else
-    ask "How do I restore a dump?"
+    ask "Why should I run ANALYZE after restoring a dump?"
 fi
 echo
 echo "answers took $(since "$asking") s, everything $(since "$began") s"

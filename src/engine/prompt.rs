@@ -221,20 +221,30 @@ fn without_fence(text: &str, fence: &str) -> String {
     out
 }
 
-/// The answer without fence lines that the model copied, in any case: they mean nothing to the reader.
+/// The answer without fence lines that the model copied: they mean nothing to the reader. A small model also makes up
+/// fences like those it has seen, so any tag goes whose word is as long as the fence and made of hexadecimal digits.
 pub fn strip_fences(answer: &str, fence: &str) -> String {
-    let lower = answer.to_ascii_lowercase();
-    let tags = [format!("<{fence}>"), format!("</{fence}>")].map(|tag| tag.to_ascii_lowercase());
     let mut out = String::with_capacity(answer.len());
-    let mut from = 0;
-    while let Some((at, length)) =
-        tags.iter().filter_map(|tag| Some((from + lower[from..].find(tag)?, tag.len()))).min()
-    {
-        out.push_str(&answer[from..at]);
-        from = at + length;
+    let mut rest = answer;
+    while let Some(open) = rest.find('<') {
+        out.push_str(&rest[..open]);
+        rest = &rest[open..];
+        let length = fence_tag_bytes(rest.as_bytes(), fence).unwrap_or_else(|| {
+            out.push('<');
+            1
+        });
+        rest = &rest[length..];
     }
-    out.push_str(&answer[from..]);
+    out.push_str(rest);
     out.trim().to_owned()
+}
+
+/// The length of the fence tag, `<word>` or `</word>`, that `text` begins with.
+fn fence_tag_bytes(text: &[u8], fence: &str) -> Option<usize> {
+    let prefix = if text.starts_with(b"</") { 2 } else { 1 };
+    let word = text.get(prefix..prefix + fence.len())?;
+    let fenced = word.eq_ignore_ascii_case(fence.as_bytes()) || word.iter().all(u8::is_ascii_hexdigit);
+    (fenced && text.get(prefix + fence.len()) == Some(&b'>')).then_some(prefix + fence.len() + 1)
 }
 
 /// The passages an answer cites, from 1, in order of first mention, each once: `[2]`, `[1][3]`, `[1, 2]`. Numbers of

@@ -148,6 +148,8 @@ proptest! {
 #[test]
 fn copied_fences_are_taken_out_of_an_answer() {
     assert_eq!(strip_fences("<ab12>\nVacuum.\n</AB12>", "ab12"), "Vacuum.");
-    assert_eq!(strip_fences("a <AB12> b </ab12> ß <ab13>", "ab12"), "a  b  ß <ab13>");
+    assert_eq!(strip_fences("a <AB12> b </ab12> ß <ab13> x", "ab12"), "a  b  ß  x");
+    assert_eq!(strip_fences("1 < 2, <name>, <ab12, </ab12", "ab12"), "1 < 2, <name>, <ab12, </ab12");
+    assert_eq!(strip_fences("<k3x9> <<k3x9>", "k3x9"), "<");
     assert_eq!(strip_fences("nothing to do", "ab12"), "nothing to do");
 }
