@@ -96,8 +96,9 @@ impl CodeSpans {
         if self.span_pages == 1 {
             return Address { page_index: span, offset: PAYLOAD_OFFSET + within };
         }
-        let page_index = span.saturating_mul(self.span_pages).saturating_add((within / self.page_bytes) as u32);
-        Address { page_index, offset: PAYLOAD_OFFSET + within % self.page_bytes }
+        // Chunks have spans of one page: here a page's whole payload holds codes.
+        let page_index = span.saturating_mul(self.span_pages).saturating_add((within / PAYLOAD_BYTES) as u32);
+        Address { page_index, offset: PAYLOAD_OFFSET + within % PAYLOAD_BYTES }
     }
 
     /// The parts of pages that hold `length_bytes` from the beginning of a record on.
