@@ -1,0 +1,3 @@
+//! The HNSW index: its page format.
+
+pub mod page;
