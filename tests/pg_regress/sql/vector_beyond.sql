@@ -59,14 +59,18 @@ SELECT s, code, message FROM unnest(ARRAY[
 ]) WITH ORDINALITY u (s, n), outcome('SELECT ' || s) ORDER BY n;
 
 -- The average of no rows is null in a parallel plan, too
-CREATE TABLE many AS SELECT n, ARRAY[n]::vector AS v FROM generate_series(1, 20000) n;
+CREATE TABLE many AS SELECT n, ARRAY[n]::vector AS v FROM generate_series(1, 100000) n;
 ANALYZE many;
 SET parallel_setup_cost = 0;
 SET parallel_tuple_cost = 0;
 SET min_parallel_table_scan_size = 0;
 EXPLAIN (COSTS OFF) SELECT avg(v), sum(v) FROM many WHERE n % 7 > 10;
 SELECT avg(v), sum(v) FROM many WHERE n % 7 > 10;
-SELECT avg(v), sum(v) FROM many WHERE n % 1000 = 0;
+SELECT avg(v), sum(v) FROM many WHERE n % 5000 = 0;
+-- Workers order what they find, and the leader merges
+EXPLAIN (COSTS OFF) SELECT n FROM many ORDER BY v <-> '[70000.4]' LIMIT 5;
+SELECT n, v <-> '[70000.4]' AS distance FROM many ORDER BY v <-> '[70000.4]' LIMIT 5;
+SELECT count(*), min(n), max(n) FROM many WHERE v::halfvec(1) <-> '[100]' < 50.5 AND n < 65000;
 RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET min_parallel_table_scan_size;
