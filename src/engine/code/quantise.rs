@@ -74,22 +74,20 @@ impl Turned {
     fn quantised<I>(self, most: f32, normalised: bool, integer: impl Fn(i32) -> I) -> Quantised<I> {
         let steps_per_one = if self.largest > 0.0 { most / self.largest } else { 0.0 };
         let limit = most as i32;
-        let integers: Vec<i32> =
-            self.elements.iter().map(|element| nearest(element * steps_per_one).clamp(-limit, limit)).collect();
-        let pairs = || self.elements.iter().zip(&integers).map(|(y, c)| (f64::from(*y), f64::from(*c)));
-        let square = sum(pairs().map(|(y, _)| y * y));
-        let product = sum(pairs().map(|(y, c)| y * c));
+        let (integers, Sums { square, product, square_of_integers }) =
+            rounded(&self.elements, |element| nearest(element * steps_per_one).clamp(-limit, limit), integer);
         let unit = if normalised && square > 0.0 { 1.0 / square.sqrt() } else { self.unit };
         // The product is zero for a zero vector only: else the largest element and its integer have the same sign.
         let scale = if product > 0.0 { (square / product * unit) as f32 } else { 0.0 };
         let rounded_scale = f64::from(scale) / unit;
-        let missed = sum(pairs().map(|(y, c)| (rounded_scale * c - y) * (rounded_scale * c - y)));
+        // ‖scale·c − y‖², multiplied out; `f64` has digits to spare for the difference.
+        let missed = (rounded_scale * (rounded_scale * square_of_integers - 2.0 * product) + square).max(0.0);
         let norm = square.sqrt() * unit;
         let is_bounded = norm < f64::from(f32::MAX) && (norm == 0.0 || f64::from(scale) > LEAST_SCALE);
         let error = if is_bounded { (missed.sqrt() * unit * ROUNDED_UP) as f32 } else { f32::INFINITY };
         let norm = norm.min(f64::from(f32::MAX)) as f32;
         let factors = Factors { scale: scale.min(f32::MAX), norm, error };
-        Quantised { factors, integers: integers.into_iter().map(integer).collect() }
+        Quantised { factors, integers }
     }
 }
 
@@ -114,11 +112,37 @@ fn nearest(value: f32) -> i32 {
     ((value + SHIFT).to_bits() as i32).wrapping_sub(SHIFT.to_bits() as i32)
 }
 
-/// Eight sums side by side: registers full, and the same order of additions on every CPU.
-fn sum(terms: impl Iterator<Item = f64>) -> f64 {
-    let mut sums = [0.0; 8];
-    for (at, term) in terms.enumerate() {
-        sums[at % 8] += term;
-    }
-    sums.iter().sum()
+/// Of elements `y` and their integers `c`.
+struct Sums {
+    /// `Σ y²`.
+    square: f64,
+    /// `Σ c·y`.
+    product: f64,
+    /// `Σ c²`.
+    square_of_integers: f64,
+}
+
+/// Sums side by side: registers full, and the same order of additions on every CPU.
+const PARALLEL: usize = 8;
+
+fn rounded<I>(elements: &[f32], round: impl Fn(f32) -> i32, integer: impl Fn(i32) -> I) -> (Vec<I>, Sums) {
+    let mut integers = Vec::with_capacity(elements.len());
+    let mut sums = [[0.0; PARALLEL]; 3];
+    let mut add = |elements: [f32; PARALLEL], count: usize| {
+        let rounded = elements.map(&round);
+        for (lane, (element, rounded)) in elements.into_iter().zip(rounded).enumerate() {
+            let (y, c) = (f64::from(element), f64::from(rounded));
+            sums[0][lane] += y * y;
+            sums[1][lane] += c * y;
+            sums[2][lane] += c * c;
+        }
+        integers.extend(rounded.map(&integer).into_iter().take(count));
+    };
+    let (groups, rest) = elements.as_chunks();
+    groups.iter().for_each(|group| add(*group, PARALLEL));
+    let mut last = [0.0; PARALLEL];
+    last[..rest.len()].copy_from_slice(rest);
+    add(last, rest.len());
+    let [square, product, square_of_integers] = sums.map(|sums| sums.iter().sum());
+    (integers, Sums { square, product, square_of_integers })
 }

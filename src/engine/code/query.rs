@@ -9,6 +9,9 @@ use super::layout::split;
 use super::BitMetric;
 use crate::distance::{prefetch, Metric};
 
+/// How many codes are on their way from memory: comparing one takes less time than fetching one.
+const AHEAD: usize = 4;
+
 /// Made by [`Codec::query`](super::Codec::query) and [`Codec::query_of_code`](super::Codec::query_of_code); compares
 /// with codes of that codec. Any bytes have some distance; fewer bytes than a code has are infinitely far.
 #[derive(Debug)]
@@ -84,7 +87,7 @@ impl Query {
         }
     }
 
-    /// Appends the distance of every code, in order. The next code is on its way from memory while one is compared, so
+    /// Appends the distance of every code, in order. The next codes are on their way from memory while one is compared, so
     /// they may lie anywhere.
     pub fn score_many<'a>(&self, codes: impl IntoIterator<Item = &'a [u8]>, distances: &mut Vec<f32>) {
         match &self.form {
@@ -100,13 +103,13 @@ impl Query {
         distances: &mut Vec<f32>,
         score: impl Fn(&[u8]) -> f32,
     ) {
-        let mut codes = codes.into_iter();
-        let mut next = codes.next();
-        while let Some(code) = next {
-            next = codes.next();
-            if let Some(next) = next {
-                prefetch(next.as_ptr(), self.code_bytes);
-            }
+        let fetched = codes.into_iter().inspect(|code| prefetch(code.as_ptr(), self.code_bytes));
+        let mut codes = fetched.fuse();
+        // A ring of codes on their way; `None` after the last.
+        let mut ahead: [Option<&[u8]>; AHEAD] = std::array::from_fn(|_| codes.next());
+        let mut at = 0;
+        while let Some(code) = std::mem::replace(&mut ahead[at], codes.next()) {
+            at = (at + 1) % AHEAD;
             distances.push(score(code));
         }
     }
