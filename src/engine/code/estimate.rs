@@ -29,7 +29,7 @@ impl Side {
     }
 }
 
-/// What rounding adds to the errors, as a share of the squares of the norms: the rotation in `f32` (some 60 roundings
+/// What rounding adds to the errors, as a share of the squares of the norms: the rotation in `f32` (some 30 roundings
 /// deep), the factors, and the `f32` kernels that the bound is compared with.
 const ROUNDING: f64 = 1.0 / (1 << 16) as f64;
 

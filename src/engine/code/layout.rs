@@ -39,10 +39,13 @@ pub(super) fn split(code: &[u8], dimensions: usize) -> Option<(Factors, &[u8])> 
 
 /// Writes a code over the start of `out`, which has room for it.
 pub(super) fn write(factors: Factors, elements: &[i8], out: &mut [u8]) {
-    let bytes = [factors.scale, factors.norm, factors.error].into_iter().flat_map(f32::to_le_bytes);
-    let padding = code_bytes(elements.len()) - ELEMENTS_AT - elements.len();
-    let all = bytes.chain(elements.iter().map(|element| *element as u8)).chain(std::iter::repeat_n(0, padding));
-    for (to, byte) in out.iter_mut().zip(all) {
-        *to = byte;
+    let (head, rest) = out.split_at_mut(ELEMENTS_AT.min(out.len()));
+    for (to, factor) in head.chunks_exact_mut(4).zip([factors.scale, factors.norm, factors.error]) {
+        to.copy_from_slice(&factor.to_le_bytes());
     }
+    let (body, padding) = rest.split_at_mut(elements.len().min(rest.len()));
+    for (to, element) in body.iter_mut().zip(elements) {
+        *to = *element as u8;
+    }
+    padding.fill(0);
 }

@@ -1,12 +1,14 @@
 //! A pseudo-random rotation of vectors of any dimensions, in place, in `d·log d`.
 //!
 //! It spreads every vector evenly over all elements, whatever the embedding model did: a channel that dominates would
-//! otherwise take the range of the code for itself (recall@10 without reranking 0.966 instead of 0.991 with one channel
-//! thirty times the others; no difference where channels are alike). Lengths and angles stay what they were.
+//! otherwise take the range of the code for itself (with one channel thirty times the others, recall@10 without
+//! reranking would be 0.966 instead of 0.991; where channels are alike it makes no difference). Lengths and angles stay
+//! what they were.
 //!
-//! One pass is: random signs and a fast Walsh–Hadamard transform of the first `w` elements, the same of the last `w`,
-//! where `w` is the greatest power of two not above the dimensions, and a rotation of the first half against the second
-//! by an eighth of a turn (a step of Kac's walk), which mixes what the windows alone would mix slowly. Padding to a
+//! It is: random signs and a fast Walsh–Hadamard transform of the first `w` elements, the same of the last `w`, where
+//! `w` is the greatest power of two not above the dimensions, and a rotation of the first half against the second by an
+//! eighth of a turn (a step of Kac's walk), which mixes what the two windows have not in common. A second round of the
+//! same does not lower the error of codes on any data that was tried, and raises it on sparse vectors. Padding to a
 //! power of two would make codes longer by up to the double. References: Ailon and Chazelle, "The fast
 //! Johnson–Lindenstrauss transform" (2009); Gao and Long, "RaBitQ" (2024).
 //!
@@ -15,8 +17,8 @@
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Signs and transforms per vector: two windows a pass.
-const WINDOWS: usize = 4;
+/// Signs and transforms per vector: at the start and at the end.
+const WINDOWS: usize = 2;
 
 /// Elements whose signs are in one word.
 const GROUP: usize = 32;
@@ -45,11 +47,10 @@ impl Rotation {
         let signs_of_window = self.dimensions.div_ceil(GROUP);
         for (at, signs) in self.signs.chunks_exact(signs_of_window).enumerate() {
             change_signs(vector, signs);
-            let is_first = at % 2 == 0;
-            transform(if is_first { &mut vector[..window] } else { &mut vector[dimensions - window..] });
-            if !is_first && window < dimensions {
-                turn_halves(vector);
-            }
+            transform(if at == 0 { &mut vector[..window] } else { &mut vector[dimensions - window..] });
+        }
+        if window < dimensions {
+            turn_halves(vector);
         }
     }
 }

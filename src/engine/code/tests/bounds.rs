@@ -44,21 +44,23 @@ fn check(a: &[f32], b: &[f32]) -> Result<(), TestCaseError> {
 
         let between = codec.distance_between(&code_a, &code_b);
         prop_assert_eq!(between, codec.distance_between(&code_b, &code_a));
-        prop_assert!((f64::from(between) - truth).abs() <= 2.5 * tolerance, "{:?}: {} of {}", metric, between, truth);
+        // Both are rounded, and for near neighbours alike: the product of the errors counts as well.
+        let tolerance = 2.0 * tolerance + 2.0 * (0.015 * size).powi(2);
+        prop_assert!((f64::from(between) - truth).abs() <= tolerance, "{metric:?}: {between} of {truth}");
         let of_code = codec.query_of_code(&code_a).unwrap();
         prop_assert_eq!(between, of_code.distance(&code_b));
         prop_assert!(f64::from(of_code.bound(&code_b)) <= truth);
         // Of a zero vector, the cosine is that of a perpendicular one.
         if metric != Metric::InnerProduct && (metric != Metric::Cosine || norm(a) > 0.0) {
             prop_assert!(query.distance(&code_a).abs() <= 1e-5 * (size * size) as f32, "{metric:?}: from itself");
-            prop_assert!(codec.distance_between(&code_a, &code_a) <= 0.0);
+            prop_assert!(codec.distance_between(&code_a, &code_a) <= 1e-6 * (size * size) as f32);
         }
     }
     Ok(())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn bounds_hold(
