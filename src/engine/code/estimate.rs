@@ -1,10 +1,10 @@
 //! From the integer product of two quantised vectors to their distance, and to a distance they certainly have.
 //!
 //! With `x̂ = x + e` and `q̂ = q + f` for what the integers stand for, and errors orthogonal to their vectors (see
-//! `quantise`), `⟨x̂, q̂⟩ − ⟨x, q⟩ = ⟨e, q − x⟩ + ⟨f, x − q⟩ + ⟨e, f⟩`. The estimate takes the left product for the right
-//! one: errors of random direction leave a deviation of about `2·‖e‖·‖x − q‖/√d` in the squared distance. What is
-//! certain is Cauchy and Schwarz: with `δ = ‖x − q‖`, its square is at least
-//! `estimate − 2·(‖e‖ + ‖f‖)·δ − 2·‖e‖·‖f‖`, which is solved for `δ`. The other metrics follow from `δ`.
+//! `quantise`), `⟨x̂, q̂⟩ − ⟨x, q⟩ = ⟨e, q − x⟩ + ⟨f, x − q⟩ + ⟨e, f⟩`. The estimate takes the left product for the
+//! right one: errors of random direction leave a deviation of about `2·‖e‖·‖x − q‖/√d` in the squared distance. What is
+//! certain is Cauchy and Schwarz: with `δ = ‖x − q‖`, its square is at least `estimate − 2·(‖e‖ + ‖f‖)·δ − 2·‖e‖·‖f‖`,
+//! which is solved for `δ`. The other metrics follow from `δ`.
 
 use super::layout::Factors;
 use crate::distance::Metric;

@@ -5,9 +5,9 @@
 //! alternative (bytes times bytes, `maddubs`) spends on its signs, and no intermediate sum can saturate.
 //!
 //! Sums are exact, in any order, as long as the sum of the magnitudes of all products is below 2³¹: always so for two
-//! codes of up to 131,071 elements (2⁷·2⁷ each), and a query is scaled for it (`quantise::SUM_OF_WORDS`). Beyond that they
-//! wrap. As in `distance::lanes`, everything is inlined into [`Set::enter`], and a value of a type of [`Words`] exists
-//! only on a CPU that has its instructions.
+//! codes of up to 131,071 elements (2⁷·2⁷ each), and a query is scaled for it (`quantise::SUM_OF_WORDS`). Beyond that
+//! they wrap. As in `distance::lanes`, everything is inlined into [`Set::enter`], and a value of a type of [`Words`]
+//! exists only on a CPU that has its instructions.
 #![allow(unsafe_code)]
 
 /// A register of `i16`.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `scale`, `f32`: what an element stands for is `scale` times its integer |
 //! | 4 | 4 | `norm`, `f32`: the length of the vector; at most `f32::MAX` |
-//! | 8 | 4 | `error`, `f32`: at least the distance between the vector and what its elements stand for; infinite where unknown |
+//! | 8 | 4 | `error`, `f32`: at least the distance of the vector from what its elements stand for; or infinite |
 //! | 12 | d | elements of the rotated vector, `i8`, −127 to 127 |
 //! | 12 + d | 0–3 | zeros up to a multiple of four |
 //!

@@ -1,5 +1,6 @@
-//! Codes of vectors: what an approximate index keeps of a vector and searches on, about a quarter of its size. No training:
-//! a code is a function of the vector, the metric and a seed, so rows can be added at any time, on any machine.
+//! Codes of vectors: what an approximate index keeps of a vector and searches on, about a quarter of its size. No
+//! training: a code is a function of the vector, the metric and a seed, so rows can be added at any time, on any
+//! machine.
 //!
 //! - Vectors of 64 dimensions and more have 8-bit codes ([`Codec::new`]): a pseudo-random rotation, one step size per
 //!   vector, three factors, an unbiased estimate of the distance from integer products, and a certain bound. On 60,000

@@ -4,8 +4,8 @@
 //! `scale` is not the step but `‖y‖² / ⟨c, y⟩` for the rotated vector `y` and its integers `c`, a little more than the
 //! step. That makes the error `e = scale·c − y` orthogonal to `y`, so that in an inner product with a vector `q` only
 //! the part of `q` that is not along `y` meets the error: `⟨e, q⟩ = ⟨e, q − y⟩`. Near neighbours, whose order matters,
-//! get the least error, a vector has distance 0 to itself, and no correction for `‖e‖²` is needed. This is the estimator
-//! of Gao and Long, "RaBitQ" (2024), extended to more bits by Gao et al. (2025).
+//! get the least error, a vector has distance 0 to itself, and no correction for `‖e‖²` is needed. This is the
+//! estimator of Gao and Long, "RaBitQ" (2024), extended to more bits by Gao et al. (2025).
 //!
 //! A search for better steps than those that reach to the largest element gains nothing with 8 bits (it does with 4).
 

@@ -87,8 +87,8 @@ impl Query {
         }
     }
 
-    /// Appends the distance of every code, in order. The next codes are on their way from memory while one is compared, so
-    /// they may lie anywhere.
+    /// Appends the distance of every code, in order. The next codes are on their way from memory while one is compared,
+    /// so they may lie anywhere.
     pub fn score_many<'a>(&self, codes: impl IntoIterator<Item = &'a [u8]>, distances: &mut Vec<f32>) {
         match &self.form {
             Form::Quantised(query) => self.score_each(codes, distances, |code| query.distance(code)),

@@ -67,12 +67,15 @@ proptest! {
         dimensions in 64usize..700, kinds in (0usize..9, 0usize..9), seeds in any::<(u16, u16)>(), scale in -20i32..20,
     ) {
         let a = shaped(kinds.0, u32::from(seeds.0), dimensions);
-        let b: Vec<f32> = shaped(kinds.1, u32::from(seeds.1), dimensions).iter().map(|x| x * 1.25f32.powi(scale)).collect();
+        let mut b = shaped(kinds.1, u32::from(seeds.1), dimensions);
+        b.iter_mut().for_each(|x| *x *= 1.25f32.powi(scale));
         check(&a, &b)?;
     }
 
     #[test]
-    fn bounds_hold_for_near_neighbours(dimensions in 64usize..700, kind in 0usize..9, seed in any::<u16>(), near in 0.0001f32..0.3) {
+    fn bounds_hold_for_near_neighbours(
+        dimensions in 64usize..700, kind in 0usize..9, seed in any::<u16>(), near in 0.0001f32..0.3,
+    ) {
         let a = shaped(kind, u32::from(seed), dimensions);
         let noise = elements(u32::from(seed) + 1, dimensions);
         let b: Vec<f32> = a.iter().zip(noise).map(|(x, y)| x + near * y).collect();

@@ -93,7 +93,9 @@ fn vectors_that_are_not_finite_have_codes() {
 
 proptest! {
     #[test]
-    fn any_bytes_have_a_distance(a in proptest::collection::vec(any::<u8>(), 0..100), b in proptest::collection::vec(any::<u8>(), 0..100)) {
+    fn any_bytes_have_a_distance(
+        a in proptest::collection::vec(any::<u8>(), 0..100), b in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
         let mut codecs = vec![
             Codec::exact(Metric::L1, 20, ElementType::Single),
             Codec::exact(Metric::Cosine, 21, ElementType::Half),
