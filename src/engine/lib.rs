@@ -4,11 +4,13 @@
 //! - [`vector`]: what a dense vector may hold, its text form, its wire form, element-wise arithmetic, averages.
 //! - [`sparse`]: the same for sparse vectors, and their distances.
 //! - [`distance`]: the distances between vectors, and between bit strings, with SIMD kernels chosen once per process.
+//! - [`code`]: short codes of vectors and the distances estimated from them, for an index.
 //! - [`hnsw`]: the graph index: what its pages hold.
 //! - [`text`]: cutting a text into chunks under a token or character budget.
 //! - [`rank`]: merging ranked lists (reciprocal rank fusion).
 //! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
 
+pub mod code;
 pub mod distance;
 pub mod hnsw;
 pub mod prompt;

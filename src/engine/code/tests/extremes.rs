@@ -1,0 +1,115 @@
+//! Any vector and any bytes have a distance that is a number.
+
+use proptest::prelude::*;
+
+use super::{codec, elements, encoded, true_distance, QUANTISED_METRICS};
+use crate::code::{BitMetric, Codec, ElementType};
+use crate::distance::Metric;
+
+const DIMENSIONS: usize = 100;
+
+fn vectors() -> Vec<Vec<f32>> {
+    let of = |scale: f32| elements(3, DIMENSIONS).into_iter().map(|x| x * scale).collect::<Vec<f32>>();
+    let mut mixed = of(1e-38);
+    mixed[5] = 3.4e38;
+    let mut single = vec![0.0; DIMENSIONS];
+    single[99] = f32::from_bits(1);
+    vec![
+        vec![0.0; DIMENSIONS],
+        vec![-0.0; DIMENSIONS],
+        vec![f32::MAX; DIMENSIONS],
+        vec![f32::MIN; DIMENSIONS],
+        vec![f32::MIN_POSITIVE; DIMENSIONS],
+        vec![f32::from_bits(1); DIMENSIONS],
+        of(1e38),
+        of(1e-38),
+        of(1e-44),
+        of(1e18),
+        of(1e-18),
+        of(1.0),
+        mixed,
+        single,
+    ]
+}
+
+#[test]
+fn huge_and_tiny_vectors_have_distances_and_bounds() {
+    for metric in QUANTISED_METRICS {
+        let codec = codec(metric, DIMENSIONS);
+        for a in vectors() {
+            let (code_a, query) = (encoded(&codec, &a), codec.query(&a[..]).unwrap());
+            for b in vectors() {
+                let code_b = encoded(&codec, &b);
+                let (distance, bound) = (query.distance(&code_b), query.bound(&code_b));
+                assert!(!distance.is_nan() && !bound.is_nan(), "{metric:?} of {a:?} and {b:?}");
+                assert!(!codec.distance_between(&code_a, &code_b).is_nan(), "{metric:?} of {a:?} and {b:?}");
+                assert!(f64::from(bound) <= true_distance(metric, &a, &b), "{metric:?} of {a:?} and {b:?}: {bound}");
+            }
+        }
+    }
+}
+
+/// Beyond the range of `f32` only the order of magnitude is known, but it is not confused with being near.
+#[test]
+fn distances_of_huge_vectors_are_infinite_and_of_tiny_ones_zero() {
+    let codec = codec(Metric::L2, DIMENSIONS);
+    let query = codec.query(&[f32::MAX; DIMENSIONS][..]).unwrap();
+    assert_eq!(query.distance(&encoded(&codec, &[f32::MIN; DIMENSIONS])), f32::INFINITY);
+    let query = codec.query(&[1e-30; DIMENSIONS][..]).unwrap();
+    assert!(query.distance(&encoded(&codec, &[-1e-30; DIMENSIONS])) < 1e-37);
+}
+
+#[test]
+fn under_the_cosine_magnitude_does_not_count() {
+    let (a, b) = (elements(1, DIMENSIONS), elements(2, DIMENSIONS));
+    let codec = codec(Metric::Cosine, DIMENSIONS);
+    let truth = true_distance(Metric::Cosine, &a, &b);
+    for scale in [1e-30, 1.0, 1e30] {
+        let a: Vec<f32> = a.iter().map(|x| x * scale).collect();
+        let query = codec.query(&a[..]).unwrap();
+        assert!((f64::from(query.distance(&encoded(&codec, &b))) - truth).abs() < 0.01);
+        let query = codec.query(&b[..]).unwrap();
+        assert!((f64::from(query.distance(&encoded(&codec, &a))) - truth).abs() < 0.01);
+    }
+    let zero = codec.query(&[0.0; DIMENSIONS][..]).unwrap();
+    assert_eq!(zero.distance(&encoded(&codec, &b)), 1.0);
+}
+
+/// Not what SQL types hold, but not a reason to fail either.
+#[test]
+fn vectors_that_are_not_finite_have_codes() {
+    for metric in QUANTISED_METRICS {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let codec = codec(metric, DIMENSIONS);
+            let mut vector = elements(1, DIMENSIONS);
+            vector[7] = wrong;
+            let code = encoded(&codec, &vector);
+            let query = codec.query(&vector[..]).unwrap();
+            assert!(!query.distance(&code).is_nan());
+            assert!(!query.bound(&code).is_nan());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_have_a_distance(
+        a in proptest::collection::vec(any::<u8>(), 0..100), b in proptest::collection::vec(any::<u8>(), 0..100),
+    ) {
+        let mut codecs = vec![
+            Codec::exact(Metric::L1, 20, ElementType::Single),
+            Codec::exact(Metric::Cosine, 21, ElementType::Half),
+            Codec::exact(Metric::InnerProduct, 20, ElementType::Single),
+            Codec::bits(BitMetric::Hamming, 77),
+            Codec::bits(BitMetric::Jaccard, 77),
+        ];
+        codecs.extend(QUANTISED_METRICS.map(|metric| codec(metric, 70)));
+        for codec in codecs {
+            prop_assert!(!codec.distance_between(&a, &b).is_nan());
+            if let Ok(query) = codec.query_of_code(&a[..codec.code_bytes().min(a.len())]) {
+                prop_assert!(!query.distance(&b).is_nan());
+                prop_assert!(!query.bound(&b).is_nan());
+            }
+        }
+    }
+}
