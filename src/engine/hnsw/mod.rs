@@ -1,3 +1,18 @@
-//! The HNSW index: its page format.
+//! The HNSW index (Malkov and Yashunin, 2018). `README.md` beside this file tells the algorithm and its differences from
+//! the paper. In dependency order:
+//!
+//! - [`page`]: what its pages hold;
+//! - [`graph`]: what a search reads of a graph; [`search`], [`select`], [`level`]: the algorithms over it;
+//! - [`build`]: building a graph in memory, with any number of workers;
+//! - [`index`]: the index on pages: scan, insert, vacuum, check, over a storage of pages.
 
+mod beam;
+pub mod build;
+pub mod graph;
+mod identity;
+pub mod index;
+pub mod level;
 pub mod page;
+pub mod search;
+pub mod select;
+pub mod visited;

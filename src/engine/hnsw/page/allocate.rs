@@ -98,6 +98,16 @@ impl Meta {
         add(&mut self.counts.tid_chunks, 1, "index has no room for more heap tids")
     }
 
+    /// Takes the head off the free tid chunks. `next_free` is what that chunk says is next.
+    pub fn pop_free_tid_chunk(&mut self, next_free: Option<u32>) -> Option<u32> {
+        std::mem::replace(&mut self.counts.free_tid_chunk, next_free)
+    }
+
+    /// Puts a tid chunk at the head of the free ones; gives the head before, which the chunk has to name as its next.
+    pub fn push_free_tid_chunk(&mut self, chunk: u32) -> Option<u32> {
+        self.counts.free_tid_chunk.replace(chunk)
+    }
+
     /// Hands out room for a code of variable length; gives its first chunk.
     pub fn append_code(&mut self, code_bytes: u32) -> Result<u32, PageError> {
         add(&mut self.counts.code_chunks, Layout::chunks(code_bytes), "index has no room for more codes")

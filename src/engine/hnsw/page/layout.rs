@@ -151,6 +151,12 @@ impl Layout {
         self.codes.span_pages() > 1 || matches!(self.code_length, CodeLength::Variable { .. })
     }
 
+    /// Whether the node record says where its code is.
+    #[inline(always)]
+    pub const fn codes_are_variable(&self) -> bool {
+        matches!(self.code_length, CodeLength::Variable { .. })
+    }
+
     /// Where the code of a node begins, if codes are of fixed length; all of it, if they do not cross pages.
     #[inline(always)]
     pub fn code_address(&self, ordinal: u32) -> Address {

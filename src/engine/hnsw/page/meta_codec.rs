@@ -88,6 +88,7 @@ impl Entry {
         Ok(Entry {
             node: option(entry).map(|node| (node, level as u8)),
             nodes,
+            code_seed: get_u64(page, CODE_SEED_AT),
             vacuum_epoch: get_u64(page, VACUUM_EPOCH_AT),
             reuse_epoch: get_u64(page, REUSE_EPOCH_AT),
         })

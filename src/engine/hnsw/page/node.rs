@@ -159,9 +159,14 @@ impl<'p> NodeRef<'p> {
 
     /// The upper record of a level from 1 to the node's.
     pub fn upper(&self, level: u8) -> Result<u32, PageError> {
-        match self.first_upper.and_then(|first| first.checked_add(u32::from(level).checked_sub(1)?)) {
-            Some(record) if level <= self.level => Ok(record),
-            _ => Err(PageError::Beyond { what: "level", index: u32::from(level), count: u32::from(self.level) + 1 }),
+        Self::upper_of(self.first_upper, self.level, level)
+    }
+
+    /// The upper record of a level, of a node of level `top` whose first one is this.
+    pub fn upper_of(first_upper: Option<u32>, top: u8, level: u8) -> Result<u32, PageError> {
+        match first_upper.and_then(|first| first.checked_add(u32::from(level).checked_sub(1)?)) {
+            Some(record) if level <= top => Ok(record),
+            _ => Err(PageError::Beyond { what: "level", index: u32::from(level), count: u32::from(top) + 1 }),
         }
     }
 }

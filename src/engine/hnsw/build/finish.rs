@@ -1,0 +1,153 @@
+//! The end of a build: every node gets a way to it and an ordinal, such that neighbours lie near each other.
+//!
+//! Ordinals follow a breadth-first walk from the entry. A node that the walk does not reach (others have pushed it out of
+//! their lists) is put into the list of a near node, instead of an edge that the walk did not need, so that no row is ever
+//! lost to searches. The walk's edges are a tree, which takes one edge of the 2m that a node has: there is always room.
+
+use super::arena::{Arena, NodeName};
+use crate::code::Codec;
+use crate::hnsw::page::write::BuiltGraph;
+use crate::hnsw::page::HeapTid;
+
+/// A graph that nobody changes any more, by ordinal.
+pub struct FinishedGraph<'m> {
+    arena: Arena<'m>,
+    names: Vec<NodeName>,
+    /// By ordinal: the ordinal of the node from which the walk came.
+    parents: Vec<u32>,
+    reconnected: usize,
+}
+
+/// The ordinal of a node that was not reached yet.
+const UNNUMBERED: u32 = u32::MAX;
+
+impl<'m> FinishedGraph<'m> {
+    /// Numbers the nodes. `check` is called now and then, and may end it.
+    pub fn new<E>(
+        arena: Arena<'m>,
+        codec: &Codec,
+        mut check: impl FnMut() -> Result<(), E>,
+    ) -> Result<FinishedGraph<'m>, E> {
+        let count = arena.nodes() as usize;
+        let (names, parents) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut graph = FinishedGraph { arena, names, parents, reconnected: 0 };
+        if let Some(entry) = arena.entry() {
+            graph.number(entry, UNNUMBERED, &mut check)?;
+        }
+        for name in arena.names() {
+            if arena.ordinal(name) == UNNUMBERED {
+                let parent = graph.reconnect(name, codec);
+                graph.number(name, parent, &mut check)?;
+            }
+        }
+        graph.parents = Vec::new();
+        Ok(graph)
+    }
+
+    /// Numbers what can be reached from a node, breadth first.
+    fn number<E>(
+        &mut self,
+        from: NodeName,
+        parent: u32,
+        check: &mut impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut next = self.names.len();
+        self.take(from, parent);
+        while let Some(&name) = self.names.get(next) {
+            if next.is_multiple_of(1024) {
+                check()?;
+            }
+            let parent = next as u32;
+            next += 1;
+            let Some(list) = self.arena.list(name, 0) else { continue };
+            for neighbour in list.names() {
+                if self.arena.ordinal(neighbour) == UNNUMBERED {
+                    self.take(neighbour, parent);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: NodeName, parent: u32) {
+        self.arena.set_ordinal(name, self.names.len() as u32);
+        self.names.push(name);
+        self.parents.push(parent);
+    }
+
+    /// Puts a node that nothing leads to into the list of a node that is reached, the nearest of its own neighbours or of
+    /// all; gives the ordinal of that.
+    fn reconnect(&mut self, name: NodeName, codec: &Codec) -> u32 {
+        let arena = self.arena;
+        let code = arena.code(name);
+        let distance = |other: NodeName| codec.distance_between(code, arena.code(other));
+        let own = self.arena.list(name, 0).into_iter().flat_map(|list| list.names());
+        let mut near: Vec<(f32, NodeName)> = own
+            .filter(|&other| self.arena.ordinal(other) != UNNUMBERED)
+            .map(|other| (distance(other), other))
+            .collect();
+        near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        for &(distance, owner) in &near {
+            if self.put_into(owner, name, distance) {
+                return self.arena.ordinal(owner);
+            }
+        }
+        let mut all: Vec<(f32, NodeName)> = self.names.iter().map(|&other| (distance(other), other)).collect();
+        all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        for &(distance, owner) in &all {
+            if self.put_into(owner, name, distance) {
+                return self.arena.ordinal(owner);
+            }
+        }
+        UNNUMBERED
+    }
+
+    /// Puts a node into a list that has room, or an edge that the walk did not take; false if there is none.
+    fn put_into(&mut self, owner: NodeName, name: NodeName, distance: f32) -> bool {
+        let Some(list) = self.arena.list(owner, 0) else { return false };
+        let parent = self.arena.ordinal(owner);
+        let is_needed = |other: NodeName| self.parents.get(self.arena.ordinal(other) as usize) == Some(&parent);
+        let is_done = list.force(name, distance, is_needed);
+        self.reconnected += usize::from(is_done);
+        is_done
+    }
+
+    /// How many nodes had to be connected again.
+    pub fn reconnected(&self) -> usize {
+        self.reconnected
+    }
+
+    fn name(&self, ordinal: u32) -> NodeName {
+        self.names.get(ordinal as usize).copied().unwrap_or(0)
+    }
+}
+
+impl BuiltGraph for FinishedGraph<'_> {
+    fn nodes(&self) -> u32 {
+        self.names.len() as u32
+    }
+
+    fn entry(&self) -> Option<u32> {
+        self.arena.entry().map(|name| self.arena.ordinal(name))
+    }
+
+    fn level(&self, ordinal: u32) -> u8 {
+        self.arena.level(self.name(ordinal))
+    }
+
+    fn neighbours(&self, ordinal: u32, level: u8, into: &mut Vec<u32>) {
+        into.clear();
+        if let Some(list) = self.arena.list(self.name(ordinal), level) {
+            into.extend(list.names().map(|name| self.arena.ordinal(name)));
+        }
+    }
+
+    fn code(&self, ordinal: u32, into: &mut Vec<u8>) {
+        into.clear();
+        into.extend_from_slice(self.arena.code(self.name(ordinal)));
+    }
+
+    fn heap_tids(&self, ordinal: u32, into: &mut Vec<HeapTid>) {
+        self.arena.heap_tids(self.name(ordinal), into);
+    }
+}

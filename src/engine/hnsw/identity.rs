@@ -1,0 +1,68 @@
+//! From what a user declares to what an index is: which codes it keeps, and the codec that reads them.
+
+use super::page::meta::Identity;
+use super::page::{CodeKind, CodeLength, ElementType, Metric};
+use crate::code::{self, BitMetric, Codec};
+use crate::distance;
+
+/// The codec of an index.
+fn codec_of(element: ElementType, metric: Metric, dimensions: u32, seed: u64) -> Codec {
+    let dimensions = dimensions as usize;
+    let dense = match metric {
+        Metric::L2 => distance::Metric::L2,
+        Metric::InnerProduct => distance::Metric::InnerProduct,
+        Metric::Cosine => distance::Metric::Cosine,
+        Metric::L1 => distance::Metric::L1,
+        Metric::Hamming => return Codec::bits(BitMetric::Hamming, dimensions),
+        Metric::Jaccard => return Codec::bits(BitMetric::Jaccard, dimensions),
+    };
+    match element {
+        ElementType::Vector => Codec::new(dense, dimensions, code::ElementType::Single, seed),
+        ElementType::Halfvec => Codec::new(dense, dimensions, code::ElementType::Half, seed),
+        ElementType::Sparsevec => Codec::exact(dense, dimensions, code::ElementType::Single),
+        // No operator class pairs bits with these; a metapage that does is damaged, and gives some distance.
+        ElementType::Bit => Codec::bits(BitMetric::Hamming, dimensions),
+    }
+}
+
+impl Identity {
+    /// What an index over such a column is. `seed` is drawn once per index.
+    pub fn of_column(
+        element: ElementType,
+        metric: Metric,
+        dimensions: u32,
+        m: u16,
+        ef_construction: u16,
+        seed: u64,
+    ) -> Identity {
+        let codec = codec_of(element, metric, dimensions, seed);
+        let code_kind = match element {
+            ElementType::Sparsevec => CodeKind::Sparse,
+            ElementType::Bit => CodeKind::Bits1,
+            _ if !codec.is_exact() => CodeKind::Bits8,
+            ElementType::Vector => CodeKind::F32,
+            ElementType::Halfvec => CodeKind::F16,
+        };
+        let code_bytes = codec.code_bytes() as u32;
+        let code_length = match element {
+            ElementType::Sparsevec => CodeLength::Variable { max_bytes: code_bytes },
+            _ => CodeLength::Fixed(code_bytes),
+        };
+        Identity {
+            element,
+            metric,
+            code_kind,
+            code_length,
+            code_seed: seed,
+            dimensions,
+            m,
+            ef_construction,
+            filter_columns: Vec::new(),
+        }
+    }
+
+    /// The codec that wrote the codes of this index.
+    pub fn codec(&self) -> Codec {
+        codec_of(self.element, self.metric, self.dimensions, self.code_seed)
+    }
+}

@@ -1,0 +1,186 @@
+//! Inserting a row (Malkov and Yashunin, 2018, algorithm 1), one atomic change after the other, in the order that the page
+//! format's README gives: whatever the last one before a crash is, the graph is sound.
+//!
+//! Any number of insertions run at once. They hold no page between changes; what one decides from what it read may be old
+//! when it is written, which costs at most a good edge.
+
+use super::codes::CodeBatch;
+use super::open::Index;
+use super::read::{IndexGraph, Row, Scratch};
+use super::store::PageStore;
+use crate::code::{CodeError, Query, Values};
+use crate::hnsw::graph::{EntryPoint, Near};
+use super::write::only;
+use crate::hnsw::page::{HeapTid, Meta, PageError, META_BLOCK};
+use crate::hnsw::search::Search;
+use crate::hnsw::select::select_neighbours;
+
+/// Memory of an insertion that the next one uses again.
+#[derive(Default)]
+pub struct Inserter {
+    search: Search<Row>,
+    scratch: Scratch,
+    codes: CodeBatch,
+}
+
+/// Why a row was not inserted.
+#[derive(Debug, thiserror::Error)]
+pub enum InsertError<E> {
+    /// The value does not fit the index.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    #[error("the index could not be read or written")]
+    Store(E),
+}
+
+impl<S: PageStore> Index<S> {
+    /// Inserts a row with this value.
+    pub fn insert(
+        &mut self,
+        inserter: &mut Inserter,
+        value: Values<'_>,
+        heap_tid: HeapTid,
+    ) -> Result<(), InsertError<S::Error>> {
+        let query = self.shape.codec.query(value)?;
+        let mut code = vec![0; self.shape.codec.code_bytes()];
+        self.shape.codec.encode(value, &mut code)?;
+        self.insert_code(inserter, &query, &code, heap_tid).map_err(InsertError::Store)
+    }
+
+    fn insert_code(
+        &mut self,
+        inserter: &mut Inserter,
+        query: &Query,
+        code: &[u8],
+        heap_tid: HeapTid,
+    ) -> Result<(), S::Error> {
+        let mut candidates = Vec::new();
+        if let Some(entry) = self.entry_point()? {
+            candidates = self.candidates(inserter, query, entry, 0)?;
+            if let Some(twin) = self.twin(inserter, code, &candidates)? {
+                if self.add_heap_tid(twin, heap_tid)? {
+                    return Ok(());
+                }
+            }
+        }
+        let node = self.allocate_node(code.len() as u32)?;
+        self.write_code(&node, code)?;
+        let entry = match self.entry_point()? {
+            Some(entry) => entry,
+            None if self.publish_first(&node, code.len() as u32, heap_tid)? => return Ok(()),
+            // Another first node was quicker.
+            None => match self.entry_point()? {
+                Some(entry) => entry,
+                None => return Err(PageError::Refused("index has lost its entry").into()),
+            },
+        };
+        if candidates.is_empty() {
+            candidates = self.candidates(inserter, query, entry, 0)?;
+        }
+        let mut linked = vec![self.choose(inserter, &candidates, 0)?];
+        for level in 1..=node.level.min(entry.level) {
+            let candidates = self.candidates(inserter, query, entry, level)?;
+            linked.push(self.choose(inserter, &candidates, level)?);
+        }
+        let lists: Vec<Vec<u32>> =
+            linked.iter().map(|chosen| chosen.iter().map(|near| near.node).collect()).collect();
+        self.publish(&node, &lists, code.len() as u32, heap_tid)?;
+        for level in (0..=node.level.min(entry.level)).rev() {
+            let chosen = linked.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
+            let owners: Vec<(u32, f32)> = chosen.iter().map(|near| (near.node, near.distance)).collect();
+            self.link_back(node.ordinal, code, level, &owners)?;
+        }
+        self.ensure_linked(node.ordinal, &linked[0])?;
+        if node.level > entry.level {
+            self.raise_entry(node.ordinal, node.level)?;
+        }
+        Ok(())
+    }
+
+    /// Where searches begin now.
+    pub(super) fn entry_point(&mut self) -> Result<Option<EntryPoint>, S::Error> {
+        let entry = self.look()?;
+        Ok(entry.node.map(|(node, level)| EntryPoint { node, level }))
+    }
+
+    /// The nearest live nodes at a level.
+    pub(super) fn candidates(
+        &mut self,
+        inserter: &mut Inserter,
+        query: &Query,
+        entry: EntryPoint,
+        level: u8,
+    ) -> Result<Vec<Near>, S::Error> {
+        let ef = usize::from(self.shape.identity.ef_construction);
+        let Inserter { search, scratch, .. } = inserter;
+        let mut graph = IndexGraph { index: self, scratch };
+        let near = search.descend(&mut graph, query, entry, level + 1)?;
+        search.begin(&mut graph, query, &[near], ef, level, false)?;
+        Ok(search.results().map(|found| Near { distance: found.distance, node: found.node }).collect())
+    }
+
+    /// A live node with this very code among the nearest.
+    fn twin(&mut self, inserter: &mut Inserter, code: &[u8], nearest: &[Near]) -> Result<Option<u32>, S::Error> {
+        let Some(first) = nearest.first() else { return Ok(None) };
+        let equal: Vec<u32> =
+            nearest.iter().take_while(|near| near.distance == first.distance).map(|near| near.node).collect();
+        self.codes(&equal, &mut inserter.codes)?;
+        Ok((0..equal.len()).find(|&index| inserter.codes.get(index) == code).and_then(|index| equal.get(index).copied()))
+    }
+
+    /// Chooses neighbours among candidates, which ascend in distance.
+    pub(super) fn choose(
+        &mut self,
+        inserter: &mut Inserter,
+        candidates: &[Near],
+        level: u8,
+    ) -> Result<Vec<Near>, S::Error> {
+        let nodes: Vec<u32> = candidates.iter().map(|near| near.node).collect();
+        self.codes(&nodes, &mut inserter.codes)?;
+        let (codec, codes) = (&self.shape.codec, &inserter.codes);
+        let distances: Vec<f32> = candidates.iter().map(|near| near.distance).collect();
+        let mut chosen = Vec::new();
+        let between = |a: usize, b: usize| codec.distance_between(codes.get(a), codes.get(b));
+        select_neighbours(&distances, self.shape.layout.max_neighbours(level), between, &mut chosen);
+        Ok(chosen.iter().filter_map(|&(index, _)| candidates.get(index).copied()).collect())
+    }
+
+    /// Makes a live node, which is linked, the entry if it is higher than the present one.
+    fn raise_entry(&mut self, node: u32, level: u8) -> Result<(), S::Error> {
+        self.store.change(&[META_BLOCK], |pages| {
+            let page = only(pages)?;
+            let mut meta = Meta::decode(page)?;
+            if meta.entry.is_none_or(|(_, present)| present < level) {
+                meta.entry = Some((node, level));
+                meta.encode(page)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sees to it that a node is in the list of one of its neighbours: if all have declined it, the nearest takes it.
+    pub(super) fn ensure_linked(&mut self, node: u32, chosen: &[Near]) -> Result<(), S::Error> {
+        let mut list = Vec::new();
+        for near in chosen {
+            self.node(near.node, Some(&mut list))?;
+            if list.contains(&node) {
+                return Ok(());
+            }
+        }
+        match chosen.first() {
+            Some(nearest) => self.put_into(nearest.node, node).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Links a published node and others both ways at a level.
+    pub(super) fn link_both(&mut self, node: u32, code: &[u8], level: u8, chosen: &[Near]) -> Result<(), S::Error> {
+        let mut batch = CodeBatch::default();
+        for near in chosen {
+            self.codes(&[near.node], &mut batch)?;
+            self.link_back(near.node, batch.get(0), level, &[(node, near.distance)])?;
+            self.link_back(node, code, level, &[(near.node, near.distance)])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! The index on pages: reading, searching, inserting, vacuuming and checking, over a [`store::PageStore`].
+//!
+//! The storage gives pages and atomic changes of a few of them; all that is decided is decided here, so it is tested
+//! without a server, crashes included ([`memory::MemoryStore`] can lose every change after the n-th). The PostgreSQL layer
+//! implements the storage with buffers and generic WAL, and calls:
+//! - [`Index::begin_scan`](scan) per search, [`Index::insert`](insert) per row,
+//! - [`Index::vacuum`](vacuum) with the rows that are dead, [`Index::check`](check) for `hnsw_check`.
+//!
+//! Lock order and what a crash leaves behind: `README.md` of the page format.
+
+mod allocate;
+mod back_links;
+pub mod check;
+mod codes;
+mod heap_tids;
+pub mod insert;
+pub mod memory;
+pub mod open;
+mod read;
+mod repair;
+pub mod scan;
+pub mod store;
+pub mod vacuum;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::{CheckReport, Finding};
+pub use open::{Index, Shape};
+pub use read::Row;
+pub use scan::{Candidate, Scan};
+pub use store::{PageStore, Span};
+pub use vacuum::VacuumReport;

@@ -1,0 +1,200 @@
+//! Repairing lists that lead to dead nodes: the dead are replaced by what they led to (as FreshDiskANN, Singh et al. 2021,
+//! does), without searching the graph again.
+
+use super::codes::CodeBatch;
+use super::insert::Inserter;
+use super::open::Index;
+use super::store::PageStore;
+use super::vacuum::NodeSet;
+use super::write::only;
+use crate::hnsw::graph::Near;
+use crate::hnsw::page::node::NodeRef;
+use crate::hnsw::page::node_edit::NodeMut;
+use crate::hnsw::page::upper::{UpperMut, UpperRef};
+use crate::hnsw::page::{PageClass, PageError};
+
+/// How many dead nodes in a row are gone through before a list takes what it has.
+const DEAD_HOPS: usize = 200;
+/// Candidates that a list chooses from, as a multiple of its room: nearer ones suffice.
+const CANDIDATES_PER_ROOM: usize = 2;
+/// How often a list that changes meanwhile is tried.
+const TRIES: usize = 5;
+
+impl<S: PageStore> Index<S> {
+    /// Takes the dead out of a live node's list at a level, if there are any. A node that would be left alone is searched
+    /// new neighbours for.
+    pub(super) fn repair(
+        &mut self,
+        inserter: &mut Inserter,
+        node: u32,
+        level: u8,
+        dead: &NodeSet,
+    ) -> Result<bool, S::Error> {
+        let mut list = Vec::new();
+        for _ in 0..TRIES {
+            self.store.check_interrupts()?;
+            self.list(node, level, &mut list)?;
+            if !list.iter().any(|&neighbour| dead.contains(neighbour)) {
+                return Ok(false);
+            }
+            let chosen = self.without_dead(inserter, node, level, &list, dead)?;
+            let ids: Vec<u32> = chosen.iter().map(|near| near.node).collect();
+            if self.replace_list(node, level, &list, &ids)? {
+                return Ok(true);
+            }
+        }
+        // It changes all the time: only drop the dead, whatever else is in it.
+        self.drop_dead(node, level, dead)?;
+        Ok(true)
+    }
+
+    /// What a list should be without its dead.
+    fn without_dead(
+        &mut self,
+        inserter: &mut Inserter,
+        node: u32,
+        level: u8,
+        list: &[u32],
+        dead: &NodeSet,
+    ) -> Result<Vec<Near>, S::Error> {
+        let mut live: Vec<u32> = Vec::new();
+        let mut hops: Vec<u32> = Vec::new();
+        let take = |from: &[u32], live: &mut Vec<u32>, hops: &mut Vec<u32>| {
+            for &other in from {
+                let into = if dead.contains(other) { &mut *hops } else { &mut *live };
+                if other != node && !into.contains(&other) {
+                    into.push(other);
+                }
+            }
+        };
+        take(list, &mut live, &mut hops);
+        let (mut next, mut read) = (0, Vec::new());
+        // Neighbours of the dead; neighbours of dead ones among these only while nothing else is left.
+        let first_hops = hops.len();
+        while let Some(&hop) = hops.get(next) {
+            if next >= DEAD_HOPS || (next >= first_hops && !live.is_empty()) {
+                break;
+            }
+            next += 1;
+            self.list(hop, level, &mut read)?;
+            take(&read, &mut live, &mut hops);
+        }
+        let room = self.shape.layout.max_neighbours(level);
+        let candidates = self.nearest_of(node, &live, CANDIDATES_PER_ROOM * room)?;
+        self.choose(inserter, &candidates, level)
+    }
+
+    /// The nearest of these nodes to a node, ascending.
+    pub(super) fn nearest_of(&mut self, node: u32, others: &[u32], most: usize) -> Result<Vec<Near>, S::Error> {
+        let mut batch = CodeBatch::default();
+        let mut nodes = others.to_vec();
+        nodes.push(node);
+        self.codes(&nodes, &mut batch)?;
+        let codec = &self.shape.codec;
+        let code = batch.get(others.len());
+        let mut nearest: Vec<Near> = others
+            .iter()
+            .enumerate()
+            .map(|(index, &node)| Near { distance: codec.distance_between(code, batch.get(index)), node })
+            .collect();
+        nearest.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node)));
+        nearest.truncate(most);
+        Ok(nearest)
+    }
+
+    /// Replaces a list if it still is what was read; says whether it did.
+    fn replace_list(&mut self, node: u32, level: u8, before: &[u32], ids: &[u32]) -> Result<bool, S::Error> {
+        self.change_list(node, level, |list| (list == before).then(|| ids.to_vec()))
+    }
+
+    /// Takes the dead out of a list and puts nothing in.
+    fn drop_dead(&mut self, node: u32, level: u8, dead: &NodeSet) -> Result<bool, S::Error> {
+        self.change_list(node, level, |list| {
+            Some(list.iter().copied().filter(|&neighbour| !dead.contains(neighbour)).collect())
+        })
+    }
+
+    /// Replaces a list by what `change` makes of it under the lock; None leaves it. Says whether it was replaced.
+    fn change_list(
+        &mut self,
+        node: u32,
+        level: u8,
+        change: impl FnOnce(&[u32]) -> Option<Vec<u32>>,
+    ) -> Result<bool, S::Error> {
+        let layout = self.shape.layout;
+        let head = self.node(node, None)?;
+        if !head.state.is_linked() || head.level < level {
+            return Ok(true);
+        }
+        if level == 0 {
+            let address = layout.nodes().address(node);
+            let block = self.block(PageClass::Node, address.page_index)?;
+            return self.store.change(&[block], |pages| {
+                let mut record = NodeMut::in_page(only(pages)?, &layout, address)?;
+                let list: Vec<u32> = record.read()?.neighbours.iter().collect();
+                let Some(ids) = change(&list) else { return Ok(false) };
+                record.set_neighbours(&ids)?;
+                Ok(true)
+            });
+        }
+        let address = layout.uppers().address(NodeRef::upper_of(head.first_upper, head.level, level)?);
+        let block = self.block(PageClass::Upper, address.page_index)?;
+        self.store.change(&[block], |pages| {
+            let page = only(pages)?;
+            let Some(upper) = UpperRef::in_page(page, &layout, address)? else { return Ok(true) };
+            upper.check_owner(node, level)?;
+            let list: Vec<u32> = upper.neighbours.iter().collect();
+            let Some(ids) = change(&list) else { return Ok::<_, PageError>(false) };
+            UpperMut::in_page(page, &layout, address)?.set_neighbours(&ids)?;
+            Ok(true)
+        })
+    }
+
+    /// Links a live node that nothing leads to: to the nearest that a search finds, both ways.
+    pub(super) fn reconnect(&mut self, inserter: &mut Inserter, node: u32, dead: &NodeSet) -> Result<(), S::Error> {
+        let mut batch = CodeBatch::default();
+        self.codes(&[node], &mut batch)?;
+        let code = batch.get(0).to_vec();
+        let Ok(query) = self.shape.codec.query_of_code(&code) else { return Ok(()) };
+        let Some(entry) = self.entry_point()?.filter(|entry| entry.node != node) else { return Ok(()) };
+        let mut candidates = self.candidates(inserter, &query, entry, 0)?;
+        candidates.retain(|near| near.node != node && !dead.contains(near.node));
+        let chosen = self.choose(inserter, &candidates, 0)?;
+        self.link_both(node, &code, 0, &chosen)?;
+        self.ensure_linked(node, &chosen)
+    }
+
+    /// Puts a node into a list at level 0, come what may: at the end, or instead of the last entry that another entry's list
+    /// names, too, or of the last.
+    pub(super) fn put_into(&mut self, owner: u32, node: u32) -> Result<bool, S::Error> {
+        let mut list = Vec::new();
+        self.node(owner, Some(&mut list))?;
+        let mut spare = list.len().saturating_sub(1);
+        if list.len() >= self.shape.layout.max_neighbours(0) {
+            let mut others = Vec::new();
+            'search: for &entry in &list {
+                self.node(entry, Some(&mut others))?;
+                for (index, neighbour) in list.iter().enumerate().rev() {
+                    if others.contains(neighbour) {
+                        spare = index;
+                        break 'search;
+                    }
+                }
+            }
+        }
+        let room = self.shape.layout.max_neighbours(0);
+        let spared = list.get(spare).copied();
+        self.change_list(owner, 0, |list| {
+            let mut ids = list.to_vec();
+            if ids.contains(&node) {
+                return None;
+            }
+            if ids.len() >= room {
+                let index = spared.and_then(|spared| ids.iter().position(|&id| id == spared));
+                ids.remove(index.unwrap_or(ids.len() - 1));
+            }
+            ids.push(node);
+            Some(ids)
+        })
+    }
+}

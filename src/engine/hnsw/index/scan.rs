@@ -1,0 +1,111 @@
+//! Searching: candidates in batches, nearest codes first, for as long as somebody asks.
+//!
+//! A batch is what one beam search gives; its distances are those of the codes, so the caller computes the exact ones from
+//! the rows and orders them. [`Candidate::bound`] tells how near a row can be at best: once the best exact distance in hand
+//! is not above the bounds of all that is left of the batch, it is the next result. Every further batch comes from a beam
+//! twice as wide.
+
+use super::codes::CodeBatch;
+use super::open::Index;
+use super::read::{IndexGraph, Row, Scratch};
+use super::store::PageStore;
+use crate::code::Query;
+use crate::hnsw::graph::EntryPoint;
+use crate::hnsw::search::Search;
+
+/// The widest beam that a scan grows to.
+const WIDEST: usize = 1 << 16;
+
+/// A node that may be a result.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    pub node: u32,
+    pub row: Row,
+    /// The distance of the codes.
+    pub distance: f32,
+    /// The row's distance is not below; equal to `distance` where codes are exact.
+    pub bound: f32,
+}
+
+/// A search that is under way.
+#[derive(Default)]
+pub struct Scan {
+    search: Search<Row>,
+    scratch: Scratch,
+    query: Option<Query>,
+    ef: usize,
+    nodes: Vec<u32>,
+    codes: CodeBatch,
+}
+
+impl Scan {
+    /// Nodes whose distance was computed in the present search: what `hnsw.max_scan_tuples` limits.
+    pub fn seen(&self) -> usize {
+        self.search.seen()
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.search.memory_bytes()
+    }
+
+    pub fn expansions(&self) -> u64 {
+        self.search.expansions()
+    }
+}
+
+impl<S: PageStore> Index<S> {
+    /// Begins a search with a beam of `ef`, and puts its first batch into `batch`, nearest first.
+    pub fn begin_scan(
+        &mut self,
+        scan: &mut Scan,
+        query: Query,
+        ef: usize,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        batch.clear();
+        scan.ef = ef.max(1);
+        let entry = self.look()?;
+        let Some((node, level)) = entry.node else {
+            scan.query = None;
+            return Ok(());
+        };
+        let query = scan.query.insert(query);
+        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        let near = scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1)?;
+        scan.search.begin(&mut graph, query, &[near], scan.ef, 0, true)?;
+        self.take_batch(scan, batch)
+    }
+
+    /// Goes on with a wider beam; false if all that can be reached was found. A batch may be empty.
+    pub fn continue_scan(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<bool, S::Error> {
+        batch.clear();
+        let Some(query) = &scan.query else { return Ok(false) };
+        scan.ef = (2 * scan.ef).min(WIDEST);
+        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        if !scan.search.resume(&mut graph, query, scan.ef)? {
+            return Ok(false);
+        }
+        self.take_batch(scan, batch)?;
+        Ok(true)
+    }
+
+    /// Puts the results of the search into `batch`, with their bounds.
+    fn take_batch(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<(), S::Error> {
+        let Scan { search, query, nodes, codes, .. } = scan;
+        batch.extend(search.results().map(|found| Candidate {
+            node: found.node,
+            row: found.row,
+            distance: found.distance,
+            bound: found.distance,
+        }));
+        if let Some(query) = query.as_ref().filter(|_| !self.shape.codec.is_exact()) {
+            nodes.clear();
+            nodes.extend(batch.iter().map(|candidate| candidate.node));
+            self.codes(nodes, codes)?;
+            for (index, candidate) in batch.iter_mut().enumerate() {
+                candidate.bound = query.bound(codes.get(index));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! Recall and soundness through an index's life.
+
+use super::*;
+use crate::distance;
+
+fn recall(
+    index: &mut Index<MemoryStore>,
+    vectors: &[Vec<f32>],
+    metric: distance::Metric,
+    exists: impl Fn(usize) -> bool + Copy,
+) -> f64 {
+    let mut numbers = Numbers::new(99);
+    let mut hits = 0;
+    for _ in 0..50 {
+        let near = &vectors[numbers.below(vectors.len() as u64) as usize];
+        let query: Vec<f32> = near.iter().map(|element| element + 0.5 * numbers.unit()).collect();
+        let query = query.as_slice();
+        let truth = exact(query, vectors, metric, 10, exists);
+        let found = search(index, query, vectors, 40, 10);
+        assert_eq!(found.len(), truth.len());
+        hits += found.iter().filter(|row| truth.contains(row)).count();
+    }
+    hits as f64 / 500.0
+}
+
+const METRICS: [(Metric, distance::Metric); 4] = [
+    (Metric::L2, distance::Metric::L2),
+    (Metric::InnerProduct, distance::Metric::InnerProduct),
+    (Metric::Cosine, distance::Metric::Cosine),
+    (Metric::L1, distance::Metric::L1),
+];
+
+#[test]
+fn a_built_index_finds_the_nearest() {
+    for (metric, exact_metric) in METRICS {
+        for dimensions in [3usize, 100] {
+            let vectors = vectors(2_000, dimensions, 1);
+            let mut index = built(&vectors, identity(dimensions as u32, metric, 16));
+            let report = assert_sound(&mut index);
+            assert_eq!(report.rows, 2_000);
+            let recall = recall(&mut index, &vectors, exact_metric, |_| true);
+            assert!(recall > 0.97, "{metric:?} {dimensions}: {recall}");
+        }
+    }
+}
+
+#[test]
+fn inserted_rows_are_found_as_built_ones() {
+    for (metric, exact_metric) in METRICS {
+        let vectors = vectors(1_500, 70, 2);
+        let mut index = empty(identity(70, metric, 16));
+        for (row, vector) in vectors.iter().enumerate() {
+            insert(&mut index, vector, row).unwrap();
+        }
+        assert_eq!(assert_clean(&mut index).rows, 1_500);
+        let recall = recall(&mut index, &vectors, exact_metric, |_| true);
+        assert!(recall > 0.97, "{metric:?}: {recall}");
+    }
+}
+
+#[test]
+fn a_scan_gives_every_row_once() {
+    let vectors = vectors(3_000, 64, 3);
+    let mut index = built(&vectors, identity(64, Metric::L2, 8));
+    let mut rows = search(&mut index, &vectors[0], &vectors, 10, usize::MAX);
+    assert_eq!(rows.len(), 3_000);
+    rows.sort_unstable();
+    assert_eq!(rows, (0..3_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn vacuum_removes_rows_and_keeps_recall() {
+    for m in [4u16, 16] {
+        let vectors = vectors(2_000, 64, 4);
+        let mut index = built(&vectors, identity(64, Metric::L2, m));
+        let is_left = |row: usize| !row.is_multiple_of(5);
+        let report = index.vacuum(|tid| !is_left(tid.block() as usize)).unwrap();
+        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (400, 1_600, 400));
+        let check = assert_sound(&mut index);
+        assert_eq!((check.live_nodes, check.free_nodes, check.dead_nodes), (1_600, 400, 0));
+        let recall = recall(&mut index, &vectors, distance::Metric::L2, is_left);
+        assert!(recall > 0.95, "m {m}: {recall}");
+        // The space is used again.
+        let blocks = index.store().pages.blocks();
+        for row in (0..2_000).filter(|&row| !is_left(row)) {
+            insert(&mut index, &vectors[row], row).unwrap();
+        }
+        assert_eq!(index.store().pages.blocks(), blocks);
+        let check = assert_clean(&mut index);
+        assert_eq!((check.live_nodes, check.free_nodes), (2_000, 0));
+    }
+}
+
+#[test]
+fn almost_all_rows_may_go() {
+    let vectors = vectors(1_000, 64, 5);
+    let mut index = built(&vectors, identity(64, Metric::L2, 16));
+    index.vacuum(|tid| tid.block() != 777).unwrap();
+    assert_sound(&mut index);
+    assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [777]);
+    index.vacuum(|_| true).unwrap();
+    assert_eq!(assert_sound(&mut index).live_nodes, 0);
+    assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [0usize; 0]);
+    for row in 0..100 {
+        insert(&mut index, &vectors[row], row).unwrap();
+    }
+    assert_eq!(assert_sound(&mut index).rows, 100);
+    assert_eq!(search(&mut index, &vectors[0], &vectors, 100, 1_000).len(), 100);
+}
+
+#[test]
+fn equal_vectors_share_a_node() {
+    let mut vectors = vectors(200, 64, 6);
+    vectors.extend(std::iter::repeat_n(vectors[7].clone(), 1_000));
+    for from_build in [true, false] {
+        let mut index = match from_build {
+            true => built(&vectors, identity(64, Metric::L2, 16)),
+            false => empty(identity(64, Metric::L2, 16)),
+        };
+        if !from_build {
+            for (row, vector) in vectors.iter().enumerate() {
+                insert(&mut index, vector, row).unwrap();
+            }
+        }
+        let check = assert_sound(&mut index);
+        assert_eq!((check.live_nodes, check.rows), (200, 1_200));
+        let found = search(&mut index, &vectors[7], &vectors, 1, 1_001);
+        assert!(found.iter().all(|&row| row == 7 || row >= 200));
+        // Every second of them goes, then the first, then all.
+        let report = index.vacuum(|tid| tid.block() >= 200 && tid.block() % 2 == 0).unwrap();
+        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (500, 700, 0));
+        index.vacuum(|tid| tid.block() == 7).unwrap();
+        assert_eq!(assert_sound(&mut index).rows, 699);
+        let report = index.vacuum(|tid| tid.block() >= 200).unwrap();
+        assert_eq!((report.rows_removed, report.nodes_freed), (500, 1));
+        assert_eq!(assert_sound(&mut index).rows, 199);
+    }
+}

@@ -1,0 +1,101 @@
+//! The set of nodes that a search has seen: an open-addressing table that stays in the first-level cache.
+//!
+//! A search sees some hundred nodes of millions, so a table of what was seen is smaller, and sooner cleared, than a bit
+//! per node.
+
+/// A set of node names.
+#[derive(Debug, Clone)]
+pub struct Visited {
+    /// A name plus one; 0 is free. Always a power of two, at most half full.
+    slots: Vec<u64>,
+    count: usize,
+}
+
+const LEAST_SLOTS: usize = 1024;
+
+impl Default for Visited {
+    fn default() -> Self {
+        Visited { slots: vec![0; LEAST_SLOTS], count: 0 }
+    }
+}
+
+impl Visited {
+    /// Forgets all. A table that a long search has left is given back.
+    pub fn clear(&mut self) {
+        if self.slots.len() > 64 * LEAST_SLOTS {
+            *self = Visited::default();
+        } else if self.count > 0 {
+            self.slots.fill(0);
+            self.count = 0;
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes in use.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<u64>()
+    }
+
+    /// Adds a node; false if it was there.
+    #[inline]
+    pub fn insert(&mut self, node: u32) -> bool {
+        if 2 * self.count >= self.slots.len() {
+            self.grow();
+        }
+        let added = Self::put(&mut self.slots, u64::from(node) + 1);
+        self.count += usize::from(added);
+        added
+    }
+
+    #[inline(always)]
+    fn put(slots: &mut [u64], entry: u64) -> bool {
+        let mask = slots.len() - 1;
+        // Fibonacci hashing: neighbours in number end up far apart.
+        let mut at = (entry.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        loop {
+            match slots[at] {
+                0 => {
+                    slots[at] = entry;
+                    return true;
+                }
+                found if found == entry => return false,
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut slots = vec![0; 2 * self.slots.len()];
+        for &entry in self.slots.iter().filter(|&&entry| entry != 0) {
+            Self::put(&mut slots, entry);
+        }
+        self.slots = slots;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Visited;
+
+    #[test]
+    fn knows_what_it_was_given() {
+        let mut visited = Visited::default();
+        for node in (0..100_000u32).chain([u32::MAX, u32::MAX - 1]) {
+            assert!(visited.insert(node), "{node}");
+        }
+        for node in (0..100_000u32).chain([u32::MAX]) {
+            assert!(!visited.insert(node), "{node}");
+        }
+        assert_eq!(visited.len(), 100_002);
+        visited.clear();
+        assert!(visited.is_empty() && visited.insert(7));
+    }
+}
