@@ -8,7 +8,8 @@
 //! - [`error`]: the one map from typed failures to SQLSTATE, message, detail and hint;
 //! - [`gucs`]: every setting;
 //! - [`pg`]: thin safe wrappers of PostgreSQL's C interface;
-//! - [`types`]: the SQL type `vector`;
+//! - [`types`]: the SQL types `vector`, `halfvec`, `sparsevec`;
+//! - [`hnsw`]: the index access method `hnsw`;
 //! - [`server`]: the supervisor background worker and the client of the model server;
 //! - [`models`]: the catalogue of registered models;
 //! - [`functions`]: SQL functions over text and models;
@@ -21,6 +22,7 @@ use pgrx::prelude::*;
 mod error;
 mod functions;
 mod gucs;
+mod hnsw;
 mod models;
 mod pg;
 mod rag;
@@ -31,7 +33,8 @@ pgrx::pg_module_magic!(name, version);
 
 extension_sql_file!("../sql/requirements.sql", name = "requirements", bootstrap);
 extension_sql_file!("../sql/types.sql", name = "types", requires = ["requirements"]);
-extension_sql_file!("../sql/models.sql", name = "models", requires = ["types"]);
+extension_sql_file!("../sql/hnsw.sql", name = "hnsw", requires = ["types"]);
+extension_sql_file!("../sql/models.sql", name = "models", requires = ["hnsw"]);
 extension_sql_file!("../sql/text.sql", name = "text", requires = ["models"]);
 extension_sql_file!("../sql/inference.sql", name = "inference", requires = ["text"]);
 extension_sql_file!("../sql/rag.sql", name = "rag", requires = ["inference"]);
@@ -42,6 +45,7 @@ extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["r
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     gucs::init();
+    hnsw::init();
     server::init();
     models::init();
 }

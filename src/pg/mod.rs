@@ -3,8 +3,11 @@
 #![allow(unsafe_code)]
 
 pub mod backend;
+pub mod buffer;
 pub mod drop_notice;
 pub mod invalidation;
 pub mod latch;
 pub mod owner;
+pub mod progress;
 pub mod settings;
+pub mod table;

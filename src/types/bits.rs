@@ -19,17 +19,17 @@ use std::ptr::NonNull;
 const PREFIX_BYTES: usize = size_of::<i32>();
 
 /// An argument of type `bit`.
-pub(super) struct BitArg<'a>(Payload<'a>);
+pub struct BitArg<'a>(Payload<'a>);
 
 impl BitArg<'_> {
-    fn length_bits(&self) -> u32 {
+    pub fn length_bits(&self) -> u32 {
         match self.0.bytes() {
             &[a, b, c, d, ..] => u32::from_ne_bytes([a, b, c, d]),
             _ => 0,
         }
     }
 
-    fn bits(&self) -> &[u8] {
+    pub fn bits(&self) -> &[u8] {
         self.0.bytes().get(PREFIX_BYTES..).unwrap_or_default()
     }
 }

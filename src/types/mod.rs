@@ -31,7 +31,9 @@ mod varlena;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-pub use dense::Dense;
+pub use bits::BitArg;
+pub use dense::{Dense, DenseRef};
+pub use sparse::SparseArg;
 
 /// A `vector` of the catalogue and of models.
 pub type Vector = Dense<f32>;

@@ -50,7 +50,7 @@ impl<'a> SparseArg<'a> {
     }
 
     /// The value.
-    pub(super) fn get(&self) -> SparseRef<'_> {
+    pub fn get(&self) -> SparseRef<'_> {
         let bytes = self.0.bytes();
         let count = (bytes.len() - PREFIX_BYTES) / (size_of::<i32>() + size_of::<f32>());
         // SAFETY: `from_varlena` checked that `count` indices and as many elements follow the prefix; a payload is aligned

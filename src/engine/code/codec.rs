@@ -8,8 +8,9 @@ use super::exact::{self, Plain};
 use super::query::{Form as QueryForm, Quantised, Query};
 use super::rotation::Rotation;
 use super::values::{CodeError, Values};
-use super::{is_quantised, layout, quantise};
+use super::{is_quantised, layout, quantise, sparse};
 use crate::distance::{hamming, jaccard, Metric};
+use crate::sparse::{SparseRef, MAX_NON_ZERO};
 
 /// Makes and compares the codes of one index: a function of what the index keeps in its metapage, cheap to make.
 ///
@@ -26,6 +27,7 @@ enum Form {
     Single(Metric),
     Half(Metric),
     Bits(BitMetric),
+    Sparse(Metric),
 }
 
 /// What a vector consists of.
@@ -80,6 +82,11 @@ impl Codec {
         Codec { form: Form::Bits(metric), dimensions: bits }
     }
 
+    /// For sparse vectors, whose codes differ in length.
+    pub fn sparse(metric: Metric, dimensions: usize) -> Codec {
+        Codec { form: Form::Sparse(metric), dimensions }
+    }
+
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
@@ -89,17 +96,33 @@ impl Codec {
         !matches!(self.form, Form::Quantised { .. })
     }
 
-    /// Bytes of every code, a multiple of four.
+    /// Bytes of every code, a multiple of four; with sparse vectors, of the longest.
     pub fn code_bytes(&self) -> usize {
         match self.form {
             Form::Quantised { .. } => layout::code_bytes(self.dimensions),
             Form::Single(_) => self.dimensions * f32::BYTES,
             Form::Half(_) => (self.dimensions * f16::BYTES).next_multiple_of(4),
             Form::Bits(_) => self.dimensions.div_ceil(8).next_multiple_of(4),
+            Form::Sparse(_) => sparse::code_bytes(MAX_NON_ZERO),
         }
     }
 
-    /// Writes the code of a value, [`Codec::code_bytes`] of them, all of which it determines.
+    /// The code of a value.
+    pub fn encoded<'a>(&self, value: impl Into<Values<'a>>) -> Result<Vec<u8>, CodeError> {
+        let value = value.into();
+        if let (Form::Sparse(_), Values::Sparse(value)) = (&self.form, value) {
+            let value = Values::Sparse(value).sparse(self.dimensions)?;
+            let mut code = vec![0; sparse::code_bytes(value.values().len())];
+            sparse::write(value, &mut code);
+            return Ok(code);
+        }
+        let mut code = vec![0; self.code_bytes()];
+        self.encode(value, &mut code)?;
+        Ok(code)
+    }
+
+    /// Writes the code of a value, [`Codec::code_bytes`] of them, all of which it determines. Sparse vectors have
+    /// [`Codec::encoded`] instead.
     pub fn encode<'a>(&self, value: impl Into<Values<'a>>, out: &mut [u8]) -> Result<(), CodeError> {
         let (expected, found) = (self.code_bytes(), out.len());
         if expected != found {
@@ -115,6 +138,7 @@ impl Codec {
             Form::Single(_) => copy(&bytes(&value.singles(self.dimensions)?), out),
             Form::Half(_) => copy(&bytes(&halves(value, self.dimensions)?), out),
             Form::Bits(_) => copy(value.bytes(self.dimensions)?, out),
+            Form::Sparse(_) => return Err(CodeError::Type),
         }
         Ok(())
     }
@@ -132,12 +156,31 @@ impl Codec {
             Form::Single(metric) => QueryForm::Single(*metric, value.singles(self.dimensions)?.into_owned()),
             Form::Half(metric) => QueryForm::Half(*metric, halves(value, self.dimensions)?),
             Form::Bits(metric) => QueryForm::Bits(*metric, value.bytes(self.dimensions)?.to_vec()),
+            Form::Sparse(metric) => {
+                let value = value.sparse(self.dimensions)?;
+                QueryForm::Sparse(*metric, value.indices().to_vec(), value.values().to_vec())
+            }
         };
         Ok(Query::new(form, self.dimensions, self.code_bytes()))
     }
 
+    /// A query for which no value is nearer than another in any sense: zeros.
+    pub fn query_of_nothing(&self) -> Result<Query, CodeError> {
+        match self.form {
+            Form::Quantised { .. } | Form::Single(_) | Form::Half(_) => self.query(vec![0.0; self.dimensions].as_slice()),
+            Form::Bits(_) => self.query(vec![0u8; self.dimensions.div_ceil(8)].as_slice()),
+            Form::Sparse(_) => self.query(SparseRef::trusted(self.dimensions as i32, &[], &[])),
+        }
+    }
+
     /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner.
     pub fn query_of_code(&self, code: &[u8]) -> Result<Query, CodeError> {
+        if let Form::Sparse(metric) = self.form {
+            let form = sparse::with(code, self.dimensions, |value| {
+                QueryForm::Sparse(metric, value.indices().to_vec(), value.values().to_vec())
+            });
+            return Ok(Query::new(form, self.dimensions, code.len()));
+        }
         let (expected, found) = (self.code_bytes(), code.len());
         if expected != found {
             return Err(CodeError::Bytes { expected, found });
@@ -158,6 +201,8 @@ impl Codec {
                 QueryForm::Half(*metric, elements.into_owned())
             }
             Form::Bits(metric) => QueryForm::Bits(*metric, code[..self.dimensions.div_ceil(8)].to_vec()),
+            // Answered above: its codes have no fixed length.
+            Form::Sparse(_) => return Err(too_short),
         };
         Ok(Query::new(form, self.dimensions, expected))
     }
@@ -178,6 +223,9 @@ impl Codec {
                 let bytes = self.dimensions.div_ceil(8);
                 a.get(..bytes).zip(b.get(..bytes)).map(|(a, b)| metric.distance(a, b))
             }
+            Form::Sparse(metric) => Some(sparse::with(a, self.dimensions, |a| {
+                sparse::with(b, self.dimensions, |b| sparse::compare(*metric, a, b))
+            })),
         };
         distance.unwrap_or(f32::INFINITY)
     }

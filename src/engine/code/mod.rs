@@ -7,7 +7,8 @@
 //!   text embeddings of 384, 768 and 1536 dimensions the ten nearest codes are 0.994, 0.997 and 0.999 of the ten nearest
 //!   vectors; all of these are among the first 20, and some 13 rows have to be read to be certain of them. The bytes are
 //!   described in `layout`.
-//! - Vectors of fewer, and those under [`Metric::L1`], are their own codes, as are bit strings.
+//! - Vectors of fewer, and those under [`Metric::L1`], are their own codes, as are bit strings and sparse vectors; codes of
+//!   the latter are as long as they need to be.
 //!
 //! The index compares a [`Query`] with codes during search and insertion, and codes with each other when it prunes
 //! ([`Codec::distance_between`]). Distances order and prune candidates; what a user sees is computed from the row.
@@ -28,6 +29,7 @@ mod portable;
 mod quantise;
 mod query;
 mod rotation;
+mod sparse;
 #[cfg(test)]
 mod tests;
 mod values;

@@ -6,8 +6,9 @@ use super::dispatch::QueryProduct;
 use super::estimate::{Estimate, Side};
 use super::exact::{distance, elements, Plain};
 use super::layout::split;
-use super::BitMetric;
+use super::{sparse, BitMetric};
 use crate::distance::{prefetch, Metric};
+use crate::sparse::SparseRef;
 
 /// How many codes are on their way from memory: comparing one takes less time than fetching one.
 const AHEAD: usize = 4;
@@ -27,6 +28,7 @@ pub(super) enum Form {
     Single(Metric, Vec<f32>),
     Half(Metric, Vec<f16>),
     Bits(BitMetric, Vec<u8>),
+    Sparse(Metric, Vec<i32>, Vec<f32>),
 }
 
 #[derive(Debug)]
@@ -75,6 +77,10 @@ impl Query {
             Form::Single(metric, query) => plain(*metric, query, code, self.dimensions),
             Form::Half(metric, query) => plain(*metric, query, code, self.dimensions),
             Form::Bits(metric, query) => bits(*metric, query, code),
+            Form::Sparse(metric, indices, values) => {
+                let query = SparseRef::trusted(self.dimensions as i32, indices, values);
+                sparse::with(code, self.dimensions, |code| sparse::compare(*metric, query, code))
+            }
         }
     }
 
@@ -103,7 +109,7 @@ impl Query {
         distances: &mut Vec<f32>,
         score: impl Fn(&[u8]) -> f32,
     ) {
-        let fetched = codes.into_iter().inspect(|code| prefetch(code.as_ptr(), self.code_bytes));
+        let fetched = codes.into_iter().inspect(|code| prefetch(code.as_ptr(), code.len().min(self.code_bytes)));
         let mut codes = fetched.fuse();
         // A ring of codes on their way; `None` after the last.
         let mut ahead: [Option<&[u8]>; AHEAD] = std::array::from_fn(|_| codes.next());

@@ -4,15 +4,23 @@ use std::borrow::Cow;
 
 use half::f16;
 
+use crate::sparse::SparseRef;
 use crate::vector::Element;
 
-/// Elements of a vector, or the bytes of a bit string.
+/// Elements of a vector, the bytes of a bit string, or a sparse vector.
 #[derive(Debug, Clone, Copy)]
 pub enum Values<'a> {
     Single(&'a [f32]),
     Half(&'a [f16]),
     /// First bit highest, the last byte padded with zeros.
     Bits(&'a [u8]),
+    Sparse(SparseRef<'a>),
+}
+
+impl<'a> From<SparseRef<'a>> for Values<'a> {
+    fn from(value: SparseRef<'a>) -> Values<'a> {
+        Values::Sparse(value)
+    }
 }
 
 impl<'a> From<&'a [f32]> for Values<'a> {
@@ -50,10 +58,17 @@ impl<'a> Values<'a> {
         let elements = match self {
             Values::Single(elements) => Cow::Borrowed(elements),
             Values::Half(elements) => f16::widen(elements),
-            Values::Bits(_) => return Err(CodeError::Type),
+            Values::Bits(_) | Values::Sparse(_) => return Err(CodeError::Type),
         };
         check(dimensions, elements.len())?;
         Ok(elements)
+    }
+
+    /// The sparse vector of `dimensions`.
+    pub(super) fn sparse(self, dimensions: usize) -> Result<SparseRef<'a>, CodeError> {
+        let Values::Sparse(value) = self else { return Err(CodeError::Type) };
+        check(dimensions, value.dimensions() as usize)?;
+        Ok(value)
     }
 
     /// The bytes of `dimensions` bits.

@@ -19,7 +19,7 @@ fn codec_of(element: ElementType, metric: Metric, dimensions: u32, seed: u64) ->
     match element {
         ElementType::Vector => Codec::new(dense, dimensions, code::ElementType::Single, seed),
         ElementType::Halfvec => Codec::new(dense, dimensions, code::ElementType::Half, seed),
-        ElementType::Sparsevec => Codec::exact(dense, dimensions, code::ElementType::Single),
+        ElementType::Sparsevec => Codec::sparse(dense, dimensions),
         // No operator class pairs bits with these; a metapage that does is damaged, and gives some distance.
         ElementType::Bit => Codec::bits(BitMetric::Hamming, dimensions),
     }
@@ -58,6 +58,15 @@ impl Identity {
             m,
             ef_construction,
             filter_columns: Vec::new(),
+        }
+    }
+
+    /// About how many bytes a code has.
+    pub fn code_bytes_estimate(&self) -> usize {
+        match self.code_length {
+            CodeLength::Fixed(bytes) => bytes as usize,
+            // Sparse embeddings have some hundred elements.
+            CodeLength::Variable { .. } => 1024,
         }
     }
 

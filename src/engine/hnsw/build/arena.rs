@@ -27,6 +27,7 @@ const NEXT_UNIT: usize = 0;
 const NODES: usize = 1;
 const ENTRY: usize = 2;
 const ROWS: usize = 3;
+const HELD: usize = 4;
 
 // Words of a node's head.
 const LOCK: usize = 0;
@@ -48,6 +49,7 @@ const CHUNK_TIDS: usize = (UNIT_WORDS - CHUNK_TIDS_AT) / 2;
 /// `KIND` of what was never allocated is 0; that of a node has its level in the second byte.
 const KIND_NODE: u32 = 1;
 const KIND_CHUNK: u32 = 2;
+const KIND_HELD: u32 = 3;
 
 /// What all nodes of an arena have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,25 @@ impl<'m> Arena<'m> {
 
     /// Puts in a node without neighbours; None if the arena is full.
     pub(super) fn add_node(&self, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
+        self.add_record(KIND_NODE, level, code, heap_tid)
+    }
+
+    /// Puts in a row that is to be searched for before it becomes a node, unless there are `most` already.
+    pub(super) fn hold_out(&self, most: u32, code: &[u8], heap_tid: HeapTid) -> bool {
+        let Some(held) = self.words.get(HELD) else { return false };
+        let count = |held: u32| (held < most).then_some(held + 1);
+        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+            && self.add_record(KIND_HELD, 0, code, heap_tid).is_some()
+    }
+
+    /// Makes a row that was held out a node, without neighbours.
+    pub(super) fn make_node(&self, name: NodeName) {
+        if let Some(head) = self.head(name) {
+            head[KIND].store(KIND_NODE, Ordering::Release);
+        }
+    }
+
+    fn add_record(&self, kind: u32, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
         let units = self.shape.node_units(level, code.len());
         let name = self.allocate(units)?;
         let record = self.record(name)?;
@@ -166,7 +187,7 @@ impl<'m> Arena<'m> {
         head[TID_OFFSET].store(u32::from(heap_tid.offset()), Ordering::Relaxed);
         head[CODE_BYTES].store(code.len() as u32, Ordering::Relaxed);
         head[ORDINAL].store(u32::MAX, Ordering::Relaxed);
-        head[KIND].store(KIND_NODE | u32::from(level) << 8, Ordering::Release);
+        head[KIND].store(kind | u32::from(level) << 8, Ordering::Release);
         Some(name)
     }
 
@@ -288,6 +309,15 @@ impl<'m> Arena<'m> {
 
     /// The names of all nodes, in the order in which they were put in.
     pub fn names(&self) -> impl Iterator<Item = NodeName> + 'm {
+        self.records(KIND_NODE)
+    }
+
+    /// The rows that were held out and are no nodes yet.
+    pub fn held_out(&self) -> impl Iterator<Item = NodeName> + 'm {
+        self.records(KIND_HELD)
+    }
+
+    fn records(&self, wanted: u32) -> impl Iterator<Item = NodeName> + 'm {
         let arena = *self;
         let mut at = 1u32;
         std::iter::from_fn(move || loop {
@@ -297,7 +327,7 @@ impl<'m> Arena<'m> {
             }
             let name = at;
             at = at.checked_add(units)?;
-            if kind == KIND_NODE {
+            if kind == wanted {
                 return Some(name);
             }
         })

@@ -22,6 +22,11 @@ pub struct FinishedGraph<'m> {
 const UNNUMBERED: u32 = u32::MAX;
 
 impl<'m> FinishedGraph<'m> {
+    /// The graph of an arena that holds nothing.
+    pub fn empty(arena: Arena<'m>) -> FinishedGraph<'m> {
+        FinishedGraph { arena, names: Vec::new(), parents: Vec::new(), reconnected: 0 }
+    }
+
     /// Numbers the nodes. `check` is called now and then, and may end it.
     pub fn new<E>(
         arena: Arena<'m>,

@@ -81,6 +81,31 @@ impl<'m, 'c> Builder<'m, 'c> {
         }
     }
 
+    /// Puts a row aside, to be searched for by [`calibrate`](super::calibrate) and to become a node then. False if it was
+    /// not: enough are, or there is no room.
+    pub fn hold_out(&mut self, code: &[u8], heap_tid: HeapTid) -> bool {
+        self.arena.hold_out(super::calibrate::MOST_SAMPLES, code, heap_tid)
+    }
+
+    /// Makes nodes of the rows that were held out. Called once, when all others are in.
+    pub fn take_held_out(&mut self) {
+        let held: Vec<NodeName> = self.arena.held_out().collect();
+        for name in held {
+            self.arena.draw_number();
+            self.arena.count_row();
+            let Ok(query) = self.codec.query_of_code(self.arena.code(name)) else { continue };
+            let entry = self.arena.entry();
+            self.arena.make_node(name);
+            match entry {
+                Some(entry) => {
+                    self.search_bottom(&query, entry);
+                    self.link(name, 0);
+                }
+                None => self.raise_entry(name, 0),
+            }
+        }
+    }
+
     /// Inserts a row: the code of its value, and the value prepared as a query.
     pub fn insert(&mut self, code: &[u8], query: &Query, heap_tid: HeapTid) -> Inserted {
         let mut entry = self.arena.entry();

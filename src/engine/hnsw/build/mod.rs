@@ -5,6 +5,7 @@
 //! [`finish::FinishedGraph`] numbers the nodes and connects those that nothing leads to; `page::write` writes it.
 
 pub mod arena;
+pub mod calibrate;
 pub mod finish;
 pub mod insert;
 mod list;

@@ -42,8 +42,7 @@ impl<S: PageStore> Index<S> {
         heap_tid: HeapTid,
     ) -> Result<(), InsertError<S::Error>> {
         let query = self.shape.codec.query(value)?;
-        let mut code = vec![0; self.shape.codec.code_bytes()];
-        self.shape.codec.encode(value, &mut code)?;
+        let code = self.shape.codec.encoded(value)?;
         self.insert_code(inserter, &query, &code, heap_tid).map_err(InsertError::Store)
     }
 

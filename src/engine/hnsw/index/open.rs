@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::store::PageStore;
 use crate::code::Codec;
+use crate::hnsw::page::calibration::Calibration;
 use crate::hnsw::page::extents::ExtentMap;
 use crate::hnsw::page::meta::{Entry, Identity};
 use crate::hnsw::page::{special, CodeLength, Layout, Meta, Page, PageClass, PageError, META_BLOCK};
@@ -13,6 +14,7 @@ pub struct Shape {
     pub identity: Identity,
     pub layout: Layout,
     pub codec: Codec,
+    pub calibration: Calibration,
     maps: [ExtentMap; PageClass::ALL.len()],
 }
 
@@ -31,7 +33,23 @@ impl Shape {
             return Err(PageError::Value { field: "length of codes", found }.into());
         }
         let maps = read_maps(store, &meta)?;
-        Ok(Shape { identity: meta.identity, layout, codec, maps })
+        Ok(Shape { identity: meta.identity, layout, codec, calibration: meta.calibration, maps })
+    }
+
+    /// The narrowest beam with which the build measured this recall, between two measured ones interpolated; the widest
+    /// measured if none reached it. None if nothing was measured.
+    pub fn ef_for(&self, recall: f32) -> Option<usize> {
+        let points = self.calibration.points();
+        let reached = points.iter().position(|point| point.recall >= recall);
+        let Some(index) = reached else { return points.last().map(|point| usize::from(point.ef_search)) };
+        let above = points.get(index)?;
+        let below = index.checked_sub(1).and_then(|below| points.get(below));
+        let Some(below) = below.filter(|below| above.recall > below.recall) else {
+            return Some(usize::from(above.ef_search));
+        };
+        let share = (recall - below.recall) / (above.recall - below.recall);
+        let (low, high) = (f32::from(below.ef_search), f32::from(above.ef_search));
+        Some((low + share * (high - low)).ceil() as usize)
     }
 
     fn block(&self, class: PageClass, page_index: u32) -> Result<u32, PageError> {

@@ -1,0 +1,109 @@
+//! Exact distances of candidates, from the rows in the table.
+
+use super::opclass::IndexedColumn;
+use super::value::IndexedValue;
+use crate::pg::table;
+use pg_rag_engine::hnsw::page::HeapTid;
+use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::pg_sys;
+
+/// Reads rows of the table that an index is over, as a scan's snapshot shows them.
+pub struct RowReader {
+
+    fetch: *mut pg_sys::IndexFetchTableData,
+    slot: *mut pg_sys::TupleTableSlot,
+    /// The column; None if the index is over an expression.
+    attribute: Option<i16>,
+    info: *mut pg_sys::IndexInfo,
+    /// What expressions are evaluated in; null without.
+    estate: *mut pg_sys::EState,
+}
+
+impl RowReader {
+    /// # Safety
+    /// Both relations are open and stay so until [`RowReader::end`].
+    pub unsafe fn begin(heap: pg_sys::Relation, index: pg_sys::Relation) -> RowReader {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let info = pg_sys::BuildIndexInfo(index);
+            let attribute = (*info).ii_IndexAttrNumbers[0];
+            let estate = if attribute == 0 { pg_sys::CreateExecutorState() } else { std::ptr::null_mut() };
+            RowReader {
+
+                fetch: table::index_fetch_begin(heap),
+                slot: pg_sys::table_slot_create(heap, std::ptr::null_mut()),
+                attribute: (attribute != 0).then_some(attribute),
+                info,
+                estate,
+            }
+        }
+    }
+
+    /// The distance of the row at a heap tid; None if the snapshot does not show it, or its value is null.
+    ///
+    /// # Safety
+    /// `snapshot` is the running scan's.
+    pub unsafe fn distance(
+        &mut self,
+        snapshot: pg_sys::Snapshot,
+        tid: HeapTid,
+        column: &IndexedColumn,
+        query: &IndexedValue<'_>,
+    ) -> Option<f64> {
+        // SAFETY: the caller's promise; the slot's values live until the next row is fetched.
+        unsafe {
+            let mut pointer = pg_sys::ItemPointerData::default();
+            pgrx::itemptr::item_pointer_set_all(&mut pointer, tid.block(), tid.offset());
+            let is_visible = table::index_fetch_tuple(self.fetch, &mut pointer, snapshot, self.slot);
+            if !is_visible {
+                return None;
+            }
+            let (datum, is_null) = self.datum();
+            let value = IndexedValue::read(column, datum, is_null).unwrap_or_report()?;
+            Some(query.distance(column.metric, &value))
+        }
+    }
+
+    /// The indexed value of the row in the slot.
+    unsafe fn datum(&mut self) -> (pg_sys::Datum, bool) {
+        // SAFETY: the slot holds a row.
+        unsafe {
+            if let Some(attribute) = self.attribute {
+                return table::attribute(self.slot, attribute);
+            }
+            // Expressions are evaluated in a context that lives for one row.
+            let context = match (*self.estate).es_per_tuple_exprcontext {
+                context if context.is_null() => pg_sys::MakePerTupleExprContext(self.estate),
+                context => context,
+            };
+            pg_sys::MemoryContextReset((*context).ecxt_per_tuple_memory);
+            (*context).ecxt_scantuple = self.slot;
+            let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
+            let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
+            pg_sys::FormIndexDatum(self.info, self.slot, self.estate, values.as_mut_ptr(), nulls.as_mut_ptr());
+            (values[0], nulls[0])
+        }
+    }
+
+
+    /// Lets go of the last row.
+    pub fn reset(&mut self) {
+        // SAFETY: begun, not ended.
+        unsafe {
+            table::clear(self.slot);
+            table::index_fetch_reset(self.fetch);
+        }
+    }
+
+    /// Ends reading. Not a destructor: after an error the transaction has freed everything.
+    pub fn end(self) {
+        // SAFETY: begun, not ended.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            table::index_fetch_end(self.fetch);
+            if !self.estate.is_null() {
+                pg_sys::FreeExecutorState(self.estate);
+            }
+        }
+    }
+}

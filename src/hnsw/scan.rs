@@ -1,0 +1,358 @@
+//! Index scans: rows in the order of their exact distances, for as long as the executor asks.
+//!
+//! Candidates come from the engine in batches, by the distance of their codes. Where codes are estimates, rows are read
+//! from the table until the nearest of those read is certainly nearer than all that is left of the batch; it is returned
+//! then. So about as many rows are read as are returned, and a few more.
+
+use super::cache;
+use super::errors::IndexError;
+use super::opclass::IndexedColumn;
+use super::rerank::RowReader;
+use super::settings::{self, IterativeScan};
+use super::store::RelationStore;
+use super::value::IndexedValue;
+use pg_rag_engine::hnsw::index::{Candidate, Index, Scan};
+use pg_rag_engine::hnsw::page::{HeapTid, Metric};
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
+use pgrx::{pg_guard, pg_sys, PgMemoryContexts, PgSqlErrorCode};
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+/// A row or a node by its distance or bound: the least first.
+struct Nearest<T>(f64, T);
+
+impl<T> PartialEq for Nearest<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Nearest<T> {}
+
+impl<T> PartialOrd for Nearest<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Nearest<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.total_cmp(&self.0)
+    }
+}
+
+/// What is left of a node's rows.
+#[derive(Clone, Copy)]
+struct NodeRows {
+    node: u32,
+    heap_tid: Option<HeapTid>,
+    overflow: Option<u32>,
+}
+
+/// The value that is searched for.
+#[derive(Clone, Copy)]
+struct QueryDatum {
+    datum: pg_sys::Datum,
+    is_null: bool,
+}
+
+/// A scan between `amrescan` and `amendscan`.
+struct ScanState {
+    column: IndexedColumn,
+    index: Option<Index<RelationStore>>,
+    reader: Option<RowReader>,
+    scan: Scan,
+    batch: Vec<Candidate>,
+    /// Nodes whose rows were not read, by the bound of their distance.
+    nodes: BinaryHeap<Nearest<NodeRows>>,
+    /// Rows by their distance.
+    rows: BinaryHeap<Nearest<HeapTid>>,
+    tids: Vec<HeapTid>,
+    query: Option<QueryDatum>,
+    /// Whether rows have to be read for their distances.
+    reranks: bool,
+    has_begun: bool,
+    is_exhausted: bool,
+    order: IterativeScan,
+    last: f64,
+}
+
+/// # Safety
+/// Called by PostgreSQL.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn ambeginscan(
+    index: pg_sys::Relation,
+    keys: i32,
+    order_bys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: PostgreSQL gives an open index. The state is dropped with the memory context, which an error deletes, too.
+    unsafe {
+        let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
+        let state = ScanState {
+            column: IndexedColumn::of(index).unwrap_or_report(),
+            index: None,
+            reader: None,
+            scan: Scan::default(),
+            batch: Vec::new(),
+            nodes: BinaryHeap::new(),
+            rows: BinaryHeap::new(),
+            tids: Vec::new(),
+            query: None,
+            reranks: false,
+            has_begun: false,
+            is_exhausted: false,
+            order: IterativeScan::Off,
+            last: f64::NEG_INFINITY,
+        };
+        (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
+        scan
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a scan of [`ambeginscan`].
+#[pg_guard]
+pub unsafe extern "C-unwind" fn amrescan(
+    scan: pg_sys::IndexScanDesc,
+    keys: pg_sys::ScanKey,
+    key_count: i32,
+    order_bys: pg_sys::ScanKey,
+    order_by_count: i32,
+) {
+    // SAFETY: PostgreSQL gives as many keys as it says, and room for as many.
+    unsafe {
+        if !keys.is_null() && key_count > 0 {
+            std::ptr::copy(keys, (*scan).keyData, key_count as usize);
+        }
+        if !order_bys.is_null() && order_by_count > 0 {
+            std::ptr::copy(order_bys, (*scan).orderByData, order_by_count as usize);
+        }
+        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
+        state.nodes.clear();
+        state.rows.clear();
+        state.has_begun = false;
+        state.is_exhausted = false;
+        state.last = f64::NEG_INFINITY;
+        state.query = (order_by_count > 0).then(|| {
+            let key = &*(*scan).orderByData;
+            QueryDatum { datum: key.sk_argument, is_null: key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 }
+        });
+        if let Some(reader) = &mut state.reader {
+            reader.reset();
+        }
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a scan of [`ambeginscan`].
+#[pg_guard]
+pub unsafe extern "C-unwind" fn amgettuple(
+    scan: pg_sys::IndexScanDesc,
+    _direction: pg_sys::ScanDirection::Type,
+) -> bool {
+    // SAFETY: PostgreSQL gives a scan of this access method.
+    unsafe {
+        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return false };
+        match cache::or_raise(state.next(scan), (*scan).indexRelation) {
+            Some(tid) => {
+                pgrx::itemptr::item_pointer_set_all(&mut (*scan).xs_heaptid, tid.block(), tid.offset());
+                (*scan).xs_recheck = false;
+                (*scan).xs_recheckorderby = false;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a scan of [`ambeginscan`].
+#[pg_guard]
+pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
+    // SAFETY: PostgreSQL gives a scan of this access method; what is left of the state is dropped with its context.
+    unsafe {
+        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
+        if let Some(reader) = state.reader.take() {
+            reader.end();
+        }
+        if let Some(index) = state.index.take() {
+            cache::close(index);
+        }
+    }
+}
+
+impl ScanState {
+    /// The next row.
+    ///
+    /// # Safety
+    /// `scan` is the scan that this is the state of.
+    unsafe fn next(&mut self, scan: pg_sys::IndexScanDesc) -> Result<Option<HeapTid>, IndexError> {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if !self.has_begun {
+                self.begin(scan)?;
+            }
+            loop {
+                if let Some(tid) = self.next_of_batch(scan)? {
+                    return Ok(Some(tid));
+                }
+                if !self.next_batch()? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Searches for the first batch.
+    unsafe fn begin(&mut self, scan: pg_sys::IndexScanDesc) -> Result<(), IndexError> {
+        self.has_begun = true;
+        // SAFETY: the relations of a scan are open until it ends.
+        unsafe {
+            let relation = (*scan).indexRelation;
+            let Some(query) = self.query else {
+                let message = "cannot scan hnsw index without order";
+                raise(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message)
+            };
+            if (*scan).xs_snapshot.is_null()
+                || !matches!(
+                    (*(*scan).xs_snapshot).snapshot_type,
+                    pg_sys::SnapshotType::SNAPSHOT_MVCC | pg_sys::SnapshotType::SNAPSHOT_HISTORIC_MVCC
+                )
+            {
+                raise(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "non-MVCC snapshots are not supported with hnsw")
+            }
+            if self.index.is_none() {
+                self.index = Some(cache::open(relation)?);
+            }
+            let Some(index) = &mut self.index else { return Ok(()) };
+            count_scan(relation);
+            let shape = std::rc::Rc::clone(index.shape());
+            let value = IndexedValue::read(&self.column, query.datum, query.is_null).unwrap_or_report();
+            // Nothing is nearer than anything else to NULL, or under the cosine to zero.
+            let value = value.filter(|value| self.column.metric != Metric::Cosine || !value.is_zero());
+            self.reranks = value.is_some() && !shape.codec.is_exact();
+            self.order = settings::iterative_scan();
+            let ef = settings::target_recall().and_then(|recall| shape.ef_for(recall)).unwrap_or(settings::ef_search());
+            let prepared = match &value {
+                Some(value) => shape.codec.query(value.values())?,
+                None => {
+                    self.order = IterativeScan::RelaxedOrder;
+                    shape.codec.query_of_nothing()?
+                }
+            };
+            index.begin_scan(&mut self.scan, prepared, ef, &mut self.batch)?;
+            if self.reranks && self.reader.is_none() {
+                self.reader = Some(RowReader::begin((*scan).heapRelation, relation));
+            }
+        }
+        self.take_batch();
+        Ok(())
+    }
+
+    /// Takes the candidates of a batch.
+    fn take_batch(&mut self) {
+        let rows = self.batch.drain(..).map(|candidate| {
+            let Candidate { node, row, bound, .. } = candidate;
+            Nearest(f64::from(bound), NodeRows { node, heap_tid: Some(row.heap_tid), overflow: row.overflow })
+        });
+        self.nodes.extend(rows);
+    }
+
+    /// Goes on with the search; false if it is over.
+    fn next_batch(&mut self) -> Result<bool, IndexError> {
+        let is_limited = self.scan.seen() >= settings::max_scan_tuples();
+        if self.is_exhausted || self.order == IterativeScan::Off || is_limited {
+            return Ok(false);
+        }
+        let Some(index) = &mut self.index else { return Ok(false) };
+        if !index.continue_scan(&mut self.scan, &mut self.batch)? {
+            self.is_exhausted = true;
+            return Ok(false);
+        }
+        self.take_batch();
+        Ok(true)
+    }
+
+    /// The next row of what is in hand.
+    unsafe fn next_of_batch(&mut self, scan: pg_sys::IndexScanDesc) -> Result<Option<HeapTid>, IndexError> {
+        loop {
+            let bound = self.nodes.peek().map(|Nearest(bound, _)| *bound);
+            if let Some(&Nearest(distance, tid)) = self.rows.peek() {
+                if bound.is_none_or(|bound| distance <= bound) {
+                    self.rows.pop();
+                    // What is found too late to be in order would break the order.
+                    if self.order == IterativeScan::StrictOrder && distance < self.last {
+                        continue;
+                    }
+                    self.last = distance;
+                    return Ok(Some(tid));
+                }
+            }
+            let Some(Nearest(bound, rows)) = self.nodes.pop() else { return Ok(None) };
+            // SAFETY: the caller's scan.
+            unsafe { self.open_node(scan, bound, rows)? };
+        }
+    }
+
+    /// Moves rows of a node to the rows in hand, with their distances: those of its first tids, or of a chunk of further
+    /// ones.
+    unsafe fn open_node(
+        &mut self,
+        scan: pg_sys::IndexScanDesc,
+        bound: f64,
+        rows: NodeRows,
+    ) -> Result<(), IndexError> {
+        self.tids.clear();
+        let mut left = rows;
+        match rows.heap_tid {
+            Some(tid) => {
+                self.tids.push(tid);
+                left.heap_tid = None;
+            }
+            None => {
+                let (Some(chunk), Some(index)) = (rows.overflow, &mut self.index) else { return Ok(()) };
+                left.overflow = index.tid_chunk(rows.node, chunk, &mut self.tids)?;
+            }
+        }
+        if left.overflow.is_some() {
+            self.nodes.push(Nearest(bound, left));
+        }
+        let (Some(reader), true) = (&mut self.reader, self.reranks) else {
+            self.rows.extend(self.tids.drain(..).map(|tid| Nearest(bound, tid)));
+            return Ok(());
+        };
+        let Some(query) = self.query else { return Ok(()) };
+        // SAFETY: the order-by key's value lives as long as the scan; the snapshot is the scan's.
+        unsafe {
+            let Some(value) = IndexedValue::read(&self.column, query.datum, query.is_null).unwrap_or_report() else {
+                return Ok(());
+            };
+            for tid in self.tids.drain(..) {
+                if let Some(distance) = reader.distance((*scan).xs_snapshot, tid, &self.column, &value) {
+                    self.rows.push(Nearest(distance, tid));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts the scan in `pg_stat_user_indexes`.
+unsafe fn count_scan(index: pg_sys::Relation) {
+    // SAFETY: reading its metapage has given the index its statistics, if they are kept.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        if let Some(statistics) = (*index).pgstat_info.as_mut() {
+            statistics.t_counts.t_numscans += 1;
+        }
+        #[cfg(not(feature = "pg15"))]
+        if let Some(statistics) = (*index).pgstat_info.as_mut() {
+            statistics.counts.numscans += 1;
+        }
+    }
+}
+
+fn raise(code: PgSqlErrorCode, message: &'static str) -> ! {
+    let error: Result<std::convert::Infallible, ErrorReport> = Err(ErrorReport::new(code, message, "hnsw"));
+    match error.unwrap_or_report() {}
+}
