@@ -6,7 +6,7 @@ use pgrx::{pg_extern, pg_sys, PgBox};
 
 /// `hnswhandler(internal) RETURNS index_am_handler`.
 #[pg_extern(sql = false)]
-fn hnswhandler(_nothing: Internal) -> Internal {
+fn hnswhandler(_call: pg_sys::FunctionCallInfo) -> Internal {
     // SAFETY: allocates a node of this type, in the caller's memory context.
     let mut routine = unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
     routine.amstrategies = 0;

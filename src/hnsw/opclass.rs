@@ -14,7 +14,7 @@ pub const TERMS_PROC: u16 = 2;
 macro_rules! support {
     ($($name:ident: $element:ident, $metric:ident;)*) => {$(
         #[pg_extern(sql = false)]
-        fn $name(_nothing: Internal) -> Internal {
+        fn $name(_call: pg_sys::FunctionCallInfo) -> Internal {
             Internal::from(Some(terms(ElementType::$element, Metric::$metric)))
         }
     )*};
