@@ -15,6 +15,8 @@ fn stamp(case: &Case<'_>) -> String {
 /// What a build took.
 struct Built {
     time_s: f64,
+    /// Of the backend alone, so `None` where workers helped.
+    cpu_s: Option<f64>,
     logged_mib: f64,
 }
 
@@ -27,15 +29,18 @@ fn create(side: &mut Side, case: &Case<'_>) -> Outcome<Built> {
         "DROP INDEX IF EXISTS {index}; ALTER TABLE {table} SET (parallel_workers = {workers})"
     ))?;
     let before = side.log_position()?;
+    let cpu_before = side.process.and_then(|process| process.cpu_s());
     let started = Instant::now();
     side.client.batch_execute(&format!(
         "CREATE INDEX {index} ON {table} USING hnsw (v vector_{}_ops) WITH (m = {m}, ef_construction = {ef_construction})",
         case.metric.name()
     ))?;
     let time_s = started.elapsed().as_secs_f64();
+    let cpu_after = side.process.and_then(|process| process.cpu_s());
+    let cpu_s = cpu_before.zip(cpu_after).map(|(before, after)| after - before).filter(|_| *workers == 0);
     let logged_mib = (side.log_position()? - before) / (1 << 20) as f64;
     side.client.batch_execute(&format!("COMMENT ON INDEX {index} IS '{}'", stamp(case)))?;
-    Ok(Built { time_s, logged_mib })
+    Ok(Built { time_s, cpu_s, logged_mib })
 }
 
 /// Makes sure that there is the wanted index, without a measurement.
@@ -49,18 +54,20 @@ pub fn ensure(side: &mut Side, case: &Case<'_>) -> Outcome<()> {
 
 /// Builds the index on each side.
 pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<()> {
-    let (mut times, mut logged, mut memory) = (Vec::new(), Vec::new(), Vec::new());
-    // None on the way, and none between the builds and the changes that are measured later: their logs are alike.
+    let (mut times, mut cpu, mut logged, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    // No checkpoint on the way, nor between the builds and the changes that are measured later: then their logs compare.
     for side in sides.iter_mut() {
         side.client.batch_execute("CHECKPOINT")?;
     }
     for side in sides {
         let built = create(side, case)?;
         times.push(Some(built.time_s));
+        cpu.push(built.cpu_s);
         logged.push(Some(built.logged_mib));
         memory.push(side.process.and_then(|process| process.private_mib()));
     }
     report.add(case.name(&format!("build, {} workers", case.options.workers)), "s", times);
+    report.add(case.name("build, processor"), "s", cpu);
     report.add(case.name("build, log"), "MiB", logged);
     report.add(case.name("build, private memory of the backend after it"), "MiB", memory);
     Ok(())

@@ -55,18 +55,22 @@ pub fn insert(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outco
 /// Deletes a fifth of the rows, and vacuums. `inserted` says whether the rows after the collection are there.
 pub fn vacuum(sides: &mut [Side], case: &Case<'_>, inserted: bool, report: &mut Report) -> Outcome<()> {
     let table = case.table();
-    let (mut times, mut logged) = (Vec::new(), Vec::new());
+    let (mut times, mut cpu, mut logged) = (Vec::new(), Vec::new(), Vec::new());
     for side in sides.iter_mut() {
         spoil(side, case)?;
         side.client.batch_execute(&format!("DELETE FROM {table} WHERE id % {DELETED} = 0"))?;
         let before = side.log_position()?;
+        let cpu_before = side.process.and_then(|process| process.cpu_s());
         let started = Instant::now();
         side.client.batch_execute(&format!("VACUUM (INDEX_CLEANUP on) {table}"))?;
         times.push(Some(started.elapsed().as_secs_f64()));
+        let cpu_after = side.process.and_then(|process| process.cpu_s());
+        cpu.push(cpu_before.zip(cpu_after).map(|(before, after)| after - before));
         logged.push(Some((side.log_position()? - before) / (1 << 20) as f64));
     }
     let name = case.name(&format!("vacuum, 1 of {DELETED} rows"));
     report.add(format!("{name}, time"), "s", times);
+    report.add(format!("{name}, processor"), "s", cpu);
     report.add(format!("{name}, log"), "MiB", logged);
     let live = |row: usize| !row.is_multiple_of(DELETED) && (row < case.data.rows || inserted);
     afterwards(sides, case, &live, &name, report)
