@@ -4,7 +4,7 @@
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 .PHONY: help setup models build install uninstall demo demo-stop test test-unit test-pgrx test-regress test-cluster \
-	test-clients test-demo lint format bench clean
+	test-clients test-demo lint format bench bench-index clean
 
 help:
 	@echo 'make demo          the PostgreSQL manual in a private database, four questions answered from it'
@@ -26,11 +26,13 @@ help:
 	@echo 'make lint          formatting, clippy, and what may depend on what'
 	@echo 'make format        format the code'
 	@echo 'make bench         benchmarks: a table, and JSON under target/bench'
+	@echo 'make bench-index   the index: build, search, insert, vacuum; beside a peer of PG_RAG_BENCH_PEER'
 	@echo 'make clean         remove what was built and the throwaway clusters'
 	@echo
 	@echo 'PG_CONFIG       pg_config of the PostgreSQL to build for      (default: the newest server installed)'
 	@echo 'PG_RAG_MODELS   folder of the default models                  (default: /usr/local/share/pg_rag/models)'
 	@echo 'DEMO_PAGES      default (about 150), few, a number, or all    (default: default)'
+	@echo 'PG_RAG_BENCH_DATA, PG_RAG_BENCH_PEER   folder of vectors, and DSN of a server to compare with'
 
 setup:
 	@scripts/setup.sh build
@@ -70,6 +72,9 @@ format:
 bench:
 	@scripts/bench.sh
 
+bench-index:
+	@scripts/bench-index.sh
+
 clean:
-	@for folder in test/pgrx test/cluster test/demo bench/cluster; do PG_RAG_CLUSTER_DIR=target/$$folder scripts/cluster.sh destroy; done
+	@for folder in test/pgrx test/cluster test/demo bench/cluster bench/index; do PG_RAG_CLUSTER_DIR=target/$$folder scripts/cluster.sh destroy; done
 	@cargo clean
