@@ -7,9 +7,10 @@ use super::estimate::{Estimate, Side};
 use super::exact::{self, Plain};
 use super::query::{Form as QueryForm, Quantised, Query};
 use super::rotation::Rotation;
-use super::values::{CodeError, Values};
+use super::sparse::{self, Measure, SparseQuery};
+use super::values::{check_non_zero, CodeError, Values};
 use super::{is_quantised, layout, quantise};
-use crate::distance::{hamming, jaccard, Metric};
+use crate::distance::{hamming, jaccard, Kernels, Metric};
 
 /// Makes and compares the codes of one index: a function of what the index keeps in its metapage, cheap to make.
 ///
@@ -26,6 +27,7 @@ enum Form {
     Single(Metric),
     Half(Metric),
     Bits(BitMetric),
+    Sparse(Measure),
 }
 
 /// What a vector consists of.
@@ -80,6 +82,11 @@ impl Codec {
         Codec { form: Form::Bits(metric), dimensions: bits }
     }
 
+    /// For sparse vectors of as many dimensions, up to [`crate::sparse::MAX_DIMENSIONS`]: exact codes of variable length.
+    pub fn sparse(metric: Metric, dimensions: usize) -> Codec {
+        Codec { form: Form::Sparse(Measure(metric)), dimensions }
+    }
+
     pub fn dimensions(&self) -> usize {
         self.dimensions
     }
@@ -89,23 +96,42 @@ impl Codec {
         !matches!(self.form, Form::Quantised { .. })
     }
 
-    /// Bytes of every code, a multiple of four.
+    /// Whether codes are of unequal length, as those of sparse vectors are.
+    pub fn is_variable(&self) -> bool {
+        matches!(self.form, Form::Sparse(_))
+    }
+
+    /// Bytes of every code, or of the longest one if [`Codec::is_variable`]; a multiple of four.
     pub fn code_bytes(&self) -> usize {
         match self.form {
             Form::Quantised { .. } => layout::code_bytes(self.dimensions),
             Form::Single(_) => self.dimensions * f32::BYTES,
             Form::Half(_) => (self.dimensions * f16::BYTES).next_multiple_of(4),
             Form::Bits(_) => self.dimensions.div_ceil(8).next_multiple_of(4),
+            Form::Sparse(_) => sparse::most_code_bytes(self.dimensions),
         }
     }
 
-    /// Writes the code of a value, [`Codec::code_bytes`] of them, all of which it determines.
-    pub fn encode<'a>(&self, value: impl Into<Values<'a>>, out: &mut [u8]) -> Result<(), CodeError> {
-        let (expected, found) = (self.code_bytes(), out.len());
-        if expected != found {
-            return Err(CodeError::Bytes { expected, found });
+    /// Bytes of the code of a value, a multiple of four: [`Codec::code_bytes`], or fewer if [`Codec::is_variable`].
+    pub fn encoded_bytes<'a>(&self, value: impl Into<Values<'a>>) -> Result<usize, CodeError> {
+        match self.form {
+            Form::Sparse(_) => Ok(sparse::code_bytes(value.into().sparse(self.dimensions)?.indices().len())),
+            _ => Ok(self.code_bytes()),
         }
+    }
+
+    /// Makes the code of a value the content of `out`, which can be used again for the next; empty after an error.
+    pub fn encode_into<'a>(&self, value: impl Into<Values<'a>>, out: &mut Vec<u8>) -> Result<(), CodeError> {
         let value = value.into();
+        out.clear();
+        out.resize(self.encoded_bytes(value)?, 0);
+        self.encode(value, out).inspect_err(|_| out.clear())
+    }
+
+    /// Writes the code of a value, [`Codec::encoded_bytes`] of them, all of which it determines.
+    pub fn encode<'a>(&self, value: impl Into<Values<'a>>, out: &mut [u8]) -> Result<(), CodeError> {
+        let value = value.into();
+        check_bytes(self.encoded_bytes(value)?, out.len())?;
         match &self.form {
             Form::Quantised { rotation, estimate, .. } => {
                 let elements = value.singles(self.dimensions)?;
@@ -115,6 +141,7 @@ impl Codec {
             Form::Single(_) => copy(&bytes(&value.singles(self.dimensions)?), out),
             Form::Half(_) => copy(&bytes(&halves(value, self.dimensions)?), out),
             Form::Bits(_) => copy(value.bytes(self.dimensions)?, out),
+            Form::Sparse(measure) => sparse::write(*measure, value.sparse(self.dimensions)?, out),
         }
         Ok(())
     }
@@ -132,16 +159,19 @@ impl Codec {
             Form::Single(metric) => QueryForm::Single(*metric, value.singles(self.dimensions)?.into_owned()),
             Form::Half(metric) => QueryForm::Half(*metric, halves(value, self.dimensions)?),
             Form::Bits(metric) => QueryForm::Bits(*metric, value.bytes(self.dimensions)?.to_vec()),
+            Form::Sparse(measure) => {
+                let vector = value.sparse(self.dimensions)?;
+                QueryForm::Sparse(SparseQuery::new(*measure, vector, self.dimensions))
+            }
         };
         Ok(Query::new(form, self.dimensions, self.code_bytes()))
     }
 
-    /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner.
+    /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner. The
+    /// bytes are those of the code, no more: a sparse one that says to be longer or shorter is refused.
     pub fn query_of_code(&self, code: &[u8]) -> Result<Query, CodeError> {
-        let (expected, found) = (self.code_bytes(), code.len());
-        if expected != found {
-            return Err(CodeError::Bytes { expected, found });
-        }
+        let (expected, found) = (self.bytes_said(code)?, code.len());
+        check_bytes(expected, found)?;
         let too_short = CodeError::Bytes { expected, found };
         let form = match &self.form {
             Form::Quantised { estimate, .. } => {
@@ -158,8 +188,24 @@ impl Codec {
                 QueryForm::Half(*metric, elements.into_owned())
             }
             Form::Bits(metric) => QueryForm::Bits(*metric, code[..self.dimensions.div_ceil(8)].to_vec()),
+            Form::Sparse(measure) => {
+                let code = sparse::Code::read(code).ok_or(too_short)?;
+                QueryForm::Sparse(SparseQuery::of_code(*measure, &code, self.dimensions))
+            }
         };
-        Ok(Query::new(form, self.dimensions, expected))
+        Ok(Query::new(form, self.dimensions, self.code_bytes()))
+    }
+
+    /// How long a code says to be.
+    fn bytes_said(&self, code: &[u8]) -> Result<usize, CodeError> {
+        match self.form {
+            Form::Sparse(_) => {
+                let count = sparse::count(code);
+                check_non_zero(self.dimensions, count)?;
+                Ok(sparse::code_bytes(count))
+            }
+            _ => Ok(self.code_bytes()),
+        }
     }
 
     /// The distance of the values that two codes were made of, as [`Query::distance`]; symmetric.
@@ -178,13 +224,22 @@ impl Codec {
                 let bytes = self.dimensions.div_ceil(8);
                 a.get(..bytes).zip(b.get(..bytes)).map(|(a, b)| metric.distance(a, b))
             }
+            Form::Sparse(measure) => sparse::between(*measure, a, b),
         };
         distance.unwrap_or(f32::INFINITY)
     }
 
-    fn exact_between<E: Plain>(&self, metric: Metric, a: &[u8], b: &[u8]) -> Option<f32> {
+    fn exact_between<E: Plain + Kernels>(&self, metric: Metric, a: &[u8], b: &[u8]) -> Option<f32> {
         let (a, b) = (exact::elements::<E>(a, self.dimensions)?, exact::elements::<E>(b, self.dimensions)?);
         Some(exact::distance(metric, &a, &b))
+    }
+}
+
+fn check_bytes(expected: usize, found: usize) -> Result<(), CodeError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(CodeError::Bytes { expected, found })
     }
 }
 

@@ -5,6 +5,7 @@ mod bounds;
 mod extremes;
 mod forms;
 mod products;
+mod sparse;
 mod stability;
 
 use super::{Codec, ElementType};
