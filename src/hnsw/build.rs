@@ -176,6 +176,8 @@ pub struct Loader<'m, 'c> {
     pub builder: Builder<'m, 'c>,
     pub arena: Arena<'m>,
     pub context: pg_sys::MemoryContext,
+    /// The code of the row at hand.
+    code: Vec<u8>,
     /// Rows that this worker has put in.
     pub rows: u64,
     /// The arena had no room for a row.
@@ -217,7 +219,19 @@ impl<'m, 'c> Loader<'m, 'c> {
             )
         };
         let builder = Builder::new(arena, codec, identity.code_seed, identity.ef_construction);
-        Loader { column, codec, builder, arena, context, rows: 0, is_full: false, overflow: None, reports: false, hold_out_share: 0 }
+        Loader {
+            column,
+            codec,
+            builder,
+            arena,
+            context,
+            code: Vec::new(),
+            rows: 0,
+            is_full: false,
+            overflow: None,
+            reports: false,
+            hold_out_share: 0,
+        }
     }
 
     /// Takes one row.
@@ -235,13 +249,13 @@ impl<'m, 'c> Loader<'m, 'c> {
             return Ok(());
         }
         if !self.is_full {
-            let code = self.codec.encoded(value.values())?;
-            if self.is_held_out(tid) && self.builder.hold_out(&code, tid) {
+            self.codec.encode_into(value.values(), &mut self.code)?;
+            if self.is_held_out(tid) && self.builder.hold_out(&self.code, tid) {
                 self.count();
                 return Ok(());
             }
             let query = self.codec.query(value.values())?;
-            if self.builder.insert(&code, &query, tid) == Inserted::Full {
+            if self.builder.insert(&self.code, &query, tid) == Inserted::Full {
                 self.is_full = true;
                 self.flush()?;
             } else {

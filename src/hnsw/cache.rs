@@ -7,8 +7,8 @@ use super::errors::IndexError;
 use super::store::RelationStore;
 use crate::pg::buffer::{RecentBuffers, RelationBuffers};
 use pg_rag_engine::hnsw::index::{Index, Shape};
-use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use std::cell::RefCell;
 use std::rc::Rc;
 

@@ -65,8 +65,7 @@ pub unsafe extern "C-unwind" fn amoptions(options: pg_sys::Datum, validate: bool
         offset: offset as i32,
         ..Default::default()
     };
-    let table =
-        [int(c"m", offset_of!(Parsed, m)), int(c"ef_construction", offset_of!(Parsed, ef_construction))];
+    let table = [int(c"m", offset_of!(Parsed, m)), int(c"ef_construction", offset_of!(Parsed, ef_construction))];
     // SAFETY: the table describes `Parsed`.
     unsafe {
         pg_sys::build_reloptions(

@@ -215,7 +215,10 @@ unsafe fn load(
 /// Called by PostgreSQL.
 #[no_mangle]
 #[pg_guard]
-pub unsafe extern "C-unwind" fn pg_rag_hnsw_build_worker(_segment: *mut pg_sys::dsm_segment, toc: *mut pg_sys::shm_toc) {
+pub unsafe extern "C-unwind" fn pg_rag_hnsw_build_worker(
+    _segment: *mut pg_sys::dsm_segment,
+    toc: *mut pg_sys::shm_toc,
+) {
     // SAFETY: the leader has put these into the table of contents.
     unsafe {
         let text = pg_sys::shm_toc_lookup(toc, KEY_QUERY_TEXT, true).cast::<std::ffi::c_char>();

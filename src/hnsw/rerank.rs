@@ -4,12 +4,11 @@ use super::opclass::IndexedColumn;
 use super::value::IndexedValue;
 use crate::pg::table;
 use pg_rag_engine::hnsw::page::HeapTid;
-use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::ErrorReportable;
 
 /// Reads rows of the table that an index is over, as a scan's snapshot shows them.
 pub struct RowReader {
-
     fetch: *mut pg_sys::IndexFetchTableData,
     slot: *mut pg_sys::TupleTableSlot,
     /// The column; None if the index is over an expression.
@@ -29,7 +28,6 @@ impl RowReader {
             let attribute = (*info).ii_IndexAttrNumbers[0];
             let estate = if attribute == 0 { pg_sys::CreateExecutorState() } else { std::ptr::null_mut() };
             RowReader {
-
                 fetch: table::index_fetch_begin(heap),
                 slot: pg_sys::table_slot_create(heap, std::ptr::null_mut()),
                 attribute: (attribute != 0).then_some(attribute),
@@ -84,7 +82,6 @@ impl RowReader {
             (values[0], nulls[0])
         }
     }
-
 
     /// Lets go of the last row.
     pub fn reset(&mut self) {

@@ -296,12 +296,7 @@ impl ScanState {
 
     /// Moves rows of a node to the rows in hand, with their distances: those of its first tids, or of a chunk of further
     /// ones.
-    unsafe fn open_node(
-        &mut self,
-        scan: pg_sys::IndexScanDesc,
-        bound: f64,
-        rows: NodeRows,
-    ) -> Result<(), IndexError> {
+    unsafe fn open_node(&mut self, scan: pg_sys::IndexScanDesc, bound: f64, rows: NodeRows) -> Result<(), IndexError> {
         self.tids.clear();
         let mut left = rows;
         match rows.heap_tid {

@@ -27,7 +27,11 @@ impl<'a> IndexedValue<'a> {
     ///
     /// # Safety
     /// `datum` is null or of the column's type, and outlives the value.
-    pub unsafe fn read(column: &IndexedColumn, datum: pg_sys::Datum, is_null: bool) -> Result<Option<Self>, ErrorReport> {
+    pub unsafe fn read(
+        column: &IndexedColumn,
+        datum: pg_sys::Datum,
+        is_null: bool,
+    ) -> Result<Option<Self>, ErrorReport> {
         // SAFETY: the caller's promise.
         let value = unsafe {
             match column.element {

@@ -5,6 +5,7 @@
 //! loop behind one guard: an error of PostgreSQL leaves the loop and is raised again as pgrx raises all of them. Pins and
 //! locks that an error leaves are released with the transaction.
 
+use pg_rag_engine::distance::prefetch;
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 
@@ -34,6 +35,8 @@ mod bare {
         pub(super) fn MarkBufferDirty(buffer: Buffer);
         pub(super) fn ReleaseBuffer(buffer: Buffer);
         pub(super) fn UnlockReleaseBuffer(buffer: Buffer);
+        /// Headers of the shared buffers, 64 bytes each. Only fetched ahead, never read here.
+        pub(super) static BufferDescriptors: *const [u8; 64];
     }
 }
 
@@ -180,10 +183,16 @@ impl RelationBuffers {
         for index in 0..count {
             let (block, offset, length_bytes) = ahead(index);
             let recent = self.recent.get(block);
-            if recent != 0 {
-                // SAFETY: the address is computed, not read: a buffer that was given away is fetched for nothing.
-                let start = unsafe { bytes(recent) }.cast::<u8>().wrapping_add(offset);
-                pg_rag_engine::distance::prefetch(start, length_bytes);
+            if recent > 0 {
+                // SAFETY: the addresses are computed, not read: a buffer that was given away is fetched for nothing.
+                let (start, header) = unsafe {
+                    (
+                        bytes(recent).cast::<u8>().wrapping_add(offset),
+                        bare::BufferDescriptors.wrapping_add(recent as usize - 1),
+                    )
+                };
+                prefetch(header.cast(), 64);
+                prefetch(start, length_bytes);
             }
         }
         let recent = self.recent.0.as_mut_slice();
@@ -252,9 +261,9 @@ impl PageChange {
                 if self.state.is_null() {
                     bytes(buffer).as_mut()
                 } else {
-                let is_new = (*bytes(buffer)).iter().take(24).all(|&byte| byte == 0);
-                let flags = if is_new { pg_sys::GENERIC_XLOG_FULL_IMAGE as i32 } else { 0 };
-                pg_sys::GenericXLogRegisterBuffer(self.state, buffer, flags).cast::<[u8; BLOCK_BYTES]>().as_mut()
+                    let is_new = (*bytes(buffer)).iter().take(24).all(|&byte| byte == 0);
+                    let flags = if is_new { pg_sys::GENERIC_XLOG_FULL_IMAGE as i32 } else { 0 };
+                    pg_sys::GenericXLogRegisterBuffer(self.state, buffer, flags).cast::<[u8; BLOCK_BYTES]>().as_mut()
                 }
             };
         }

@@ -7,10 +7,11 @@ use super::estimate::{Estimate, Side};
 use super::exact::{self, Plain};
 use super::query::{Form as QueryForm, Quantised, Query};
 use super::rotation::Rotation;
-use super::values::{CodeError, Values};
-use super::{is_quantised, layout, quantise, sparse};
-use crate::distance::{hamming, jaccard, Metric};
-use crate::sparse::{SparseRef, MAX_NON_ZERO};
+use super::sparse::{self, Measure, SparseQuery};
+use super::values::{check_non_zero, CodeError, Values};
+use super::{is_quantised, layout, quantise};
+use crate::distance::{hamming, jaccard, Kernels, Metric};
+use crate::sparse::SparseRef;
 
 /// Makes and compares the codes of one index: a function of what the index keeps in its metapage, cheap to make.
 ///
@@ -27,7 +28,7 @@ enum Form {
     Single(Metric),
     Half(Metric),
     Bits(BitMetric),
-    Sparse(Metric),
+    Sparse(Measure),
 }
 
 /// What a vector consists of.
@@ -82,9 +83,9 @@ impl Codec {
         Codec { form: Form::Bits(metric), dimensions: bits }
     }
 
-    /// For sparse vectors, whose codes differ in length.
+    /// For sparse vectors of as many dimensions, up to [`crate::sparse::MAX_DIMENSIONS`]: exact codes of variable length.
     pub fn sparse(metric: Metric, dimensions: usize) -> Codec {
-        Codec { form: Form::Sparse(metric), dimensions }
+        Codec { form: Form::Sparse(Measure(metric)), dimensions }
     }
 
     pub fn dimensions(&self) -> usize {
@@ -96,39 +97,42 @@ impl Codec {
         !matches!(self.form, Form::Quantised { .. })
     }
 
-    /// Bytes of every code, a multiple of four; with sparse vectors, of the longest.
+    /// Whether codes are of unequal length, as those of sparse vectors are.
+    pub fn is_variable(&self) -> bool {
+        matches!(self.form, Form::Sparse(_))
+    }
+
+    /// Bytes of every code, or of the longest one if [`Codec::is_variable`]; a multiple of four.
     pub fn code_bytes(&self) -> usize {
         match self.form {
             Form::Quantised { .. } => layout::code_bytes(self.dimensions),
             Form::Single(_) => self.dimensions * f32::BYTES,
             Form::Half(_) => (self.dimensions * f16::BYTES).next_multiple_of(4),
             Form::Bits(_) => self.dimensions.div_ceil(8).next_multiple_of(4),
-            Form::Sparse(_) => sparse::code_bytes(MAX_NON_ZERO),
+            Form::Sparse(_) => sparse::most_code_bytes(self.dimensions),
         }
     }
 
-    /// The code of a value.
-    pub fn encoded<'a>(&self, value: impl Into<Values<'a>>) -> Result<Vec<u8>, CodeError> {
+    /// Bytes of the code of a value, a multiple of four: [`Codec::code_bytes`], or fewer if [`Codec::is_variable`].
+    pub fn encoded_bytes<'a>(&self, value: impl Into<Values<'a>>) -> Result<usize, CodeError> {
+        match self.form {
+            Form::Sparse(_) => Ok(sparse::code_bytes(value.into().sparse(self.dimensions)?.indices().len())),
+            _ => Ok(self.code_bytes()),
+        }
+    }
+
+    /// Makes the code of a value the content of `out`, which can be used again for the next; empty after an error.
+    pub fn encode_into<'a>(&self, value: impl Into<Values<'a>>, out: &mut Vec<u8>) -> Result<(), CodeError> {
         let value = value.into();
-        if let (Form::Sparse(_), Values::Sparse(value)) = (&self.form, value) {
-            let value = Values::Sparse(value).sparse(self.dimensions)?;
-            let mut code = vec![0; sparse::code_bytes(value.values().len())];
-            sparse::write(value, &mut code);
-            return Ok(code);
-        }
-        let mut code = vec![0; self.code_bytes()];
-        self.encode(value, &mut code)?;
-        Ok(code)
+        out.clear();
+        out.resize(self.encoded_bytes(value)?, 0);
+        self.encode(value, out).inspect_err(|_| out.clear())
     }
 
-    /// Writes the code of a value, [`Codec::code_bytes`] of them, all of which it determines. Sparse vectors have
-    /// [`Codec::encoded`] instead.
+    /// Writes the code of a value, [`Codec::encoded_bytes`] of them, all of which it determines.
     pub fn encode<'a>(&self, value: impl Into<Values<'a>>, out: &mut [u8]) -> Result<(), CodeError> {
-        let (expected, found) = (self.code_bytes(), out.len());
-        if expected != found {
-            return Err(CodeError::Bytes { expected, found });
-        }
         let value = value.into();
+        check_bytes(self.encoded_bytes(value)?, out.len())?;
         match &self.form {
             Form::Quantised { rotation, estimate, .. } => {
                 let elements = value.singles(self.dimensions)?;
@@ -138,7 +142,7 @@ impl Codec {
             Form::Single(_) => copy(&bytes(&value.singles(self.dimensions)?), out),
             Form::Half(_) => copy(&bytes(&halves(value, self.dimensions)?), out),
             Form::Bits(_) => copy(value.bytes(self.dimensions)?, out),
-            Form::Sparse(_) => return Err(CodeError::Type),
+            Form::Sparse(measure) => sparse::write(*measure, value.sparse(self.dimensions)?, out),
         }
         Ok(())
     }
@@ -156,35 +160,28 @@ impl Codec {
             Form::Single(metric) => QueryForm::Single(*metric, value.singles(self.dimensions)?.into_owned()),
             Form::Half(metric) => QueryForm::Half(*metric, halves(value, self.dimensions)?),
             Form::Bits(metric) => QueryForm::Bits(*metric, value.bytes(self.dimensions)?.to_vec()),
-            Form::Sparse(metric) => {
-                let value = value.sparse(self.dimensions)?;
-                QueryForm::Sparse(*metric, value.indices().to_vec(), value.values().to_vec())
+            Form::Sparse(measure) => {
+                let vector = value.sparse(self.dimensions)?;
+                QueryForm::Sparse(SparseQuery::new(*measure, vector, self.dimensions))
             }
         };
         Ok(Query::new(form, self.dimensions, self.code_bytes()))
     }
 
-    /// A query for which no value is nearer than another in any sense: zeros.
+    /// A query to which no value is nearer than another: of zeros.
     pub fn query_of_nothing(&self) -> Result<Query, CodeError> {
         match self.form {
-            Form::Quantised { .. } | Form::Single(_) | Form::Half(_) => self.query(vec![0.0; self.dimensions].as_slice()),
             Form::Bits(_) => self.query(vec![0u8; self.dimensions.div_ceil(8)].as_slice()),
-            Form::Sparse(_) => self.query(SparseRef::trusted(self.dimensions as i32, &[], &[])),
+            Form::Sparse(..) => self.query(SparseRef::trusted(self.dimensions as i32, &[], &[])),
+            _ => self.query(vec![0.0f32; self.dimensions].as_slice()),
         }
     }
 
-    /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner.
+    /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner. The
+    /// bytes are those of the code, no more: a sparse one that says to be longer or shorter is refused.
     pub fn query_of_code(&self, code: &[u8]) -> Result<Query, CodeError> {
-        if let Form::Sparse(metric) = self.form {
-            let form = sparse::with(code, self.dimensions, |value| {
-                QueryForm::Sparse(metric, value.indices().to_vec(), value.values().to_vec())
-            });
-            return Ok(Query::new(form, self.dimensions, code.len()));
-        }
-        let (expected, found) = (self.code_bytes(), code.len());
-        if expected != found {
-            return Err(CodeError::Bytes { expected, found });
-        }
+        let (expected, found) = (self.bytes_said(code)?, code.len());
+        check_bytes(expected, found)?;
         let too_short = CodeError::Bytes { expected, found };
         let form = match &self.form {
             Form::Quantised { estimate, .. } => {
@@ -201,10 +198,24 @@ impl Codec {
                 QueryForm::Half(*metric, elements.into_owned())
             }
             Form::Bits(metric) => QueryForm::Bits(*metric, code[..self.dimensions.div_ceil(8)].to_vec()),
-            // Answered above: its codes have no fixed length.
-            Form::Sparse(_) => return Err(too_short),
+            Form::Sparse(measure) => {
+                let code = sparse::Code::read(code).ok_or(too_short)?;
+                QueryForm::Sparse(SparseQuery::of_code(*measure, &code, self.dimensions))
+            }
         };
-        Ok(Query::new(form, self.dimensions, expected))
+        Ok(Query::new(form, self.dimensions, self.code_bytes()))
+    }
+
+    /// How long a code says to be.
+    fn bytes_said(&self, code: &[u8]) -> Result<usize, CodeError> {
+        match self.form {
+            Form::Sparse(_) => {
+                let count = sparse::count(code);
+                check_non_zero(self.dimensions, count)?;
+                Ok(sparse::code_bytes(count))
+            }
+            _ => Ok(self.code_bytes()),
+        }
     }
 
     /// The distance of the values that two codes were made of, as [`Query::distance`]; symmetric.
@@ -223,16 +234,22 @@ impl Codec {
                 let bytes = self.dimensions.div_ceil(8);
                 a.get(..bytes).zip(b.get(..bytes)).map(|(a, b)| metric.distance(a, b))
             }
-            Form::Sparse(metric) => Some(sparse::with(a, self.dimensions, |a| {
-                sparse::with(b, self.dimensions, |b| sparse::compare(*metric, a, b))
-            })),
+            Form::Sparse(measure) => sparse::between(*measure, a, b),
         };
         distance.unwrap_or(f32::INFINITY)
     }
 
-    fn exact_between<E: Plain>(&self, metric: Metric, a: &[u8], b: &[u8]) -> Option<f32> {
+    fn exact_between<E: Plain + Kernels>(&self, metric: Metric, a: &[u8], b: &[u8]) -> Option<f32> {
         let (a, b) = (exact::elements::<E>(a, self.dimensions)?, exact::elements::<E>(b, self.dimensions)?);
         Some(exact::distance(metric, &a, &b))
+    }
+}
+
+fn check_bytes(expected: usize, found: usize) -> Result<(), CodeError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(CodeError::Bytes { expected, found })
     }
 }
 

@@ -64,9 +64,10 @@ impl Estimate {
             Metric::Cosine => (1.0 + inner_product).clamp(0.0, 2.0),
             _ => l2_squared,
         };
-        // Rounding to `f32` must not carry it above.
-        let bound = if bound.is_nan() { f64::NEG_INFINITY } else { bound };
-        ((bound - bound.abs() * (1.0 / (1 << 23) as f64)) as f32).min(f32::MAX)
+        let bound = if bound.is_nan() { f64::NEG_INFINITY } else { bound - bound.abs() * (1.0 / (1 << 23) as f64) };
+        // Rounding to `f32` must not carry it above, not even what is too small for a share of it to count.
+        let rounded = bound as f32;
+        if f64::from(rounded) > bound { rounded.next_down() } else { rounded }.min(f32::MAX)
     }
 }
 

@@ -12,8 +12,8 @@ use half::f16;
 use super::estimate::number;
 use crate::distance::{Kernels, Metric};
 
-/// Elements that a code may consist of.
-pub(super) trait Plain: Kernels + Default {
+/// Numbers that a code may consist of, whatever their bits are.
+pub(super) trait Plain: Copy {
     const BYTES: usize;
     fn from_bytes(bytes: &[u8]) -> Self;
     fn append(self, out: &mut Vec<u8>);
@@ -43,12 +43,24 @@ impl Plain for f16 {
     }
 }
 
+impl Plain for i32 {
+    const BYTES: usize = 4;
+
+    fn from_bytes(bytes: &[u8]) -> i32 {
+        bytes.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes))
+    }
+
+    fn append(self, out: &mut Vec<u8>) {
+        out.extend(self.to_le_bytes());
+    }
+}
+
 /// The elements in the first `dimensions * E::BYTES` bytes, or nothing if there are fewer bytes.
 #[inline]
 pub(super) fn elements<E: Plain>(code: &[u8], dimensions: usize) -> Option<Cow<'_, [E]>> {
-    let bytes = code.get(..dimensions * E::BYTES)?;
+    let bytes = code.get(..dimensions.checked_mul(E::BYTES)?)?;
     if cfg!(target_endian = "little") {
-        // SAFETY: `f32` and `f16` are numbers whatever their bits are.
+        // SAFETY: `f32`, `f16` and `i32` are numbers whatever their bits are.
         let (before, elements, _) = unsafe { bytes.align_to::<E>() };
         if before.is_empty() && elements.len() == dimensions {
             return Some(Cow::Borrowed(elements));
@@ -59,7 +71,7 @@ pub(super) fn elements<E: Plain>(code: &[u8], dimensions: usize) -> Option<Cow<'
 
 /// The distance; squared for [`Metric::L2`].
 #[inline]
-pub(super) fn distance<E: Plain>(metric: Metric, a: &[E], b: &[E]) -> f32 {
+pub(super) fn distance<E: Kernels>(metric: Metric, a: &[E], b: &[E]) -> f32 {
     let metric = if metric == Metric::L2 { Metric::L2Squared } else { metric };
     let distance = metric.kernel::<E>()(a, b);
     // A zero vector has no direction, and is as far from all as a perpendicular one.

@@ -7,8 +7,9 @@
 //!   text embeddings of 384, 768 and 1536 dimensions the ten nearest codes are 0.994, 0.997 and 0.999 of the ten nearest
 //!   vectors; all of these are among the first 20, and some 13 rows have to be read to be certain of them. The bytes are
 //!   described in `layout`.
-//! - Vectors of fewer, and those under [`Metric::L1`], are their own codes, as are bit strings and sparse vectors; codes of
-//!   the latter are as long as they need to be.
+//! - Vectors of fewer, and those under [`Metric::L1`], are their own codes, as are bit strings.
+//! - Sparse vectors have exact codes as long as they have elements ([`Codec::sparse`]); the bytes are described in
+//!   `sparse`.
 //!
 //! The index compares a [`Query`] with codes during search and insertion, and codes with each other when it prunes
 //! ([`Codec::distance_between`]). Distances order and prune candidates; what a user sees is computed from the row.

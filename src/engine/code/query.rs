@@ -6,9 +6,9 @@ use super::dispatch::QueryProduct;
 use super::estimate::{Estimate, Side};
 use super::exact::{distance, elements, Plain};
 use super::layout::split;
-use super::{sparse, BitMetric};
-use crate::distance::{prefetch, Metric};
-use crate::sparse::SparseRef;
+use super::sparse::SparseQuery;
+use super::BitMetric;
+use crate::distance::{prefetch, Kernels, Metric};
 
 /// How many codes are on their way from memory: comparing one takes less time than fetching one.
 const AHEAD: usize = 4;
@@ -19,6 +19,7 @@ const AHEAD: usize = 4;
 pub struct Query {
     form: Form,
     dimensions: usize,
+    /// Of the longest code, if they are of variable length.
     code_bytes: usize,
 }
 
@@ -28,7 +29,7 @@ pub(super) enum Form {
     Single(Metric, Vec<f32>),
     Half(Metric, Vec<f16>),
     Bits(BitMetric, Vec<u8>),
-    Sparse(Metric, Vec<i32>, Vec<f32>),
+    Sparse(SparseQuery),
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl Quantised {
 }
 
 #[inline]
-fn plain<E: Plain>(metric: Metric, query: &[E], code: &[u8], dimensions: usize) -> f32 {
+fn plain<E: Plain + Kernels>(metric: Metric, query: &[E], code: &[u8], dimensions: usize) -> f32 {
     elements(code, dimensions).map_or(f32::INFINITY, |code| distance(metric, query, &code))
 }
 
@@ -77,10 +78,7 @@ impl Query {
             Form::Single(metric, query) => plain(*metric, query, code, self.dimensions),
             Form::Half(metric, query) => plain(*metric, query, code, self.dimensions),
             Form::Bits(metric, query) => bits(*metric, query, code),
-            Form::Sparse(metric, indices, values) => {
-                let query = SparseRef::trusted(self.dimensions as i32, indices, values);
-                sparse::with(code, self.dimensions, |code| sparse::compare(*metric, query, code))
-            }
+            Form::Sparse(query) => query.distance(code),
         }
     }
 
@@ -98,6 +96,7 @@ impl Query {
     pub fn score_many<'a>(&self, codes: impl IntoIterator<Item = &'a [u8]>, distances: &mut Vec<f32>) {
         match &self.form {
             Form::Quantised(query) => self.score_each(codes, distances, |code| query.distance(code)),
+            Form::Sparse(query) => self.score_each(codes, distances, |code| query.distance(code)),
             _ => self.score_each(codes, distances, |code| self.distance(code)),
         }
     }

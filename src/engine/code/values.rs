@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use half::f16;
 
-use crate::sparse::SparseRef;
+use crate::sparse::{SparseRef, MAX_NON_ZERO};
 use crate::vector::Element;
 
-/// Elements of a vector, the bytes of a bit string, or a sparse vector.
+/// Elements of a vector, or the bytes of a bit string.
 #[derive(Debug, Clone, Copy)]
 pub enum Values<'a> {
     Single(&'a [f32]),
@@ -15,12 +15,6 @@ pub enum Values<'a> {
     /// First bit highest, the last byte padded with zeros.
     Bits(&'a [u8]),
     Sparse(SparseRef<'a>),
-}
-
-impl<'a> From<SparseRef<'a>> for Values<'a> {
-    fn from(value: SparseRef<'a>) -> Values<'a> {
-        Values::Sparse(value)
-    }
 }
 
 impl<'a> From<&'a [f32]> for Values<'a> {
@@ -41,6 +35,12 @@ impl<'a> From<&'a [u8]> for Values<'a> {
     }
 }
 
+impl<'a> From<SparseRef<'a>> for Values<'a> {
+    fn from(vector: SparseRef<'a>) -> Values<'a> {
+        Values::Sparse(vector)
+    }
+}
+
 /// Errors of callers, not of users: an index checks types and dimensions before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
@@ -50,6 +50,8 @@ pub enum CodeError {
     Type,
     #[error("a code has {expected} bytes, not {found}")]
     Bytes { expected: usize, found: usize },
+    #[error("expected at most {limit} elements that are not zero, not {found}")]
+    NonZero { limit: usize, found: usize },
 }
 
 impl<'a> Values<'a> {
@@ -64,18 +66,19 @@ impl<'a> Values<'a> {
         Ok(elements)
     }
 
-    /// The sparse vector of `dimensions`.
-    pub(super) fn sparse(self, dimensions: usize) -> Result<SparseRef<'a>, CodeError> {
-        let Values::Sparse(value) = self else { return Err(CodeError::Type) };
-        check(dimensions, value.dimensions() as usize)?;
-        Ok(value)
-    }
-
     /// The bytes of `dimensions` bits.
     pub(super) fn bytes(self, dimensions: usize) -> Result<&'a [u8], CodeError> {
         let Values::Bits(bytes) = self else { return Err(CodeError::Type) };
         check(dimensions.div_ceil(8), bytes.len())?;
         Ok(bytes)
+    }
+
+    /// The sparse vector of `dimensions`.
+    pub(super) fn sparse(self, dimensions: usize) -> Result<SparseRef<'a>, CodeError> {
+        let Values::Sparse(vector) = self else { return Err(CodeError::Type) };
+        check(dimensions, usize::try_from(vector.dimensions()).unwrap_or(0))?;
+        check_non_zero(dimensions, vector.indices().len())?;
+        Ok(vector)
     }
 }
 
@@ -84,5 +87,15 @@ fn check(expected: usize, found: usize) -> Result<(), CodeError> {
         Ok(())
     } else {
         Err(CodeError::Dimensions { expected, found })
+    }
+}
+
+/// Checks how many elements of a sparse vector are not zero.
+pub(super) fn check_non_zero(dimensions: usize, found: usize) -> Result<(), CodeError> {
+    let limit = dimensions.min(MAX_NON_ZERO);
+    if found <= limit {
+        Ok(())
+    } else {
+        Err(CodeError::NonZero { limit, found })
     }
 }

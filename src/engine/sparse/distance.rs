@@ -27,11 +27,20 @@ pub fn l1(a: SparseRef<'_>, b: SparseRef<'_>) -> f32 {
 
 /// `Σ a · b`.
 pub fn inner_product(a: SparseRef<'_>, b: SparseRef<'_>) -> f32 {
+    let mut sum = 0f32;
+    for_each_common(a, b, |x, y| sum += x * y);
+    sum
+}
+
+/// Calls `visit` with both values of every index that the vectors have in common, in ascending order. Which of the two
+/// comes first is not said: `visit` is symmetric.
+#[inline]
+pub(crate) fn for_each_common(a: SparseRef<'_>, b: SparseRef<'_>, visit: impl FnMut(f32, f32)) {
     let (short, long) = by_length(a, b);
     if gallops(short, long) {
-        inner_product_by_search(short, long)
+        common_by_search(short, long, visit);
     } else {
-        inner_product_by_merge(a, b)
+        common_by_merge(a, b, visit);
     }
 }
 
@@ -50,26 +59,28 @@ fn by_length<'a>(a: SparseRef<'a>, b: SparseRef<'a>) -> (SparseRef<'a>, SparseRe
     }
 }
 
-fn gallops(short: SparseRef<'_>, long: SparseRef<'_>) -> bool {
+/// Whether the first vector is so much shorter that its indices are searched in the second.
+#[inline]
+pub(crate) fn gallops(short: SparseRef<'_>, long: SparseRef<'_>) -> bool {
     short.indices().len().saturating_mul(GALLOP_RATIO) < long.indices().len()
 }
 
 /// Indices compared at once.
 const BLOCK: usize = 8;
 
-fn inner_product_by_merge(a: SparseRef<'_>, b: SparseRef<'_>) -> f32 {
-    let (mut i, mut j, mut sum) = (0, 0, 0f32);
+#[inline]
+fn common_by_merge(a: SparseRef<'_>, b: SparseRef<'_>, mut visit: impl FnMut(f32, f32)) {
+    let (mut i, mut j) = (0, 0);
     while let (Some(left), Some(right)) = (block(a.indices(), i), block(b.indices(), j)) {
         if any_equal(left, right) {
-            let (x, y) = (a.part(i, i + BLOCK), b.part(j, j + BLOCK));
-            sum = inner_product_by_steps(x, y, sum);
+            common_by_steps(a.part(i, i + BLOCK), b.part(j, j + BLOCK), &mut visit);
         }
         // The block with the smaller end meets nothing further on; with equal ends, both.
         let (left_end, right_end) = (left[BLOCK - 1], right[BLOCK - 1]);
         i += if left_end <= right_end { BLOCK } else { 0 };
         j += if right_end <= left_end { BLOCK } else { 0 };
     }
-    inner_product_by_steps(a.part(i, usize::MAX), b.part(j, usize::MAX), sum)
+    common_by_steps(a.part(i, usize::MAX), b.part(j, usize::MAX), &mut visit);
 }
 
 #[inline]
@@ -89,32 +100,29 @@ fn any_equal(left: &[i32; BLOCK], right: &[i32; BLOCK]) -> bool {
     equal.iter().fold(0, |any, equal| any | equal) != 0
 }
 
-/// `sum` plus the inner product, index by index.
 #[inline]
-fn inner_product_by_steps(a: SparseRef<'_>, b: SparseRef<'_>, mut sum: f32) -> f32 {
+fn common_by_steps(a: SparseRef<'_>, b: SparseRef<'_>, visit: &mut impl FnMut(f32, f32)) {
     let (a_indices, b_indices) = (a.indices(), b.indices());
     let (mut i, mut j) = (0, 0);
     while i < a_indices.len() && j < b_indices.len() {
         let (left, right) = (a_indices[i], b_indices[j]);
         if left == right {
-            sum += a.values()[i] * b.values()[j];
+            visit(a.values()[i], b.values()[j]);
         }
         i += usize::from(left <= right);
         j += usize::from(right <= left);
     }
-    sum
 }
 
-fn inner_product_by_search(short: SparseRef<'_>, long: SparseRef<'_>) -> f32 {
+#[inline]
+fn common_by_search(short: SparseRef<'_>, long: SparseRef<'_>, mut visit: impl FnMut(f32, f32)) {
     let mut at = 0;
-    let mut sum = 0f32;
     for (index, value) in short.elements() {
         at = gallop(long.indices(), at, index);
         if long.indices().get(at) == Some(&index) {
-            sum += value * long.values()[at];
+            visit(value, long.values()[at]);
         }
     }
-    sum
 }
 
 /// The sum of a symmetric `term` over the indices of both; an index that one vector lacks has the value 0 there.
@@ -264,7 +272,10 @@ mod tests {
             let (a, b) = (a.as_ref(), b.as_ref());
             let square = |x: f32, y: f32| (x - y) * (x - y);
             prop_assert!((union_sum_by_merge(a, b, square) - union_sum_by_search(b, a, square)).abs() < 1e-3);
-            prop_assert_eq!(inner_product_by_merge(a, b), inner_product_by_search(b, a));
+            let (mut merged, mut found) = (Vec::new(), Vec::new());
+            common_by_merge(a, b, |x, y| merged.push((x, y)));
+            common_by_search(b, a, |y, x| found.push((x, y)));
+            prop_assert_eq!(merged, found);
         }
     }
 }

@@ -26,6 +26,9 @@ fn vectors() -> Vec<Vec<f32>> {
         of(1e-44),
         of(1e18),
         of(1e-18),
+        // The product with another is beyond the least `f32`.
+        of(1e-29),
+        vec![4.6e-29; DIMENSIONS],
         of(1.0),
         mixed,
         single,
@@ -87,6 +90,56 @@ fn vectors_that_are_not_finite_have_codes() {
             let query = codec.query(&vector[..]).unwrap();
             assert!(!query.distance(&code).is_nan());
             assert!(!query.bound(&code).is_nan());
+        }
+    }
+}
+
+/// An element of any magnitude: most of any exponent, the rest where rounding turns over.
+fn any_element() -> impl Strategy<Value = f32> {
+    prop_oneof![
+        6 => any::<u32>().prop_map(f32::from_bits).prop_filter("finite", |x| x.is_finite()),
+        3 => -1f32..1.0,
+        1 => prop::sample::select(vec![0.0, -0.0, 1.0, f32::MAX, f32::MIN, f32::MIN_POSITIVE, f32::from_bits(1)]),
+    ]
+}
+
+/// A vector and one that is unrelated to it, equal, opposite, the least bit off, or a multiple.
+fn adversaries() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
+    let vector = |length| {
+        prop_oneof![
+            prop::collection::vec(any_element(), length),
+            prop::collection::vec(-1f32..1.0, length),
+            any_element().prop_map(move |x| vec![x; length]),
+        ]
+    };
+    let pair = (64usize..200).prop_flat_map(move |length| (vector(length), vector(length), 0usize..5));
+    pair.prop_map(|(a, other, kind)| {
+        let of = |change: fn(f32) -> f32| a.iter().map(|x| change(*x).clamp(f32::MIN, f32::MAX)).collect();
+        let b = match kind {
+            0 => other,
+            1 => a.clone(),
+            2 => of(|x| -x),
+            3 => of(|x| f32::from_bits(x.to_bits() ^ 1)),
+            _ => of(|x| x * 1.5),
+        };
+        (a, b)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_vectors_are_nearer_than_their_bound((a, b) in adversaries()) {
+        for metric in QUANTISED_METRICS {
+            let codec = codec(metric, a.len());
+            let (code_a, code_b) = (encoded(&codec, &a), encoded(&codec, &b));
+            let truth = true_distance(metric, &a, &b);
+            for query in [codec.query(&a[..]).unwrap(), codec.query_of_code(&code_a).unwrap()] {
+                prop_assert!(!query.distance(&code_b).is_nan());
+                let bound = f64::from(query.bound(&code_b));
+                prop_assert!(bound <= truth, "{:?}: bound {} of {}", metric, bound, truth);
+            }
         }
     }
 }

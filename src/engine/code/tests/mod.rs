@@ -1,10 +1,12 @@
 //! What indexes rely on: the kernels of every instruction set agree to the last bit, bounds hold, any number and any
 //! bytes give a distance, and codes stay what they are.
 
+mod bits;
 mod bounds;
 mod extremes;
 mod forms;
 mod products;
+mod sparse;
 mod stability;
 
 use super::{Codec, ElementType};

@@ -289,9 +289,7 @@ impl<'m> Arena<'m> {
         while let Some(chunk) = self.chunk(next) {
             let count = (chunk[CHUNK_COUNT].load(Ordering::Relaxed) as usize).min(CHUNK_TIDS);
             let pairs = chunk[CHUNK_TIDS_AT..].chunks_exact(2).take(count);
-            into.extend(pairs.filter_map(|pair| {
-                tid(pair[0].load(Ordering::Relaxed), pair[1].load(Ordering::Relaxed))
-            }));
+            into.extend(pairs.filter_map(|pair| tid(pair[0].load(Ordering::Relaxed), pair[1].load(Ordering::Relaxed))));
             next = chunk[CHUNK_NEXT].load(Ordering::Relaxed).min(next.saturating_sub(1));
         }
         into.sort_unstable();

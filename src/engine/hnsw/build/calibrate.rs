@@ -25,11 +25,7 @@ const ENOUGH: f32 = 0.9995;
 
 /// Measures the graph in an arena with the rows held out. Empty if there are too few. `check` is called now and then, and
 /// may end it.
-pub fn measure<E>(
-    arena: Arena<'_>,
-    codec: &Codec,
-    mut check: impl FnMut() -> Result<(), E>,
-) -> Result<Calibration, E> {
+pub fn measure<E>(arena: Arena<'_>, codec: &Codec, mut check: impl FnMut() -> Result<(), E>) -> Result<Calibration, E> {
     let nodes: Vec<NodeName> = arena.names().collect();
     let Some(entry) = arena.entry().filter(|_| nodes.len() >= LEAST_ROWS as usize) else {
         return Ok(Calibration::default());

@@ -50,12 +50,7 @@ impl<'m> FinishedGraph<'m> {
     }
 
     /// Numbers what can be reached from a node, breadth first.
-    fn number<E>(
-        &mut self,
-        from: NodeName,
-        parent: u32,
-        check: &mut impl FnMut() -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn number<E>(&mut self, from: NodeName, parent: u32, check: &mut impl FnMut() -> Result<(), E>) -> Result<(), E> {
         let mut next = self.names.len();
         self.take(from, parent);
         while let Some(&name) = self.names.get(next) {

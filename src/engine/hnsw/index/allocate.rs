@@ -70,8 +70,7 @@ impl<S: PageStore> Index<S> {
             let next_free = node.claim()?;
             meta.pop_free_node(next_free)?;
             let head = node.read()?;
-            let allocated =
-                Allocated { ordinal: free, level: head.level, first_upper: head.first_upper, first_chunk };
+            let allocated = Allocated { ordinal: free, level: head.level, first_upper: head.first_upper, first_chunk };
             meta.encode(meta_page)?;
             Ok(Some(allocated))
         })
@@ -126,14 +125,17 @@ impl<S: PageStore> Index<S> {
             let mut blocks = vec![META_BLOCK];
             match plan.listing {
                 Listing::Inline => {}
-                Listing::Directory { block } | Listing::NewDirectory { block, previous: None, .. } => blocks.push(block),
+                Listing::Directory { block } | Listing::NewDirectory { block, previous: None, .. } => {
+                    blocks.push(block)
+                }
                 Listing::NewDirectory { block, previous: Some(previous), .. } => {
                     blocks.extend([previous.min(block), previous.max(block)]);
                 }
             }
             let at = |wanted: u32| blocks.iter().position(|&block| block == wanted);
             let assigned = self.store.change(&blocks, |pages| {
-                let (Some(meta_page), rest) = pages.split_first_mut().map_or((None, &mut [][..]), |(a, b)| (Some(a), b))
+                let (Some(meta_page), rest) =
+                    pages.split_first_mut().map_or((None, &mut [][..]), |(a, b)| (Some(a), b))
                 else {
                     return Err(PageError::Refused("change of too few pages"));
                 };
@@ -165,12 +167,7 @@ impl<S: PageStore> Index<S> {
 
     /// Adds a chunk with a heap tid before the chain of a live node, which begins with `first` now. False if the node or the
     /// chain have changed.
-    pub(super) fn add_tid_chunk(
-        &mut self,
-        node: u32,
-        first: Option<u32>,
-        heap_tid: HeapTid,
-    ) -> Result<bool, S::Error> {
+    pub(super) fn add_tid_chunk(&mut self, node: u32, first: Option<u32>, heap_tid: HeapTid) -> Result<bool, S::Error> {
         let layout = self.shape.layout;
         let meta = self.meta()?;
         let free = meta.counts.free_tid_chunk;

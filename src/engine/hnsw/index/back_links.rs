@@ -68,10 +68,7 @@ impl<S: PageStore> Index<S> {
         }
         let (address, class) = match level {
             0 => (layout.nodes().address(owner), PageClass::Node),
-            _ => (
-                layout.uppers().address(NodeRef::upper_of(head.first_upper, head.level, level)?),
-                PageClass::Upper,
-            ),
+            _ => (layout.uppers().address(NodeRef::upper_of(head.first_upper, head.level, level)?), PageClass::Upper),
         };
         let block = self.block(class, address.page_index)?;
         let mut edit = Edit { owner, block, address, replaced: None };
@@ -83,13 +80,7 @@ impl<S: PageStore> Index<S> {
     }
 
     /// Which neighbour of a full list gives way to a newcomer with this code and distance; None if none does.
-    fn crowded_out(
-        &mut self,
-        list: &[u32],
-        owner: u32,
-        code: &[u8],
-        distance: f32,
-    ) -> Result<Option<u32>, S::Error> {
+    fn crowded_out(&mut self, list: &[u32], owner: u32, code: &[u8], distance: f32) -> Result<Option<u32>, S::Error> {
         let mut batch = CodeBatch::default();
         let mut nodes = list.to_vec();
         nodes.push(owner);

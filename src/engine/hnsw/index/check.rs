@@ -259,7 +259,9 @@ impl<S: PageStore> Index<S> {
             Some((node, level)) => {
                 let head = self.node(node, None)?;
                 if !head.state.is_linked() || head.level != level {
-                    report.find(|| format!("entry node {node} of level {level} is {:?}, level {}", head.state, head.level));
+                    report.find(|| {
+                        format!("entry node {node} of level {level} is {:?}, level {}", head.state, head.level)
+                    });
                 }
             }
             None if report.live_nodes > 0 => {
@@ -291,8 +293,7 @@ impl<S: PageStore> Index<S> {
             count += 1;
             next = head.next_free;
         }
-        if (next.is_some() || count != meta.counts.free_nodes)
-            && self.meta()?.counts.free_head == meta.counts.free_head
+        if (next.is_some() || count != meta.counts.free_nodes) && self.meta()?.counts.free_head == meta.counts.free_head
         {
             report.find(|| format!("free list has other than {} nodes", meta.counts.free_nodes));
         }

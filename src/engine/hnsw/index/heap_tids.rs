@@ -10,12 +10,7 @@ use crate::hnsw::page::{HeapTid, PageClass, PageError};
 impl<S: PageStore> Index<S> {
     /// Appends the heap tids of a chunk of a node to `into`, and gives the next chunk. A chunk that has gone to another node
     /// ends the chain: a vacuum has freed it, and its rows are dead.
-    pub fn tid_chunk(
-        &mut self,
-        node: u32,
-        chunk: u32,
-        into: &mut Vec<HeapTid>,
-    ) -> Result<Option<u32>, S::Error> {
+    pub fn tid_chunk(&mut self, node: u32, chunk: u32, into: &mut Vec<HeapTid>) -> Result<Option<u32>, S::Error> {
         let address = self.shape.layout.tids().address(chunk);
         let block = self.block(PageClass::Tids, address.page_index)?;
         let next = self.store.read(block, |page| {

@@ -8,9 +8,9 @@ use super::codes::CodeBatch;
 use super::open::Index;
 use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
+use super::write::only;
 use crate::code::{CodeError, Query, Values};
 use crate::hnsw::graph::{EntryPoint, Near};
-use super::write::only;
 use crate::hnsw::page::{HeapTid, Meta, PageError, META_BLOCK};
 use crate::hnsw::search::Search;
 use crate::hnsw::select::select_neighbours;
@@ -42,7 +42,8 @@ impl<S: PageStore> Index<S> {
         heap_tid: HeapTid,
     ) -> Result<(), InsertError<S::Error>> {
         let query = self.shape.codec.query(value)?;
-        let code = self.shape.codec.encoded(value)?;
+        let mut code = Vec::new();
+        self.shape.codec.encode_into(value, &mut code)?;
         self.insert_code(inserter, &query, &code, heap_tid).map_err(InsertError::Store)
     }
 
@@ -81,8 +82,7 @@ impl<S: PageStore> Index<S> {
             let candidates = self.candidates(inserter, query, entry, level)?;
             linked.push(self.choose(inserter, &candidates, level)?);
         }
-        let lists: Vec<Vec<u32>> =
-            linked.iter().map(|chosen| chosen.iter().map(|near| near.node).collect()).collect();
+        let lists: Vec<Vec<u32>> = linked.iter().map(|chosen| chosen.iter().map(|near| near.node).collect()).collect();
         self.publish(&node, &lists, code.len() as u32, heap_tid)?;
         for level in (0..=node.level.min(entry.level)).rev() {
             let chosen = linked.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
@@ -124,7 +124,9 @@ impl<S: PageStore> Index<S> {
         let equal: Vec<u32> =
             nearest.iter().take_while(|near| near.distance == first.distance).map(|near| near.node).collect();
         self.codes(&equal, &mut inserter.codes)?;
-        Ok((0..equal.len()).find(|&index| inserter.codes.get(index) == code).and_then(|index| equal.get(index).copied()))
+        Ok((0..equal.len())
+            .find(|&index| inserter.codes.get(index) == code)
+            .and_then(|index| equal.get(index).copied()))
     }
 
     /// Chooses neighbours among candidates, which ascend in distance.

@@ -57,10 +57,7 @@ impl Shape {
     }
 }
 
-fn read_maps<S: PageStore>(
-    store: &mut S,
-    meta: &Meta,
-) -> Result<[ExtentMap; PageClass::ALL.len()], S::Error> {
+fn read_maps<S: PageStore>(store: &mut S, meta: &Meta) -> Result<[ExtentMap; PageClass::ALL.len()], S::Error> {
     let mut maps: [ExtentMap; PageClass::ALL.len()] = Default::default();
     for (map, &class) in maps.iter_mut().zip(PageClass::ALL) {
         let extents = meta.class(class);

@@ -70,18 +70,21 @@ impl<S: PageStore> Index<S> {
         let address = layout.nodes().address(ordinal);
         let block = self.block(PageClass::Node, address.page_index)?;
         let nodes = self.entry.nodes;
-        self.store.read(block, |page| {
-            let Some(page) = written(page, PageClass::Node, address.page_index)? else { return Ok(NodeHead::EMPTY) };
-            let node = NodeRef::in_page(page, &layout, address)?;
-            if let Some(into) = into {
-                into.clear();
-                if node.state.is_linked() {
-                    into.extend(node.neighbours.iter().filter(|&neighbour| neighbour < nodes));
+        self.store
+            .read(block, |page| {
+                let Some(page) = written(page, PageClass::Node, address.page_index)? else {
+                    return Ok(NodeHead::EMPTY);
+                };
+                let node = NodeRef::in_page(page, &layout, address)?;
+                if let Some(into) = into {
+                    into.clear();
+                    if node.state.is_linked() {
+                        into.extend(node.neighbours.iter().filter(|&neighbour| neighbour < nodes));
+                    }
                 }
-            }
-            Ok::<_, PageError>(NodeHead::of(&node))
-        })?
-        .map_err(S::Error::from)
+                Ok::<_, PageError>(NodeHead::of(&node))
+            })?
+            .map_err(S::Error::from)
     }
 
     /// Reads the list of an upper record into `into`.

@@ -42,8 +42,7 @@ impl Numbers {
 /// Vectors in clusters.
 pub(super) fn vectors(count: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut numbers = Numbers::new(seed);
-    let centres: Vec<Vec<f32>> =
-        (0..20).map(|_| (0..dimensions).map(|_| 2.0 * numbers.unit()).collect()).collect();
+    let centres: Vec<Vec<f32>> = (0..20).map(|_| (0..dimensions).map(|_| 2.0 * numbers.unit()).collect()).collect();
     (0..count)
         .map(|_| {
             let centre = &centres[numbers.below(20) as usize];
