@@ -51,3 +51,55 @@ CREATE FUNCTION hnsw_index_info(index regclass) RETURNS jsonb
     LANGUAGE c STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hnsw_index_info_wrapper';
 COMMENT ON FUNCTION hnsw_index_info(regclass) IS
     'what an hnsw index is and holds: parameters, rows, nodes, the shares that are dead and that can be reached';
+
+CREATE FUNCTION hnsw_recall(index regclass, samples integer DEFAULT 100, k integer DEFAULT 10) RETURNS double precision
+    LANGUAGE plpgsql STRICT PARALLEL UNSAFE
+    -- What the body sets is put back when it ends.
+    SET enable_seqscan = on SET enable_indexscan = on SET enable_bitmapscan = on SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    value text := pg_get_indexdef(index, 1, true);
+    source text;
+    operator text;
+    nearest text;
+    query text;
+    approximate double precision[];
+    exact double precision[];
+    found bigint := 0;
+    wanted bigint := 0;
+BEGIN
+    IF samples < 1 OR k < 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'samples and k must be at least 1';
+    END IF;
+    SELECT format('%s WHERE (%s) IS NOT NULL%s', i.indrelid::regclass, value,
+                  ' AND (' || pg_get_expr(i.indpred, i.indrelid, true) || ')'),
+           format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+      INTO source, operator
+      FROM pg_index i
+      JOIN pg_class c ON c.oid = i.indexrelid
+      JOIN pg_am a ON a.oid = c.relam AND a.amname = 'hnsw'
+      JOIN pg_opclass p ON p.oid = i.indclass[0]
+      JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amopstrategy = 1
+      JOIN pg_operator o ON o.oid = m.amopopr
+      JOIN pg_namespace n ON n.oid = o.oprnamespace
+     WHERE i.indexrelid = index;
+    IF source IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type', MESSAGE = format('"%s" is not an hnsw index', index);
+    END IF;
+    FOR query IN EXECUTE format('SELECT (%s)::text FROM %s ORDER BY random() LIMIT %s', value, source, samples) LOOP
+        nearest := format('SELECT array_agg(distance) FROM (SELECT (%1$s) %2$s %3$L AS distance FROM %4$s '
+                          'ORDER BY (%1$s) %2$s %3$L LIMIT %5$s) AS rows', value, operator, query, source, k);
+        PERFORM set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true),
+                set_config('enable_indexscan', 'on', true);
+        EXECUTE nearest INTO approximate;
+        PERFORM set_config('enable_seqscan', 'on', true), set_config('enable_indexscan', 'off', true);
+        EXECUTE nearest INTO exact;
+        wanted := wanted + cardinality(exact);
+        found := found + (SELECT count(*) FROM unnest(approximate) AS distance
+                           WHERE distance <= (SELECT max(each) FROM unnest(exact) AS each));
+    END LOOP;
+    RETURN CASE WHEN wanted > 0 THEN found::double precision / wanted END;
+END
+$body$;
+COMMENT ON FUNCTION hnsw_recall(regclass, integer, integer) IS
+    'the share of the k nearest rows that searches of an hnsw index find, measured with rows of its table as queries';
