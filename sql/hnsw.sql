@@ -1,43 +1,52 @@
--- The index access method hnsw: names and syntax of pgvector's. None of its operator classes is a default, as there.
+-- The index access method hnsw: names of the access method and of its operator classes as in pgvector 0.8.
 
-CREATE FUNCTION hnswhandler(internal) RETURNS index_am_handler
-    LANGUAGE c AS 'MODULE_PATHNAME', 'hnswhandler_wrapper';
-COMMENT ON FUNCTION hnswhandler(internal) IS 'hnsw index access method handler';
+CREATE FUNCTION hnsw_handler(internal) RETURNS index_am_handler
+    LANGUAGE c AS 'MODULE_PATHNAME', 'hnsw_handler_wrapper';
+COMMENT ON FUNCTION hnsw_handler(internal) IS 'handler of the access method hnsw';
 
-CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hnswhandler;
-COMMENT ON ACCESS METHOD hnsw IS 'approximate nearest neighbours by a graph (HNSW)';
+CREATE ACCESS METHOD hnsw TYPE INDEX HANDLER hnsw_handler;
+COMMENT ON ACCESS METHOD hnsw IS 'approximate nearest neighbours from a navigable graph';
+
+-- An operator class per type and distance, none of them the default of its type. Its second support function says which
+-- type and distance they are; it answers the access method only.
 
 DO $stamp$
 DECLARE
-    class record;
+    every constant text[] := '{vector,halfvec,sparsevec}';
+    type text;
+    c record;
 BEGIN
-    FOR class IN
-        SELECT type || '_' || metric || '_ops' AS name, type, metric, operator, replace(distance, '{type}', type) AS distance,
-               description
-          FROM (VALUES ('vector'), ('halfvec'), ('sparsevec')) AS types (type),
-               (VALUES
-                   ('l2', '<->', '{type}_l2_squared_distance', 'Euclidean distance'),
-                   ('ip', '<#>', '{type}_negative_inner_product', 'inner product'),
-                   ('cosine', '<=>', 'cosine_distance', 'cosine distance'),
-                   ('l1', '<+>', 'l1_distance', 'taxicab distance')
-               ) AS metrics (metric, operator, distance, description)
-        UNION ALL
-        VALUES
-            ('bit_hamming_ops', 'bit', 'hamming', '<~>', 'hamming_distance', 'Hamming distance'),
-            ('bit_jaccard_ops', 'bit', 'jaccard', '<%>', 'jaccard_distance', 'Jaccard distance')
+    FOR c IN VALUES
+        -- types, distance, operator, function, comment
+        (every, 'l2', '<->', '{type}_l2_squared_distance', 'Euclidean distance'),
+        (every, 'ip', '<#>', '{type}_negative_inner_product', 'negative inner product'),
+        (every, 'cosine', '<=>', 'cosine_distance', 'cosine distance'),
+        (every, 'l1', '<+>', 'l1_distance', 'taxicab distance'),
+        ('{bit}', 'hamming', '<~>', 'hamming_distance', 'Hamming distance'),
+        ('{bit}', 'jaccard', '<%>', 'jaccard_distance', 'Jaccard distance')
     LOOP
-        EXECUTE format($sql$
-            CREATE FUNCTION hnsw_%2$s_%3$s_support(internal) RETURNS internal
-                LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'hnsw_%2$s_%3$s_support_wrapper';
-            COMMENT ON FUNCTION hnsw_%2$s_%3$s_support(internal) IS 'names type and metric of an hnsw operator class';
+        FOREACH type IN ARRAY c.column1::text[] LOOP
+            EXECUTE replace(
+                format(
+                    $sql$
+                        CREATE FUNCTION hnsw_{type}_%1$s_support(internal) RETURNS internal
+                            LANGUAGE c IMMUTABLE PARALLEL SAFE
+                            AS 'MODULE_PATHNAME', 'hnsw_{type}_%1$s_support_wrapper';
+                        COMMENT ON FUNCTION hnsw_{type}_%1$s_support(internal)
+                            IS 'tells the access method hnsw what {type}_%1$s_ops is for';
 
-            CREATE OPERATOR CLASS %1$s FOR TYPE %2$s USING hnsw AS
-                OPERATOR 1 %4$s (%2$s, %2$s) FOR ORDER BY float_ops,
-                FUNCTION 1 %5$s (%2$s, %2$s),
-                FUNCTION 2 hnsw_%2$s_%3$s_support(internal);
-            COMMENT ON OPERATOR CLASS %1$s USING hnsw IS %6$L;
-        $sql$, class.name, class.type, class.metric, class.operator, class.distance,
-            'nearest first by ' || class.description);
+                        CREATE OPERATOR FAMILY {type}_%1$s_ops USING hnsw;
+                        COMMENT ON OPERATOR FAMILY {type}_%1$s_ops USING hnsw IS %5$L;
+
+                        CREATE OPERATOR CLASS {type}_%1$s_ops FOR TYPE {type} USING hnsw FAMILY {type}_%1$s_ops AS
+                            OPERATOR 1 %2$s ({type}, {type}) FOR ORDER BY float_ops,
+                            FUNCTION 1 %3$s({type}, {type}),
+                            FUNCTION 2 hnsw_{type}_%1$s_support(internal);
+                        COMMENT ON OPERATOR CLASS {type}_%1$s_ops USING hnsw IS %4$L
+                    $sql$,
+                    c.column2, c.column3, c.column4, '{type} by ' || c.column5, 'order of {type} by ' || c.column5),
+                '{type}', type);
+        END LOOP;
     END LOOP;
 END
 $stamp$;

@@ -1,83 +1,163 @@
-//! `amcostestimate`: what a search costs, so that the planner takes it where it is better than sorting.
+//! What an index scan costs, for the planner.
 //!
-//! A search of width ef looks at about `m·ln N + 0.55·2m·ef·ln N / (ln m · (1 + ln ef))` nodes, each a code on a page of
-//! its own, and reads ef rows of the table for their exact distances before it returns the first. Further rows cost a
-//! share of that. PostgreSQL interpolates between the startup cost and the total, which is that of returning all rows,
-//! by LIMIT and by what clauses outside of the index leave.
+//! The planner asks per path; the answer depends on LIMIT and on conditions that the index does not know, because every
+//! row they throw away is one more row to find. So the cost is that of finding as many rows as will be wanted, by
+//! [`super::cost_model`], and a selective condition, a small table or a LIMIT as large as the table goes to other plans.
+//! The settings that end a scan early do not make it cheaper here: a plan that returns too few rows is no bargain.
+//!
+//! Without ORDER BY, or with a second ordering, which the index does not have, the cost is infinite.
 
+use super::cost_model::{estimate, Estimate, Index, Prices, Table};
+use super::opclass::IndexedColumn;
+use super::options::Options;
 use super::settings;
-use pgrx::{pg_guard, pg_sys};
+use pg_rag_engine::hnsw::page::{ElementType, Metric};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
 
-/// CPU cost of comparing two codes, in operators.
-const OPERATORS_PER_NODE: f64 = 4.0;
-/// How many rows a search reads from the table before it returns the first.
-const RERANKED_ROWS: f64 = 12.0;
+/// Bytes of a node record beside its list, and of its share of records at upper levels.
+const NODE_BYTES: f64 = 25.0;
+const NEIGHBOUR_BYTES: f64 = 4.0;
+/// Bytes of a sparse code where nothing is known of it: some hundred elements.
+const SPARSE_CODE_BYTES: f64 = 1024.0;
+/// Dimensions that are assumed where nothing is known of an index: one that exists only in the planner's mind.
+const UNKNOWN_DIMENSIONS: f64 = 768.0;
 
-/// Nodes that a search looks at.
-fn visited_nodes(nodes: f64, m: f64, ef: f64) -> f64 {
-    let nodes = nodes.max(1.0);
-    let levels = nodes.ln() / m.ln();
-    let bottom = 0.55 * 2.0 * m * ef * nodes.ln() / (m.ln() * (1.0 + ef.ln()));
-    (levels * m + bottom).min(nodes)
-}
-
-/// # Safety
-/// Called by the planner.
+/// See PostgreSQL's documentation of the function of this name.
 #[pg_guard]
+#[allow(clippy::too_many_arguments, reason = "PostgreSQL's signature")]
 pub unsafe extern "C-unwind" fn amcostestimate(
     root: *mut pg_sys::PlannerInfo,
     path: *mut pg_sys::IndexPath,
     _loop_count: f64,
-    startup: *mut pg_sys::Cost,
-    total: *mut pg_sys::Cost,
+    startup_cost: *mut pg_sys::Cost,
+    total_cost: *mut pg_sys::Cost,
     selectivity: *mut pg_sys::Selectivity,
     correlation: *mut f64,
     pages: *mut f64,
 ) {
-    // SAFETY: the planner gives valid structures, and places for the results.
+    // SAFETY: the planner's pointers are valid during the call.
     unsafe {
-        *selectivity = 1.0;
+        let result = if (*path).indexorderbys.as_ref().is_some_and(|orderings| orderings.length == 1) {
+            let index = &*(*path).indexinfo;
+            let wanted = wanted(&*root, (*path).path.rows, index.tuples);
+            estimate(table_of(index), index_of(index), prices_of(index), wanted)
+        } else {
+            // Of two plans with infinite costs, PostgreSQL 18 takes the one with fewer disabled nodes.
+            #[cfg(feature = "pg18")]
+            {
+                (*path).path.disabled_nodes = 2;
+            }
+            Estimate { startup: f64::INFINITY, total: f64::INFINITY, selectivity: 0.0, pages: 0.0 }
+        };
+        *startup_cost = result.startup;
+        *total_cost = result.total;
+        *selectivity = result.selectivity;
+        // Rows come in order of distance, which is not that of the table.
         *correlation = 0.0;
-        *pages = 0.0;
-        // The index answers ORDER BY and nothing else.
-        if (*path).indexorderbys.is_null() {
-            *startup = f64::INFINITY;
-            *total = f64::INFINITY;
-            return;
-        }
-        let info = (*path).indexinfo;
-        let nodes = (*info).tuples.max(1.0);
-        let relation = pg_sys::index_open((*info).indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
-        let m = f64::from(super::options::of(relation).m);
+        *pages = result.pages;
+    }
+}
+
+/// How many rows of the index the query fetches, so that as many as it wants pass its conditions. `rows` is how many pass
+/// of all. In a join, each row is taken to find one partner.
+fn wanted(root: &pg_sys::PlannerInfo, rows: f64, tuples: f64) -> f64 {
+    let limit = match (root.limit_tuples, root.tuple_fraction) {
+        (limit, _) if limit > 0.0 => limit,
+        // A number of rows, a share of them, or all.
+        (_, count) if count >= 1.0 => count,
+        (_, share) if share > 0.0 => share * rows,
+        _ => rows,
+    };
+    // A table may look empty.
+    let tuples = tuples.max(1.0);
+    limit * tuples / rows.clamp(1.0, tuples)
+}
+
+/// # Safety
+/// Called by the planner, which holds locks of table and index.
+unsafe fn table_of(index: &pg_sys::IndexOptInfo) -> Table {
+    // SAFETY: the caller's promise; the table of an index is known.
+    let (table, column) = unsafe { (&*index.rel, shape_of(index).0) };
+    let vector_bytes = column.map_or(0.0, |column| match column.element {
+        ElementType::Vector => f64::from(column.dimensions) * 4.0,
+        ElementType::Halfvec => f64::from(column.dimensions) * 2.0,
+        ElementType::Bit => f64::from(column.dimensions) / 8.0,
+        // It depends on the rows.
+        ElementType::Sparsevec => 0.0,
+    });
+    Table { rows: table.tuples, pages: f64::from(table.pages), vector_bytes }
+}
+
+/// # Safety
+/// As for [`table_of`].
+unsafe fn index_of(index: &pg_sys::IndexOptInfo) -> Index {
+    // SAFETY: the caller's promise.
+    let (column, options) = unsafe { shape_of(index) };
+    let m = f64::from(options.m);
+    Index {
+        nodes: index.tuples,
+        pages: f64::from(index.pages),
+        node_bytes: code_bytes(column) + NODE_BYTES + 2.0 * m * NEIGHBOUR_BYTES,
+        m,
+        ef_search: settings::ef_search() as f64,
+        reranks: column.is_none_or(|column| is_estimated(&column)),
+    }
+}
+
+/// What the index is: None where it cannot be read, because it is only hypothetical.
+///
+/// # Safety
+/// As for [`table_of`].
+unsafe fn shape_of(index: &pg_sys::IndexOptInfo) -> (Option<IndexedColumn>, Options) {
+    if index.hypothetical {
+        return (None, Options::default());
+    }
+    // SAFETY: the caller's promise: the lock is held. The relation is closed before anything is returned.
+    unsafe {
+        let relation = pg_sys::index_open(index.indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
+        let shape = (IndexedColumn::of(relation).ok(), Options::of(relation));
         pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        let ef = settings::ef_search() as f64;
-        let visited = visited_nodes(nodes, m, ef);
+        shape
+    }
+}
 
-        let (mut random_page, mut sequential_page) = (0.0, 0.0);
-        pg_sys::get_tablespace_page_costs((*info).reltablespace, &mut random_page, &mut sequential_page);
-        // Pages of an index in use are in memory: a page is read again and again, by this search and others.
-        let index_pages = f64::from((*info).pages).max(1.0);
-        let touched = index_pages * (1.0 - (-visited / index_pages).exp());
-        let page_cost = sequential_page.min(random_page) * touched;
-        let cpu_cost = visited * OPERATORS_PER_NODE * pg_sys::cpu_operator_cost;
-        let rel = (*info).rel;
-        let rows = (*rel).tuples.max(1.0);
-        // Rows whose vectors lie out of line take further pages.
-        let width_pages = if f64::from((*rel).pages.max(1)) / rows < 0.1 { 2.0 } else { 1.0 };
-        let rerank = RERANKED_ROWS.min(nodes) * width_pages * (sequential_page + pg_sys::cpu_tuple_cost);
+/// Whether codes are estimates, so that rows are read for exact distances.
+fn is_estimated(column: &IndexedColumn) -> bool {
+    let dense = matches!(column.element, ElementType::Vector | ElementType::Halfvec);
+    dense
+        && column.metric != Metric::L1
+        && column.dimensions as usize >= pg_rag_engine::code::LEAST_QUANTISED_DIMENSIONS
+}
 
-        let mut search = page_cost + cpu_cost + rerank;
-        // A search for all rows goes through the whole graph, with work for each row that an exact scan does not have:
-        // keeping it in order, and reading it from the table.
-        let per_row = 2.0 * (OPERATORS_PER_NODE + m) * pg_sys::cpu_operator_cost
-            + pg_sys::cpu_index_tuple_cost
-            + width_pages * random_page.min(sequential_page) * 0.5;
-        if (*root).limit_tuples > 0.0 && (*root).limit_tuples > ef {
-            // The beam has to be widened to return more rows than it holds.
-            search += ((*root).limit_tuples - ef).min(nodes) * per_row;
+/// About as many bytes as the code of a row has.
+fn code_bytes(column: Option<IndexedColumn>) -> f64 {
+    let Some(column) = column else { return UNKNOWN_DIMENSIONS };
+    let dimensions = f64::from(column.dimensions);
+    match column.element {
+        _ if is_estimated(&column) => dimensions + 8.0,
+        ElementType::Vector => dimensions * 4.0,
+        ElementType::Halfvec => dimensions * 2.0,
+        ElementType::Bit => dimensions / 8.0,
+        ElementType::Sparsevec => SPARSE_CODE_BYTES,
+    }
+}
+
+/// # Safety
+/// As for [`table_of`].
+unsafe fn prices_of(index: &pg_sys::IndexOptInfo) -> Prices {
+    let (mut index_page, mut table_page) = (0.0, 0.0);
+    // SAFETY: the results are written to the stack, and NULL says what is not wanted; the costs are numbers that only
+    // this thread changes.
+    unsafe {
+        let none = std::ptr::null_mut();
+        pg_sys::get_tablespace_page_costs(index.reltablespace, &mut index_page, none);
+        pg_sys::get_tablespace_page_costs((*index.rel).reltablespace, &mut table_page, none);
+        Prices {
+            index_page,
+            table_page,
+            index_tuple: pg_sys::cpu_index_tuple_cost,
+            operator: pg_sys::cpu_operator_cost,
         }
-        *startup = search;
-        *total = search + nodes * per_row;
-        *pages = index_pages;
     }
 }

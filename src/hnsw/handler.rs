@@ -1,46 +1,49 @@
-//! The table of callbacks that makes an access method.
+//! What PostgreSQL is told about the access method.
+//!
+//! Everything that is not set here is false, zero or NULL: no unique, clustered, covering or multi-column indexes, no
+//! bitmap, backward, parallel or index-only scans, no marks, no predicate locks.
 
 use super::{build, cost, insert, options, scan, vacuum, validate};
-use pgrx::datum::Internal;
-use pgrx::{pg_extern, pg_sys, PgBox};
+use pgrx::prelude::*;
+use pgrx::{AllocatedByRust, PgBox};
 
-/// `hnswhandler(internal) RETURNS index_am_handler`.
+/// Support function 1 of an operator class: the distance that the ordering operator computes.
+pub const DISTANCE_PROCEDURE: u16 = 1;
+/// Support function 2 of an operator class: its element type and metric, as [`super::opclass`] reads them.
+pub const TERMS_PROCEDURE: u16 = 2;
+
+/// The routine of the access method, in the memory of the caller.
 #[pg_extern(sql = false)]
-fn hnswhandler(_call: pg_sys::FunctionCallInfo) -> Internal {
-    // SAFETY: allocates a node of this type, in the caller's memory context.
+fn hnsw_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRoutine, AllocatedByRust> {
+    // SAFETY: a zeroed node of this tag; every field of it may be zero.
     let mut routine = unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
+
+    // No fixed set of strategies: the ordering operator of each class is its strategy 1.
     routine.amstrategies = 0;
-    routine.amsupport = 2;
-    routine.amoptsprocnum = 0;
-    routine.amcanorder = false;
+    routine.amsupport = TERMS_PROCEDURE;
     routine.amcanorderbyop = true;
-    routine.amcanbackward = false;
-    routine.amcanunique = false;
-    routine.amcanmulticol = false;
-    // A scan needs no clause on the column: ORDER BY is enough.
+    // A scan has an ORDER BY and no condition.
     routine.amoptionalkey = true;
-    routine.amsearcharray = false;
-    routine.amsearchnulls = false;
-    routine.amstorage = false;
-    routine.amclusterable = false;
-    routine.ampredlocks = false;
-    routine.amcanparallel = false;
-    routine.amcaninclude = false;
-    routine.amusemaintenanceworkmem = false;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    {
+        routine.amcanbuildparallel = true;
+    }
+    // Deleting is for one worker per index; what follows it is too little to share. The bits fit: there are three.
     routine.amparallelvacuumoptions = pg_sys::VACUUM_OPTION_PARALLEL_BULKDEL as u8;
     routine.amkeytype = pg_sys::InvalidOid;
+
     routine.ambuild = Some(build::ambuild);
     routine.ambuildempty = Some(build::ambuildempty);
+    routine.ambuildphasename = Some(build::ambuildphasename);
     routine.aminsert = Some(insert::aminsert);
     routine.ambulkdelete = Some(vacuum::ambulkdelete);
     routine.amvacuumcleanup = Some(vacuum::amvacuumcleanup);
     routine.amcostestimate = Some(cost::amcostestimate);
     routine.amoptions = Some(options::amoptions);
-    routine.ambuildphasename = Some(build::ambuildphasename);
     routine.amvalidate = Some(validate::amvalidate);
     routine.ambeginscan = Some(scan::ambeginscan);
     routine.amrescan = Some(scan::amrescan);
     routine.amgettuple = Some(scan::amgettuple);
     routine.amendscan = Some(scan::amendscan);
-    Internal::from(Some(pg_sys::Datum::from(routine.into_pg())))
+    routine
 }

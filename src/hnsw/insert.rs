@@ -3,7 +3,7 @@
 use super::cache;
 use super::errors::IndexError;
 use super::opclass::IndexedColumn;
-use super::value::IndexedValue;
+use super::value::Stored;
 use pg_rag_engine::hnsw::index::insert::Inserter;
 use pg_rag_engine::hnsw::page::{HeapTid, Metric, PageError, META_BLOCK};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -43,8 +43,13 @@ pub unsafe extern "C-unwind" fn aminsert(
     // SAFETY: PostgreSQL gives an open index, one value per column, and a valid tid.
     unsafe {
         let column = IndexedColumn::of(index).unwrap_or_report();
-        let Some(value) = IndexedValue::read(&column, *values, *nulls).unwrap_or_report() else { return false };
-        if column.metric == Metric::Cosine && value.is_zero() {
+        if *nulls {
+            return false;
+        }
+        let Some(stored) = Stored::read(column.element, *values) else { return false };
+        let value = stored.value();
+        value.check_row(column.dimensions).unwrap_or_report();
+        if column.metric == Metric::Cosine && value.is_zero_norm() {
             return false;
         }
         let tid = cache::or_raise(heap_tid(tid), index);

@@ -1,25 +1,33 @@
-//! The access method `hnsw`: what PostgreSQL calls, translated into calls of `pg_rag_engine::hnsw`.
+//! The index access method `hnsw`: approximate nearest neighbours in order of distance, a drop-in for pgvector's.
 //!
-//! | file | what it is |
-//! |---|---|
-//! | `handler.rs` `validate.rs` | the table of callbacks; `amvalidate` |
-//! | `options.rs` `settings.rs` | `WITH (…)` and `hnsw.*` |
-//! | `opclass.rs` `value.rs` | which column an index is over; its values |
-//! | `store.rs` `cache.rs` | the index's storage in shared buffers; what a backend remembers of an index |
-//! | `build.rs` `parallel.rs` `progress.rs` | CREATE INDEX |
-//! | `insert.rs` `scan.rs` `rerank.rs` `vacuum.rs` `cost.rs` | the other callbacks |
-//! | `functions.rs` | `hnsw_check`, `hnsw_index_info`, `hnsw_recall` |
-//! | `errors.rs` | errors of the engine as PostgreSQL's |
+//! The graph, the codes and the page format are `pg_rag_engine`'s; here they meet PostgreSQL. From the outside in:
+//! - [`handler`]: what PostgreSQL is told the access method can do, and which function does it;
+//! - [`options`]: storage parameters, `WITH (m = …, ef_construction = …)`;
+//! - [`settings`]: settings, `hnsw.…`;
+//! - [`opclass`]: from an operator class to the element type and the metric of an indexed column;
+//! - [`validate`]: whether an operator class is complete and right;
+//! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
+//! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic;
+//! - [`build`] with [`load`], [`memory`] and [`parallel`], [`insert`], [`scan`] with [`rerank`], [`vacuum`]: the phases of an
+//!   index's life;
+//! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
+//! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
+//! - [`errors`]: errors of the engine as PostgreSQL's.
+//!
+//! The SQL objects are declared in `sql/hnsw.sql`.
 
 #![allow(unsafe_code)]
 
 mod build;
 mod cache;
 mod cost;
+mod cost_model;
 mod errors;
 mod functions;
 mod handler;
 mod insert;
+mod load;
+mod memory;
 mod opclass;
 mod options;
 mod parallel;
@@ -31,8 +39,13 @@ mod vacuum;
 mod validate;
 mod value;
 
-/// Defines the settings and the reloptions. Called by `_PG_init`.
+#[cfg(test)]
+mod cost_tests;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
+
+/// Defines the settings and the storage parameters. Called once, from `_PG_init`.
 pub fn init() {
-    settings::init();
     options::init();
+    settings::init();
 }

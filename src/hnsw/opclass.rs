@@ -1,47 +1,15 @@
-//! Which element type and metric an index has: what its operator class says.
+//! From an operator class to what the engine needs of an indexed column: element type, metric, dimensions.
 //!
-//! Support function 1 of an operator class is the distance, 2 tells the pair of element type and metric, as a number. The
-//! functions of the second kind are stamped here and named in `sql/hnsw.sql`.
+//! The second support function of each class says the first two. It returns them in the datum itself, so PostgreSQL's
+//! cache of support functions is all that a caller needs.
 
+use super::handler::TERMS_PROCEDURE;
+use crate::error::{error, invalid_parameter, Result};
 use pg_rag_engine::hnsw::page::{ElementType, Metric};
 use pgrx::datum::Internal;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{pg_extern, pg_sys, PgSqlErrorCode};
+use pgrx::prelude::*;
 
-pub const DISTANCE_PROC: u16 = 1;
-pub const TERMS_PROC: u16 = 2;
-
-macro_rules! support {
-    ($($name:ident: $element:ident, $metric:ident;)*) => {$(
-        #[pg_extern(sql = false)]
-        fn $name(_call: pg_sys::FunctionCallInfo) -> Internal {
-            Internal::from(Some(terms(ElementType::$element, Metric::$metric)))
-        }
-    )*};
-}
-
-support! {
-    hnsw_vector_l2_support: Vector, L2;
-    hnsw_vector_ip_support: Vector, InnerProduct;
-    hnsw_vector_cosine_support: Vector, Cosine;
-    hnsw_vector_l1_support: Vector, L1;
-    hnsw_halfvec_l2_support: Halfvec, L2;
-    hnsw_halfvec_ip_support: Halfvec, InnerProduct;
-    hnsw_halfvec_cosine_support: Halfvec, Cosine;
-    hnsw_halfvec_l1_support: Halfvec, L1;
-    hnsw_sparsevec_l2_support: Sparsevec, L2;
-    hnsw_sparsevec_ip_support: Sparsevec, InnerProduct;
-    hnsw_sparsevec_cosine_support: Sparsevec, Cosine;
-    hnsw_sparsevec_l1_support: Sparsevec, L1;
-    hnsw_bit_hamming_support: Bit, Hamming;
-    hnsw_bit_jaccard_support: Bit, Jaccard;
-}
-
-fn terms(element: ElementType, metric: Metric) -> pg_sys::Datum {
-    pg_sys::Datum::from(usize::from(element as u8) << 8 | usize::from(metric as u8))
-}
-
-/// The column that an index is over.
+/// What a column of an index is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IndexedColumn {
     pub element: ElementType,
@@ -50,36 +18,80 @@ pub struct IndexedColumn {
 }
 
 impl IndexedColumn {
-    /// The column of an open index.
+    /// The first column of an index.
     ///
     /// # Errors
-    /// The messages of pgvector for columns without dimensions and with too many.
+    /// For a type without fixed dimensions, a column without dimensions, and too many of them.
     ///
     /// # Safety
-    /// `index` is open, and of this access method.
-    pub unsafe fn of(index: pg_sys::Relation) -> Result<IndexedColumn, ErrorReport> {
-        // SAFETY: the caller's promise; the function takes a dummy.
-        let (number, modifier) = unsafe {
-            let procedure = pg_sys::index_getprocinfo(index, 1, TERMS_PROC);
-            let number = pg_sys::FunctionCall1Coll(procedure, pg_sys::InvalidOid, pg_sys::Datum::from(0usize)).value();
-            let attributes = (*(*index).rd_att).attrs.as_ptr();
-            (number, (*attributes).atttypmod)
-        };
-        let terms = ElementType::from_u8((number >> 8) as u8).zip(Metric::from_u8(number as u8));
-        let Some((element, metric)) = terms else {
-            let message = "type not supported for hnsw index";
-            return Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, message, "hnsw"));
-        };
-        let dimensions = u32::try_from(modifier).ok().filter(|&dimensions| dimensions > 0);
-        let Some(dimensions) = dimensions else {
-            let message = "column does not have dimensions";
-            return Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE, message, "hnsw"));
-        };
+    /// `index` is an open index of this access method.
+    pub unsafe fn of(index: pg_sys::Relation) -> Result<Self> {
+        let (mut type_oid, mut dimensions, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
+        // SAFETY: an index has a first column; the results are written to the stack.
+        unsafe { pg_sys::get_atttypetypmodcoll((*index).rd_id, 1, &mut type_oid, &mut dimensions, &mut collation) };
+        // Binary compatible with bit, so that its operator classes take it.
+        if type_oid == pg_sys::VARBITOID {
+            return Err(error(PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED, "type not supported for hnsw index"));
+        }
+        // SAFETY: the caller's promise.
+        let (element, metric) = unsafe { terms_of(index) }?;
+        // The type modifier of each of these types is the number of dimensions, or -1.
+        let dimensions = u32::try_from(dimensions)
+            .ok()
+            .filter(|&dimensions| dimensions > 0)
+            .ok_or_else(|| invalid_parameter("column does not have dimensions"))?;
         let limit = element.max_dimensions();
         if dimensions > limit {
-            let message = format!("column cannot have more than {limit} dimensions for hnsw index");
-            return Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message, "hnsw"));
+            return Err(error(
+                PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+                format!("column cannot have more than {limit} dimensions for hnsw index"),
+            ));
         }
         Ok(IndexedColumn { element, metric, dimensions })
     }
 }
+
+/// Element type and metric of the first column of an index.
+///
+/// # Safety
+/// `index` is an open index of this access method.
+unsafe fn terms_of(index: pg_sys::Relation) -> Result<(ElementType, Metric)> {
+    // SAFETY: every operator class of this access method has this function, or the call raises an error; it takes one
+    // argument of type `internal`, which it does not read.
+    let datum = unsafe {
+        let function = pg_sys::index_getprocinfo(index, 1, TERMS_PROCEDURE);
+        pg_sys::FunctionCall1Coll(function, pg_sys::InvalidOid, pg_sys::Datum::null())
+    };
+    decode(datum.value()).ok_or_else(|| {
+        error(
+            PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION,
+            format!("support function {TERMS_PROCEDURE} of the operator class is not for hnsw indexes"),
+        )
+    })
+}
+
+fn encode(element: ElementType, metric: Metric) -> usize {
+    usize::from(u16::from_le_bytes([element as u8, metric as u8]))
+}
+
+fn decode(number: usize) -> Option<(ElementType, Metric)> {
+    let [element, metric] = u16::try_from(number).ok()?.to_le_bytes();
+    Some((ElementType::from_u8(element)?, Metric::from_u8(metric)?))
+}
+
+/// The support functions 2 of the operator classes of a type.
+macro_rules! support {
+    ($type:ident, $element:ident, $($name:ident => $metric:ident,)*) => {
+        pastey::paste! { $(
+            #[pg_extern(sql = false)]
+            fn [<hnsw_ $type _ $name _support>](_fcinfo: pg_sys::FunctionCallInfo) -> Internal {
+                Internal::from(Some(pg_sys::Datum::from(encode(ElementType::$element, Metric::$metric))))
+            }
+        )* }
+    };
+}
+
+support!(vector, Vector, l2 => L2, ip => InnerProduct, cosine => Cosine, l1 => L1,);
+support!(halfvec, Halfvec, l2 => L2, ip => InnerProduct, cosine => Cosine, l1 => L1,);
+support!(sparsevec, Sparsevec, l2 => L2, ip => InnerProduct, cosine => Cosine, l1 => L1,);
+support!(bit, Bit, hamming => Hamming, jaccard => Jaccard,);

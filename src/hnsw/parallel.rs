@@ -1,7 +1,8 @@
 //! Building with PostgreSQL's parallel workers: the arena lies in dynamic shared memory, everybody scans a part of the
 //! table into it, and the leader writes the index.
 
-use super::build::{hold_out_share, load_row, Estimate, Loader};
+use super::load::{hold_out_share, load_row, Loader};
+use super::memory::Estimate;
 use super::opclass::IndexedColumn;
 use crate::pg::table;
 use pg_rag_engine::hnsw::build::{Arena, ArenaShape};
@@ -57,7 +58,7 @@ impl Build {
         identity: &Identity,
         estimate: &Estimate,
     ) -> Option<Build> {
-        if estimate.bytes > estimate.limit_bytes as f64 {
+        if !estimate.fits() {
             return None;
         }
         // SAFETY: as PostgreSQL's own parallel index builds do it.
@@ -238,7 +239,7 @@ pub unsafe extern "C-unwind" fn pg_rag_hnsw_build_worker(
         let info = pg_sys::BuildIndexInfo(index);
         (*info).ii_Concurrent = is_concurrent;
         let column = IndexedColumn::of(index).unwrap_or_report();
-        let options = super::options::of(index);
+        let options = super::options::Options::of(index);
         let IndexedColumn { element, metric, dimensions } = column;
         let (m, ef) = (options.m, options.ef_construction);
         let identity = Identity::of_column(element, metric, dimensions, m, ef, (*shared).seed);

@@ -1,7 +1,7 @@
 //! Exact distances of candidates, from the rows in the table.
 
 use super::opclass::IndexedColumn;
-use super::value::IndexedValue;
+use super::value::{exact_distance, Stored, Value};
 use crate::pg::table;
 use pg_rag_engine::hnsw::page::HeapTid;
 use pgrx::pg_sys;
@@ -46,7 +46,7 @@ impl RowReader {
         snapshot: pg_sys::Snapshot,
         tid: HeapTid,
         column: &IndexedColumn,
-        query: &IndexedValue<'_>,
+        query: &Value<'_>,
     ) -> Option<f64> {
         // SAFETY: the caller's promise; the slot's values live until the next row is fetched.
         unsafe {
@@ -57,8 +57,11 @@ impl RowReader {
                 return None;
             }
             let (datum, is_null) = self.datum();
-            let value = IndexedValue::read(column, datum, is_null).unwrap_or_report()?;
-            Some(query.distance(column.metric, &value))
+            if is_null {
+                return None;
+            }
+            let stored = Stored::read(column.element, datum)?;
+            Some(exact_distance(column.metric, query, &stored.value()).unwrap_or_report())
         }
     }
 

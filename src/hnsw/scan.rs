@@ -10,7 +10,7 @@ use super::opclass::IndexedColumn;
 use super::rerank::RowReader;
 use super::settings::{self, IterativeScan};
 use super::store::RelationStore;
-use super::value::IndexedValue;
+use super::value::Stored;
 use pg_rag_engine::hnsw::index::{Candidate, Index, Scan};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
@@ -227,12 +227,18 @@ impl ScanState {
             let Some(index) = &mut self.index else { return Ok(()) };
             count_scan(relation);
             let shape = std::rc::Rc::clone(index.shape());
-            let value = IndexedValue::read(&self.column, query.datum, query.is_null).unwrap_or_report();
+            let stored = if query.is_null { None } else { Stored::read(self.column.element, query.datum) };
+            if let Some(stored) = &stored {
+                stored.value().check_query(self.column.dimensions).unwrap_or_report();
+            }
             // Nothing is nearer than anything else to NULL, or under the cosine to zero.
-            let value = value.filter(|value| self.column.metric != Metric::Cosine || !value.is_zero());
+            let value = stored.as_ref().map(Stored::value);
+            let value = value.filter(|value| self.column.metric != Metric::Cosine || !value.is_zero_norm());
             self.reranks = value.is_some() && !shape.codec.is_exact();
             self.order = settings::iterative_scan();
-            let ef = settings::target_recall().and_then(|recall| shape.ef_for(recall)).unwrap_or(settings::ef_search());
+            let ef = settings::target_recall()
+                .and_then(|recall| shape.ef_for(recall as f32))
+                .unwrap_or(settings::ef_search());
             let prepared = match &value {
                 Some(value) => shape.codec.query(value.values())?,
                 None => {
@@ -251,16 +257,18 @@ impl ScanState {
 
     /// Takes the candidates of a batch.
     fn take_batch(&mut self) {
+        let is_squared = self.column.metric == Metric::L2;
         let rows = self.batch.drain(..).map(|candidate| {
             let Candidate { node, row, bound, .. } = candidate;
-            Nearest(f64::from(bound), NodeRows { node, heap_tid: Some(row.heap_tid), overflow: row.overflow })
+            let bound = if is_squared { f64::from(bound).sqrt() } else { f64::from(bound) };
+            Nearest(bound, NodeRows { node, heap_tid: Some(row.heap_tid), overflow: row.overflow })
         });
         self.nodes.extend(rows);
     }
 
     /// Goes on with the search; false if it is over.
     fn next_batch(&mut self) -> Result<bool, IndexError> {
-        let is_limited = self.scan.seen() >= settings::max_scan_tuples();
+        let is_limited = settings::max_scan_tuples().is_some_and(|most| self.scan.seen() as u64 >= most);
         if self.is_exhausted || self.order == IterativeScan::Off || is_limited {
             return Ok(false);
         }
@@ -319,9 +327,8 @@ impl ScanState {
         let Some(query) = self.query else { return Ok(()) };
         // SAFETY: the order-by key's value lives as long as the scan; the snapshot is the scan's.
         unsafe {
-            let Some(value) = IndexedValue::read(&self.column, query.datum, query.is_null).unwrap_or_report() else {
-                return Ok(());
-            };
+            let Some(stored) = Stored::read(self.column.element, query.datum) else { return Ok(()) };
+            let value = stored.value();
             for tid in self.tids.drain(..) {
                 if let Some(distance) = reader.distance((*scan).xs_snapshot, tid, &self.column, &value) {
                     self.rows.push(Nearest(distance, tid));

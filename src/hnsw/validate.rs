@@ -1,44 +1,177 @@
-//! `amvalidate`: whether an operator class is one that this access method can use.
+//! Whether the operator classes of a family are complete and right: what `amvalidate(oid)` answers.
+//!
+//! A class has one operator, strategy 1, which orders by a `float8`, and both support functions. Each thing that is
+//! wrong is reported as INFO, as PostgreSQL's own access methods do.
 
-use super::opclass::{DISTANCE_PROC, TERMS_PROC};
-use pgrx::{pg_guard, pg_sys, Spi};
+use super::handler::{DISTANCE_PROCEDURE, TERMS_PROCEDURE};
+use crate::error::{error, Result};
+use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::pg_sys::{self, Oid};
+use pgrx::prelude::*;
+use std::ffi::{c_char, CStr};
 
-/// What makes a class unfit, if anything does: it must have one ordering operator, which is strategy 1 and returns
-/// `double precision`, a distance between its input type, and the function that names element type and metric.
-const FLAWS: &str = "
-    SELECT pg_catalog.concat_ws('; ',
-        CASE WHEN NOT EXISTS (
-            SELECT FROM pg_catalog.pg_amop o JOIN pg_catalog.pg_operator p ON p.oid = o.amopopr
-             WHERE o.amopfamily = c.opcfamily AND o.amoplefttype = c.opcintype AND o.amoppurpose = 'o'
-               AND o.amopstrategy = 1 AND p.oprresult = 'pg_catalog.float8'::pg_catalog.regtype)
-             THEN 'has no ordering operator 1 that returns double precision' END,
-        CASE WHEN EXISTS (
-            SELECT FROM pg_catalog.pg_amop o
-             WHERE o.amopfamily = c.opcfamily AND (o.amopstrategy <> 1 OR o.amoppurpose <> 'o'))
-             THEN 'has an operator other than ordering operator 1' END,
-        CASE WHEN NOT EXISTS (
-            SELECT FROM pg_catalog.pg_amproc f JOIN pg_catalog.pg_proc p ON p.oid = f.amproc
-             WHERE f.amprocfamily = c.opcfamily AND f.amproclefttype = c.opcintype AND f.amprocnum = $2
-               AND p.prorettype = 'pg_catalog.float8'::pg_catalog.regtype AND p.pronargs = 2)
-             THEN 'has no distance as support function 1' END,
-        CASE WHEN NOT EXISTS (
-            SELECT FROM pg_catalog.pg_amproc f JOIN pg_catalog.pg_proc p ON p.oid = f.amproc
-             WHERE f.amprocfamily = c.opcfamily AND f.amproclefttype = c.opcintype AND f.amprocnum = $3
-               AND p.prorettype = 'pg_catalog.internal'::pg_catalog.regtype AND p.pronargs = 1)
-             THEN 'has no support function 2 that names its type and metric' END)
-      FROM pg_catalog.pg_opclass c WHERE c.oid = $1";
+/// The strategy number of the ordering operator.
+const ORDERING_STRATEGY: i16 = 1;
+
+/// Validates the operator class and the whole family that it is in.
+#[pg_guard]
+pub unsafe extern "C-unwind" fn amvalidate(opclass: Oid) -> bool {
+    // SAFETY: called by PostgreSQL in a transaction.
+    let faults = unsafe { faults_of(opclass) }.unwrap_or_report();
+    let is_valid = faults.is_empty();
+    for fault in faults {
+        ereport!(INFO, PgSqlErrorCode::ERRCODE_INVALID_OBJECT_DEFINITION, fault);
+    }
+    is_valid
+}
+
+/// An operator class as the catalogue has it.
+struct Class {
+    name: String,
+    family: Oid,
+    input: Oid,
+}
+
+/// What is wrong with an operator class and its family.
+///
+/// # Safety
+/// Runs in a transaction.
+unsafe fn faults_of(opclass: Oid) -> Result<Vec<String>> {
+    use pg_sys::SysCacheIdentifier::{AMOPSTRATEGY, AMPROCNUM};
+    // SAFETY: the caller's promise; the rows of these caches are of these types.
+    let (class, operators, procedures) = unsafe {
+        let class = class_of(opclass)?;
+        let operators: Vec<pg_sys::FormData_pg_amop> = members(AMOPSTRATEGY as i32, class.family);
+        let procedures: Vec<pg_sys::FormData_pg_amproc> = members(AMPROCNUM as i32, class.family);
+        (class, operators, procedures)
+    };
+    let mut faults = Vec::new();
+    // SAFETY: the caller's promise.
+    unsafe {
+        faults.extend(operators.iter().filter_map(|operator| fault_of_operator(operator)));
+        faults.extend(procedures.iter().filter_map(|procedure| fault_of_procedure(procedure)));
+    }
+
+    if !operators.iter().any(|row| (row.amoplefttype, row.amoprighttype) == (class.input, class.input)) {
+        faults.push(format!("operator class \"{}\" of access method hnsw has no ordering operator", class.name));
+    }
+    for number in [DISTANCE_PROCEDURE, TERMS_PROCEDURE] {
+        let is_it = |row: &&pg_sys::FormData_pg_amproc| {
+            u16::try_from(row.amprocnum) == Ok(number)
+                && (row.amproclefttype, row.amprocrighttype) == (class.input, class.input)
+        };
+        if procedures.iter().find(is_it).is_none() {
+            let name = &class.name;
+            faults.push(format!("operator class \"{name}\" of access method hnsw has no support function {number}"));
+        }
+    }
+    Ok(faults)
+}
 
 /// # Safety
-/// Called by PostgreSQL.
-#[pg_guard]
-pub unsafe extern "C-unwind" fn amvalidate(class: pg_sys::Oid) -> bool {
-    let arguments = [class.into(), i32::from(DISTANCE_PROC).into(), i32::from(TERMS_PROC).into()];
-    match Spi::get_one_with_args::<String>(FLAWS, &arguments) {
-        Ok(Some(flaws)) if flaws.is_empty() => true,
-        Ok(Some(flaws)) => {
-            pgrx::info!("operator class {} of access method hnsw {flaws}", class.to_u32());
-            false
-        }
-        _ => false,
+/// Runs in a transaction.
+unsafe fn fault_of_operator(row: &pg_sys::FormData_pg_amop) -> Option<String> {
+    let (mut left, mut right) = (pg_sys::InvalidOid, pg_sys::InvalidOid);
+    // SAFETY: looks keys up in system caches; the results are written to the stack.
+    let (result, sorts, name) = unsafe {
+        pg_sys::op_input_types(row.amopopr, &mut left, &mut right);
+        let result = pg_sys::get_op_rettype(row.amopopr);
+        (result, sorts_floats(row.amopsortfamily), text(pg_sys::format_operator(row.amopopr)))
+    };
+    if row.amopstrategy != ORDERING_STRATEGY {
+        return Some(format!("operator {name} has strategy number {}, which hnsw does not know", row.amopstrategy));
     }
+    if row.amoppurpose != pg_sys::AMOP_ORDER as c_char {
+        return Some(format!("operator {name} is not FOR ORDER BY"));
+    }
+    if !sorts || result != pg_sys::FLOAT8OID {
+        return Some(format!("operator {name} does not order by a double precision number"));
+    }
+    if (left, right) != (row.amoplefttype, row.amoprighttype) || left != right {
+        return Some(format!("operator {name} does not take two values of the indexed type"));
+    }
+    None
+}
+
+/// # Safety
+/// Runs in a transaction.
+unsafe fn fault_of_procedure(row: &pg_sys::FormData_pg_amproc) -> Option<String> {
+    let (mut arguments, mut count) = (std::ptr::null_mut(), 0);
+    // SAFETY: looks a key up in a system cache; `count` arguments are written to palloc'd memory. The function's name is
+    // palloc'd as well.
+    let (result, arguments, name) = unsafe {
+        let result = pg_sys::get_func_signature(row.amproc, &mut arguments, &mut count);
+        let arguments: &[Oid] = match usize::try_from(count) {
+            Ok(count) if count > 0 && !arguments.is_null() => std::slice::from_raw_parts(arguments, count),
+            _ => &[],
+        };
+        (result, arguments, text(pg_sys::format_procedure(row.amproc)))
+    };
+    let number = row.amprocnum;
+    let input = row.amproclefttype;
+    let is_right = match u16::try_from(number) {
+        Ok(DISTANCE_PROCEDURE) => result == pg_sys::FLOAT8OID && arguments == [input, input],
+        Ok(TERMS_PROCEDURE) => result == pg_sys::INTERNALOID && arguments == [pg_sys::INTERNALOID],
+        _ => return Some(format!("function {name} has support number {number}, which hnsw does not know")),
+    };
+    if row.amproclefttype != row.amprocrighttype {
+        return Some(format!("function {name} is registered for two different types"));
+    }
+    (!is_right).then(|| format!("function {name} has the wrong signature for support number {number}"))
+}
+
+/// Whether a family of B-trees orders double precision numbers.
+///
+/// # Safety
+/// Runs in a transaction.
+unsafe fn sorts_floats(family: Oid) -> bool {
+    // SAFETY: looks a key up in a system cache.
+    let operator = unsafe {
+        pg_sys::get_opfamily_member(family, pg_sys::FLOAT8OID, pg_sys::FLOAT8OID, pg_sys::BTLessStrategyNumber as i16)
+    };
+    operator != pg_sys::InvalidOid
+}
+
+/// # Safety
+/// Runs in a transaction.
+unsafe fn class_of(opclass: Oid) -> Result<Class> {
+    // SAFETY: looks a key up in a system cache; the row is read before it is released.
+    unsafe {
+        let key = pg_sys::Datum::from(opclass);
+        let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::CLAOID as i32, key);
+        if row.is_null() {
+            let message = format!("cache lookup failed for operator class {}", opclass.to_u32());
+            return Err(error(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message));
+        }
+        let form = &*pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_opclass>();
+        let class = Class { name: text(form.opcname.data.as_ptr()), family: form.opcfamily, input: form.opcintype };
+        pg_sys::ReleaseSysCache(row);
+        Ok(class)
+    }
+}
+
+/// The rows of a family in a system cache whose first key it is.
+///
+/// # Safety
+/// Runs in a transaction; the rows of that cache are of type `Row`.
+unsafe fn members<Row: Copy>(cache: i32, family: Oid) -> Vec<Row> {
+    // SAFETY: looks a key up in a system cache; the rows are copied before the list is released.
+    unsafe {
+        let (key, none) = (pg_sys::Datum::from(family), pg_sys::Datum::null());
+        let list = pg_sys::SearchSysCacheList(cache, 1, key, none, none);
+        let count = usize::try_from((*list).n_members).unwrap_or(0);
+        let rows = (*list).members.as_slice(count);
+        let copies = rows.iter().map(|&row| *pg_sys::GETSTRUCT(&raw mut (*row).tuple).cast::<Row>()).collect();
+        pg_sys::ReleaseCatCacheList(list);
+        copies
+    }
+}
+
+/// A string of PostgreSQL's, copied.
+///
+/// # Safety
+/// `string` is NUL-terminated.
+unsafe fn text(string: *const c_char) -> String {
+    // SAFETY: the caller's promise.
+    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }

@@ -22,6 +22,7 @@ const PREFIX_BYTES: usize = size_of::<i32>();
 pub struct BitArg<'a>(Payload<'a>);
 
 impl BitArg<'_> {
+    /// The number of bits.
     pub fn length_bits(&self) -> u32 {
         match self.0.bytes() {
             &[a, b, c, d, ..] => u32::from_ne_bytes([a, b, c, d]),
@@ -29,6 +30,7 @@ impl BitArg<'_> {
         }
     }
 
+    /// The bits, most significant first.
     pub fn bits(&self) -> &[u8] {
         self.0.bytes().get(PREFIX_BYTES..).unwrap_or_default()
     }

@@ -1,0 +1,187 @@
+//! Loading: every row of the table goes into the arena; rows beyond it into the index on pages.
+
+use super::build::{finish, PHASE_INSERT};
+use super::cache;
+use super::errors::IndexError;
+use super::insert::heap_tid;
+use super::opclass::IndexedColumn;
+use super::store::RelationStore;
+use super::value::Stored;
+use crate::pg::buffer::{RecentBuffers, RelationBuffers};
+use crate::pg::progress;
+use pg_rag_engine::code::Codec;
+use pg_rag_engine::hnsw::build::{calibrate, Arena, Builder, Inserted};
+use pg_rag_engine::hnsw::index::insert::Inserter;
+use pg_rag_engine::hnsw::index::Index;
+use pg_rag_engine::hnsw::page::meta::Identity;
+use pg_rag_engine::hnsw::page::{HeapTid, Metric};
+use pgrx::pg_sys::panic::ErrorReportable;
+use pgrx::{pg_guard, pg_sys, PgSqlErrorCode};
+
+/// A worker's part of loading: what [`load_row`] needs.
+pub struct Loader<'m, 'c> {
+    pub column: IndexedColumn,
+    pub codec: &'c Codec,
+    pub builder: Builder<'m, 'c>,
+    pub arena: Arena<'m>,
+    pub context: pg_sys::MemoryContext,
+    /// The code of the row at hand.
+    code: Vec<u8>,
+    /// Rows that this worker has put in.
+    pub rows: u64,
+    /// The arena had no room for a row.
+    pub is_full: bool,
+    /// Where rows go that the arena has no room for.
+    pub overflow: Option<Overflow<'c>>,
+    /// Whether this worker reports the progress of all.
+    pub reports: bool,
+    /// The share of rows that are held out, of 2^32.
+    pub hold_out_share: u64,
+}
+
+/// The share of rows that are held out of a table of about so many, of 2^32.
+pub fn hold_out_share(rows: f64) -> u64 {
+    if rows < f64::from(calibrate::LEAST_ROWS) {
+        return 0;
+    }
+    (f64::from(calibrate::MOST_SAMPLES) / rows * 4_294_967_296.0) as u64
+}
+
+/// The index on pages, for rows beyond the memory.
+pub struct Overflow<'c> {
+    relation: pg_sys::Relation,
+    identity: &'c Identity,
+    index: Option<Index<RelationStore>>,
+    inserter: Inserter,
+}
+
+impl<'c> Overflow<'c> {
+    pub fn new(relation: pg_sys::Relation, identity: &'c Identity) -> Self {
+        Overflow { relation, identity, index: None, inserter: Inserter::default() }
+    }
+}
+
+impl<'m, 'c> Loader<'m, 'c> {
+    pub fn new(column: IndexedColumn, codec: &'c Codec, identity: &Identity, arena: Arena<'m>) -> Self {
+        // SAFETY: makes a context below the current one.
+        let context = unsafe {
+            pg_sys::AllocSetContextCreateInternal(
+                pg_sys::CurrentMemoryContext,
+                c"hnsw build row".as_ptr(),
+                pg_sys::ALLOCSET_DEFAULT_MINSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_INITSIZE as usize,
+                pg_sys::ALLOCSET_DEFAULT_MAXSIZE as usize,
+            )
+        };
+        let builder = Builder::new(arena, codec, identity.code_seed, identity.ef_construction);
+        Loader {
+            column,
+            codec,
+            builder,
+            arena,
+            context,
+            code: Vec::new(),
+            rows: 0,
+            is_full: false,
+            overflow: None,
+            reports: false,
+            hold_out_share: 0,
+        }
+    }
+
+    /// Takes one row.
+    unsafe fn take(&mut self, tid: pg_sys::ItemPointer, datum: pg_sys::Datum, is_null: bool) -> Result<(), IndexError> {
+        if self.is_full && self.overflow.is_none() {
+            return Ok(());
+        }
+        if is_null {
+            return Ok(());
+        }
+        // SAFETY: PostgreSQL's values of the row.
+        let (stored, tid) = unsafe { (Stored::read(self.column.element, datum), heap_tid(tid)?) };
+        let Some(stored) = stored else { return Ok(()) };
+        let value = stored.value();
+        value.check_row(self.column.dimensions).unwrap_or_report();
+        if self.column.metric == Metric::Cosine && value.is_zero_norm() {
+            return Ok(());
+        }
+        if !self.is_full {
+            self.codec.encode_into(value.values(), &mut self.code)?;
+            if self.is_held_out(tid) && self.builder.hold_out(&self.code, tid) {
+                self.count();
+                return Ok(());
+            }
+            let query = self.codec.query(value.values())?;
+            if self.builder.insert(&self.code, &query, tid) == Inserted::Full {
+                self.is_full = true;
+                self.flush()?;
+            } else {
+                self.count();
+                return Ok(());
+            }
+        }
+        if let Some(overflow) = &mut self.overflow {
+            if let Some(index) = &mut overflow.index {
+                index.insert(&mut overflow.inserter, value.values(), tid)?;
+            }
+            self.count();
+        }
+        Ok(())
+    }
+
+    /// Whether a row is one of the few, spread over the table, that recall is measured with.
+    fn is_held_out(&self, tid: HeapTid) -> bool {
+        let number = (u64::from(tid.block()) << 16 | u64::from(tid.offset())).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.hold_out_share > number >> 32
+    }
+
+    fn count(&mut self) {
+        self.rows += 1;
+        if self.reports && self.rows.is_multiple_of(64) {
+            let rows = u64::from(self.arena.rows()).max(self.rows);
+            progress::tuples_done(rows as i64);
+        }
+    }
+
+    /// Writes what the arena holds, so that the other rows can be inserted.
+    fn flush(&mut self) -> Result<(), IndexError> {
+        let Some(overflow) = &mut self.overflow else { return Ok(()) };
+        pgrx::ereport!(
+            pgrx::PgLogLevel::NOTICE,
+            PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
+            format!("hnsw graph no longer fits into maintenance_work_mem after {} tuples", self.arena.rows()),
+            "Building will take significantly more time."
+        );
+        let relation = overflow.relation;
+        finish(relation, self.arena, self.codec, overflow.identity, 0.0);
+        progress::phase(PHASE_INSERT);
+        // SAFETY: the relation is open during the build.
+        let store = unsafe { RelationStore::unlogged(RelationBuffers::new(relation, RecentBuffers::default())) };
+        overflow.index = Some(Index::open(store, None)?);
+        Ok(())
+    }
+}
+
+/// Called by PostgreSQL for every row of the table.
+///
+/// # Safety
+/// `state` is a [`Loader`].
+#[pg_guard]
+pub unsafe extern "C-unwind" fn load_row(
+    index: pg_sys::Relation,
+    tid: pg_sys::ItemPointer,
+    values: *mut pg_sys::Datum,
+    nulls: *mut bool,
+    _is_alive: bool,
+    state: *mut std::ffi::c_void,
+) {
+    // SAFETY: the caller's promise; the detoasted value lives in the row's context.
+    unsafe {
+        let Some(loader) = state.cast::<Loader<'_, '_>>().as_mut() else { return };
+        let before = std::mem::replace(&mut *(&raw mut pg_sys::CurrentMemoryContext), loader.context);
+        let result = loader.take(tid, *values, *nulls);
+        pg_sys::CurrentMemoryContext = before;
+        pg_sys::MemoryContextReset(loader.context);
+        cache::or_raise(result, index);
+    }
+}
