@@ -3,7 +3,7 @@
 //! Two defaults differ. A scan goes on until the query has its rows (`hnsw.iterative_scan`, off in pgvector), and
 //! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector): a filter never leaves a LIMIT short.
 
-use pgrx::{pg_sys, GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 /// The range of `hnsw.ef_search`.
 pub const MIN_EF_SEARCH: i32 = 1;

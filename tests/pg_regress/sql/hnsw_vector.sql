@@ -74,7 +74,7 @@ FETCH ALL FROM answers;
 ROLLBACK;
 
 -- Rows that are gone
-UPDATE item SET v = '[6,6,6]' WHERE id = 2;
+UPDATE item SET v = '[6,6,7]' WHERE id = 2;
 DELETE FROM item WHERE id = 3;
 SELECT id, v FROM item ORDER BY v <-> '[3,3,3]';
 VACUUM item;

@@ -3,6 +3,9 @@
 //! Ordinals follow a breadth-first walk from the entry. A node that the walk does not reach (others have pushed it out of
 //! their lists) is put into the list of a near node, instead of an edge that the walk did not need, so that no row is ever
 //! lost to searches. The walk's edges are a tree, which takes one edge of the 2m that a node has: there is always room.
+//!
+//! Under the inner product most nodes are like that: all lists are full of the few longest vectors, whose edges searches
+//! need. So a node that the graph reaches by itself gives up few edges; the others hang on each other.
 
 use super::arena::{Arena, NodeName};
 use crate::code::Codec;
@@ -15,8 +18,16 @@ pub struct FinishedGraph<'m> {
     names: Vec<NodeName>,
     /// By ordinal: the ordinal of the node from which the walk came.
     parents: Vec<u32>,
+    /// By ordinal: how many edges the node has given up.
+    given: Vec<u8>,
+    /// Nodes that were reconnected: the first ordinal, and the one that gives up edges now.
+    first_host: u32,
+    host: u32,
     reconnected: usize,
 }
+
+/// Edges that a node gives up for nodes that nothing leads to, if it was reached without that.
+const GIVEN_AT_MOST: u8 = 1;
 
 /// The ordinal of a node that was not reached yet.
 const UNNUMBERED: u32 = u32::MAX;
@@ -24,7 +35,15 @@ const UNNUMBERED: u32 = u32::MAX;
 impl<'m> FinishedGraph<'m> {
     /// The graph of an arena that holds nothing.
     pub fn empty(arena: Arena<'m>) -> FinishedGraph<'m> {
-        FinishedGraph { arena, names: Vec::new(), parents: Vec::new(), reconnected: 0 }
+        FinishedGraph {
+            arena,
+            names: Vec::new(),
+            parents: Vec::new(),
+            given: Vec::new(),
+            first_host: 0,
+            host: 0,
+            reconnected: 0,
+        }
     }
 
     /// Numbers the nodes. `check` is called now and then, and may end it.
@@ -33,19 +52,21 @@ impl<'m> FinishedGraph<'m> {
         codec: &Codec,
         mut check: impl FnMut() -> Result<(), E>,
     ) -> Result<FinishedGraph<'m>, E> {
-        let count = arena.nodes() as usize;
-        let (names, parents) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        let mut graph = FinishedGraph { arena, names, parents, reconnected: 0 };
+        let mut graph = FinishedGraph::empty(arena);
+        graph.names.reserve(arena.nodes() as usize);
+        graph.parents.reserve(arena.nodes() as usize);
+        graph.given.reserve(arena.nodes() as usize);
         if let Some(entry) = arena.entry() {
             graph.number(entry, UNNUMBERED, &mut check)?;
         }
+        (graph.first_host, graph.host) = (graph.names.len() as u32, graph.names.len() as u32);
         for name in arena.names() {
             if arena.ordinal(name) == UNNUMBERED {
                 let parent = graph.reconnect(name, codec);
                 graph.number(name, parent, &mut check)?;
             }
         }
-        graph.parents = Vec::new();
+        (graph.parents, graph.given) = (Vec::new(), Vec::new());
         Ok(graph)
     }
 
@@ -73,6 +94,7 @@ impl<'m> FinishedGraph<'m> {
         self.arena.set_ordinal(name, self.names.len() as u32);
         self.names.push(name);
         self.parents.push(parent);
+        self.given.push(0);
     }
 
     /// Puts a node that nothing leads to into the list of a node that is reached, the nearest of its own neighbours or of
@@ -92,20 +114,34 @@ impl<'m> FinishedGraph<'m> {
                 return self.arena.ordinal(owner);
             }
         }
-        let mut all: Vec<(f32, NodeName)> = self.names.iter().map(|&other| (distance(other), other)).collect();
-        all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        for &(distance, owner) in &all {
-            if self.put_into(owner, name, distance) {
-                return self.arena.ordinal(owner);
+        // None of them: a node that was reconnected itself takes it, or any.
+        while self.host < self.names.len() as u32 {
+            let owner = self.name(self.host);
+            if self.put_into(owner, name, distance(owner)) {
+                return self.host;
+            }
+            self.host += 1;
+        }
+        for ordinal in 0..self.names.len() as u32 {
+            let owner = self.name(ordinal);
+            if self.arena.list(owner, 0).is_some_and(|list| list.has_room())
+                && self.put_into(owner, name, distance(owner))
+            {
+                return ordinal;
             }
         }
         UNNUMBERED
     }
 
-    /// Puts a node into a list that has room, or an edge that the walk did not take; false if there is none.
+    /// Puts a node into a list that has room, or instead of an edge that the walk did not take; false if the list has none
+    /// to give up any more.
     fn put_into(&mut self, owner: NodeName, name: NodeName, distance: f32) -> bool {
         let Some(list) = self.arena.list(owner, 0) else { return false };
         let parent = self.arena.ordinal(owner);
+        let is_host = parent >= self.first_host;
+        let most = if is_host { self.arena.shape().m as u8 } else { GIVEN_AT_MOST };
+        let Some(given) = self.given.get_mut(parent as usize).filter(|given| **given < most) else { return false };
+        *given += u8::from(!list.has_room());
         let is_needed = |other: NodeName| self.parents.get(self.arena.ordinal(other) as usize) == Some(&parent);
         let is_done = list.force(name, distance, is_needed);
         self.reconnected += usize::from(is_done);

@@ -11,9 +11,12 @@ use super::store::PageStore;
 use super::write::only;
 use crate::code::{CodeError, Query, Values};
 use crate::hnsw::graph::{EntryPoint, Near};
-use crate::hnsw::page::{HeapTid, Meta, PageError, META_BLOCK};
+use crate::hnsw::page::{HeapTid, Meta, Metric, PageError, META_BLOCK};
 use crate::hnsw::search::Search;
 use crate::hnsw::select::select_neighbours;
+
+/// How far back a live node is looked for.
+const LOOK_BACK: u32 = 1000;
 
 /// Memory of an insertion that the next one uses again.
 #[derive(Default)]
@@ -159,7 +162,7 @@ impl<S: PageStore> Index<S> {
         })
     }
 
-    /// Sees to it that a node is in the list of one of its neighbours: if all have declined it, the nearest takes it.
+    /// Sees to it that a node is in some list: if all of its neighbours have declined it, the nearest takes it.
     pub(super) fn ensure_linked(&mut self, node: u32, chosen: &[Near]) -> Result<(), S::Error> {
         let mut list = Vec::new();
         for near in chosen {
@@ -168,10 +171,26 @@ impl<S: PageStore> Index<S> {
                 return Ok(());
             }
         }
-        match chosen.first() {
-            Some(nearest) => self.put_into(nearest.node, node).map(drop),
+        let owner = match self.shape.identity.metric {
+            Metric::InnerProduct => self.live_before(node)?,
+            _ => None,
+        };
+        match owner.or(chosen.first().map(|near| near.node)) {
+            Some(owner) => self.put_into(owner, node).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// The live node before this one. Under the inner product nearly all lists name the few longest vectors and decline the
+    /// others, and searches need the edges between the longest: so the others hang on each other, in the order in which
+    /// they came.
+    fn live_before(&mut self, node: u32) -> Result<Option<u32>, S::Error> {
+        for before in (node.saturating_sub(LOOK_BACK)..node).rev() {
+            if self.node(before, None)?.row().is_some() {
+                return Ok(Some(before));
+            }
+        }
+        Ok(None)
     }
 
     /// Links a published node and others both ways at a level.
