@@ -27,7 +27,11 @@ pub struct Ended {
 
 /// Runs `statements` in a new session.
 pub fn run_in_background(cluster: &Cluster, statements: &str) -> Background {
-    let mut client = cluster.connect();
+    run_in_background_of(cluster.connect(), statements)
+}
+
+/// Runs `statements` in this session.
+pub fn run_in_background_of(mut client: Client, statements: &str) -> Background {
     let backend = backend_pid(&mut client);
     let statements = statements.to_owned();
     let thread = std::thread::spawn(move || {
