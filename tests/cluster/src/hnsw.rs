@@ -93,16 +93,21 @@ pub fn assert_no_row_twice(ids: &[i64]) {
     assert_eq!(distinct.len(), ids.len(), "a row came twice");
 }
 
-/// Each row, searched by its own vector, must be its nearest neighbour. No two vectors may be equal.
+/// Rows that are not their own nearest neighbour by a search with the given `hnsw.ef_search`. No two vectors may be equal.
 ///
-/// Ends with the session using the index, with the given `hnsw.ef_search`.
-pub fn assert_all_found(client: &mut Client, table: &str, ef_search: usize) {
+/// Ends with the session using the index.
+pub fn lost_rows(client: &mut Client, table: &str, ef_search: usize) -> Vec<i64> {
     use_index(client);
     client.batch_execute(&format!("SET hnsw.ef_search = {ef_search}")).unwrap();
     let query = format!(
         "SELECT id FROM {table} o
           WHERE id IS DISTINCT FROM (SELECT id FROM {table} i ORDER BY i.v <-> o.v LIMIT 1)"
     );
-    let lost = ids(client, &query);
+    ids(client, &query)
+}
+
+/// Every row must be found by its own vector; see [`lost_rows`].
+pub fn assert_all_found(client: &mut Client, table: &str, ef_search: usize) {
+    let lost = lost_rows(client, table, ef_search);
     assert!(lost.is_empty(), "{} rows of {table} are not found, such as {:?}", lost.len(), &lost[..lost.len().min(5)]);
 }

@@ -4,7 +4,9 @@
 //! - [`account`]: the operating-system user that runs it, as PostgreSQL refuses root;
 //! - [`crash`]: ends a cluster without warning, and waits until it is back;
 //! - [`data`]: vectors from a seed;
+//! - [`disk`]: a small disk, to be filled;
 //! - [`hnsw`]: searches with and without an index, and checks of the index;
+//! - [`items`]: a table with such an index;
 //! - [`process`]: what `/proc` knows of a process;
 //! - [`session`]: sessions that run a statement in the background, and checks of errors.
 //!
@@ -15,7 +17,9 @@ pub mod account;
 mod cluster;
 pub mod crash;
 pub mod data;
+pub mod disk;
 pub mod hnsw;
+pub mod items;
 pub mod process;
 pub mod session;
 

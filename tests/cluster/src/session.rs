@@ -78,6 +78,11 @@ pub fn backend_pid(client: &mut Client) -> i32 {
     client.query_one("SELECT pg_backend_pid()", &[]).expect("the session works").get(0)
 }
 
+/// Runs statements that must succeed.
+pub fn execute(client: &mut Client, statements: &str) {
+    client.batch_execute(statements).unwrap_or_else(|failure| panic!("{}: {statements}", describe(&failure)));
+}
+
 /// First column of the only row of `query`, as text; `None` for NULL.
 pub fn value(client: &mut Client, query: &str) -> Option<String> {
     let rows = rows(client, query);

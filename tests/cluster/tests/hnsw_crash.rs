@@ -61,7 +61,7 @@ fn insert_of(rows: impl Iterator<Item = i64>) -> String {
 fn write(mut client: Client, mut known: Known, mut random: Random, confirmed: &AtomicUsize) -> Known {
     loop {
         let count = 1 + random.below(10);
-        let delete = known.live.len() > MANY_ROWS / WRITERS || (random.below(3) == 0 && known.live.len() > count);
+        let delete = known.live.len() > MANY_ROWS / WRITERS || (random.below(3) == 0 && known.live.len() > 20);
         let (touched, statement): (Vec<i64>, String) = if delete {
             let old: Vec<i64> = known.live.iter().copied().skip(random.below(10)).take(2 * count).collect();
             let list: Vec<String> = old.iter().map(i64::to_string).collect();
@@ -94,9 +94,7 @@ fn write(mut client: Client, mut known: Known, mut random: Random, confirmed: &A
 fn ended_by_crash(failure: &postgres::Error) -> bool {
     // 57P02: crash of another server process; 57P01: the session was ended; 08: the connection.
     failure.is_closed()
-        || failure
-            .code()
-            .map_or(true, |code| ["57P01", "57P02"].contains(&code.code()) || code.code().starts_with("08"))
+        || failure.code().is_none_or(|code| ["57P01", "57P02"].contains(&code.code()) || code.code().starts_with("08"))
 }
 
 /// Vacuums until the session breaks, and at times makes a checkpoint, from which recovery will start.
@@ -132,13 +130,13 @@ fn round(cluster: &Cluster, known: Known, random: &mut Random, build: Option<&st
         let writers: Vec<_> = (parts.into_iter().enumerate().filter(|_| writes))
             .map(|(at, mut part)| {
                 part.next_id = first + at as i64;
-                let (client, random, confirmed) = (connect(), Random::new(random.next()), &confirmed);
+                let (client, random, confirmed) = (connect(), Random::new(random.bits()), &confirmed);
                 scope.spawn(move || write(client, part, random, confirmed))
             })
             .collect();
         let building = build.map(|statement| run_in_background_of(connect(), statement));
         if build.is_none() {
-            let (client, random) = (connect(), Random::new(random.next()));
+            let (client, random) = (connect(), Random::new(random.bits()));
             scope.spawn(move || vacuum(client, random));
         }
         if build.is_some() {

@@ -4,13 +4,9 @@ use pg_rag_cluster_tests::data::{dense, vector_of, Random};
 use pg_rag_cluster_tests::hnsw::{
     add_rows, assert_clean, assert_no_row_twice, assert_uses_index, ids, nearest, use_index, use_no_index,
 };
-use pg_rag_cluster_tests::session::{describe, value};
+use pg_rag_cluster_tests::session::{execute, value};
 use pg_rag_cluster_tests::{Cluster, ClusterOptions};
 use postgres::Client;
-
-fn execute(client: &mut Client, statements: &str) {
-    client.batch_execute(statements).unwrap_or_else(|failure| panic!("{}: {statements}", describe(&failure)));
-}
 
 /// A session that searches the empty table `items` through its index.
 fn with_index(cluster: &Cluster, dimensions: usize, class: &str) -> Client {

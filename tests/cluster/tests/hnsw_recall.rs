@@ -5,7 +5,7 @@
 
 use pg_rag_cluster_tests::data::{Element, Source};
 use pg_rag_cluster_tests::hnsw::{add_rows, assert_clean, assert_recall, use_index};
-use pg_rag_cluster_tests::session::describe;
+use pg_rag_cluster_tests::session::execute;
 use pg_rag_cluster_tests::{short_or_long, Cluster, ClusterOptions};
 use postgres::Client;
 
@@ -16,10 +16,6 @@ const AFTER_VACUUM: f64 = 0.95;
 
 const METRICS: [(&str, &str); 4] = [("l2", "<->"), ("cosine", "<=>"), ("ip", "<#>"), ("l1", "<+>")];
 const BIT_METRICS: [(&str, &str); 2] = [("hamming", "<~>"), ("jaccard", "<%>")];
-
-fn execute(client: &mut Client, statements: &str) {
-    client.batch_execute(statements).unwrap_or_else(|failure| panic!("{}: {statements}", describe(&failure)));
-}
 
 /// The life of one index: its first rows, a build, updates, deletes.
 fn live(client: &mut Client, element: Element, dimensions: usize, (metric, operator): (&str, &str), ef_search: usize) {
@@ -35,7 +31,7 @@ fn live(client: &mut Client, element: Element, dimensions: usize, (metric, opera
              CREATE TABLE fresh (id bigint PRIMARY KEY, v {name}); {index}; SET hnsw.ef_search = {ef_search}"
         ),
     );
-    let mut check = |client: &mut Client, least: f64, what: &str| {
+    let check = |client: &mut Client, least: f64, what: &str| {
         assert_clean(client, "near");
         assert_recall(client, "items", operator, &queries, least, &format!("of {name} {metric} after {what}"));
     };
