@@ -140,8 +140,9 @@ fn round(cluster: &Cluster, known: Known, random: &mut Random, build: Option<&st
             scope.spawn(move || vacuum(client, random));
         }
         if build.is_some() {
-            // A random moment of the build, or just after it.
-            std::thread::sleep(build_time.mul_f32(random.unit() * 1.1));
+            // A random moment of the build, or just after it. Beside writers it takes longer.
+            let longest = if writes { 12.0 } else { 1.1 };
+            std::thread::sleep(build_time.mul_f32(random.unit() * longest));
         } else {
             let enough = 1 + random.below(150);
             wait_until("sessions write", || confirmed.load(Ordering::Relaxed) >= enough);
