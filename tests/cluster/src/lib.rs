@@ -2,6 +2,11 @@
 //!
 //! - [`Cluster`]: a throwaway cluster, removed when the test ends, however it ends;
 //! - [`account`]: the operating-system user that runs it, as PostgreSQL refuses root;
+//! - [`crash`]: ends a cluster without warning, and waits until it is back;
+//! - [`data`]: vectors from a seed;
+//! - [`disk`]: a small disk, to be filled;
+//! - [`hnsw`]: searches with and without an index, and checks of the index;
+//! - [`items`]: a table with such an index;
 //! - [`process`]: what `/proc` knows of a process;
 //! - [`session`]: sessions that run a statement in the background, and checks of errors.
 //!
@@ -10,6 +15,11 @@
 
 pub mod account;
 mod cluster;
+pub mod crash;
+pub mod data;
+pub mod disk;
+pub mod hnsw;
+pub mod items;
 pub mod process;
 pub mod session;
 
@@ -19,6 +29,15 @@ use std::time::{Duration, Instant};
 
 /// How long anything that should happen may take on a busy machine before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// `long` when `PG_RAG_LONG_TESTS=1` asks for thorough runs, else `short`, so that everything takes seconds.
+pub fn short_or_long<T>(short: T, long: T) -> T {
+    if std::env::var("PG_RAG_LONG_TESTS").is_ok_and(|value| value == "1") {
+        long
+    } else {
+        short
+    }
+}
 
 /// Waits until `condition` holds. Panics, naming `what`, when it does not within [`PATIENCE`].
 pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {

@@ -27,7 +27,11 @@ pub struct Ended {
 
 /// Runs `statements` in a new session.
 pub fn run_in_background(cluster: &Cluster, statements: &str) -> Background {
-    let mut client = cluster.connect();
+    run_in_background_of(cluster.connect(), statements)
+}
+
+/// Runs `statements` in this session.
+pub fn run_in_background_of(mut client: Client, statements: &str) -> Background {
     let backend = backend_pid(&mut client);
     let statements = statements.to_owned();
     let thread = std::thread::spawn(move || {
@@ -72,6 +76,11 @@ pub fn generating(client: &mut Client) -> i32 {
 
 pub fn backend_pid(client: &mut Client) -> i32 {
     client.query_one("SELECT pg_backend_pid()", &[]).expect("the session works").get(0)
+}
+
+/// Runs statements that must succeed.
+pub fn execute(client: &mut Client, statements: &str) {
+    client.batch_execute(statements).unwrap_or_else(|failure| panic!("{}: {statements}", describe(&failure)));
 }
 
 /// First column of the only row of `query`, as text; `None` for NULL.

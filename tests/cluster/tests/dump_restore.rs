@@ -1,6 +1,9 @@
 //! A dumped database, restored under another name, has its vectors, indexes and models, and embeds nothing again.
 
-use pg_rag_cluster_tests::session::{rows, value};
+use pg_rag_cluster_tests::data::vector_of;
+use pg_rag_cluster_tests::hnsw::{assert_clean, ids, nearest};
+use pg_rag_cluster_tests::items::{self, add, assert_works, make, DIMENSIONS};
+use pg_rag_cluster_tests::session::{execute, rows, value};
 use pg_rag_cluster_tests::{account, run, Cluster, ClusterOptions};
 use std::process::Stdio;
 
@@ -113,6 +116,41 @@ fn restored_vectors_are_the_same_to_the_bit() {
             assert!(!expected.is_empty());
             assert_eq!(rows(&mut restored, query), expected, "{name}: {query}");
         }
+    }
+}
+
+#[test]
+fn restored_hnsw_indexes_are_built_again() {
+    let (cluster, mut original) = items::start();
+    make(&mut original, "");
+    execute(
+        &mut original,
+        &format!(
+            "CREATE INDEX tuned ON items USING hnsw (v vector_cosine_ops) WITH (m = 8, ef_construction = 100);
+             CREATE INDEX part ON items USING hnsw (v vector_l2_ops) WHERE id < 100;
+             CREATE INDEX narrow ON items USING hnsw ((v::halfvec({DIMENSIONS})) halfvec_l1_ops)"
+        ),
+    );
+    let definitions = "SELECT indexdef FROM pg_indexes WHERE tablename = 'items' ORDER BY 1";
+    let expected = rows(&mut original, definitions);
+    assert_eq!(expected.len(), 5);
+    dump_and_restore(&cluster, "from_text", &[], "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+    dump_and_restore(&cluster, "from_custom", &["-Fc"], "pg_restore", &["--exit-on-error"]);
+
+    for name in ["from_text", "from_custom"] {
+        let mut restored = cluster.connect_to(name);
+        assert_eq!(rows(&mut restored, definitions), expected, "{name}");
+        for index in ["tuned", "part", "narrow"] {
+            assert_clean(&mut restored, index);
+        }
+        execute(&mut restored, "DROP INDEX part");
+        assert_works(&mut restored, 300);
+        let to = vector_of(8, DIMENSIONS);
+        assert_eq!(nearest(&mut restored, "items", "<=>", &to, 1)[0].0, 8);
+        let narrow = format!("SELECT id FROM items ORDER BY v::halfvec({DIMENSIONS}) <+> '{to}' LIMIT 1");
+        assert_eq!(ids(&mut restored, &narrow), [8]);
+        add(&mut restored, "items", 300..350);
+        assert_works(&mut restored, 350);
     }
 }
 
