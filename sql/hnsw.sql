@@ -51,7 +51,7 @@ BEGIN
 END
 $stamp$;
 
-CREATE FUNCTION hnsw_check(index regclass) RETURNS SETOF text
+CREATE FUNCTION hnsw_check(index regclass, OUT finding text) RETURNS SETOF text
     LANGUAGE c STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'hnsw_check_wrapper';
 COMMENT ON FUNCTION hnsw_check(regclass) IS
     'what is wrong with an hnsw index: every invariant of its pages is checked; no row if nothing is wrong';

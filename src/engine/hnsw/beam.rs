@@ -98,6 +98,11 @@ impl Beam {
         self.next += 1;
     }
 
+    /// Puts an expanded node with a row into the pool, from which [`Beam::widen`] fills the beam.
+    pub(super) fn pool(&mut self, distance: f32, node: u32, row: usize) {
+        self.pool.push(Entry { distance, node, row: row as u32 });
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }

@@ -111,6 +111,20 @@ impl<R: Copy> Search<R> {
         self.run(graph, query, level)
     }
 
+    /// Takes all nodes of a small graph with their distances, instead of searching it: the results are the nearest `ef`, and
+    /// [`Search::resume`] gives the next ones.
+    pub fn begin_with_all(&mut self, all: impl Iterator<Item = Found<R>>, ef: usize) {
+        self.visited.clear();
+        self.rows.clear();
+        self.beam.begin(ef, true);
+        for found in all {
+            self.beam.pool(found.distance, found.node, self.rows.len());
+            self.rows.push(found.row);
+        }
+        self.scored += self.rows.len() as u64;
+        self.beam.widen(ef);
+    }
+
     /// Goes on after the results so far with a beam of `ef`; false if all that can be reached was found.
     pub fn resume<G: Graph<Row = R>>(&mut self, graph: &mut G, query: &Query, ef: usize) -> Result<bool, G::Error> {
         if !self.beam.widen(ef) {

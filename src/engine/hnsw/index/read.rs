@@ -87,6 +87,24 @@ impl<S: PageStore> Index<S> {
             .map_err(S::Error::from)
     }
 
+    /// The node records of a page.
+    pub(super) fn heads(&mut self, page_index: u32, into: &mut Vec<(u32, NodeHead)>) -> Result<(), S::Error> {
+        self.store.check_interrupts()?;
+        let layout = self.shape.layout;
+        let block = self.block(PageClass::Node, page_index)?;
+        let nodes = self.entry.nodes;
+        into.clear();
+        let read = self.store.read(block, |page| {
+            let Some(page) = written(page, PageClass::Node, page_index)? else { return Ok(()) };
+            for ordinal in layout.nodes().ordinals(page_index).take_while(|&ordinal| ordinal < nodes) {
+                let node = NodeRef::in_page(page, &layout, layout.nodes().address(ordinal))?;
+                into.push((ordinal, NodeHead::of(&node)));
+            }
+            Ok::<_, PageError>(())
+        })?;
+        Ok(read?)
+    }
+
     /// Reads the list of an upper record into `into`.
     pub(super) fn upper_list(
         &mut self,

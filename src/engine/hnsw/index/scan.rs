@@ -10,8 +10,13 @@ use super::open::Index;
 use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use crate::code::Query;
-use crate::hnsw::graph::EntryPoint;
-use crate::hnsw::search::Search;
+use crate::hnsw::graph::{EntryPoint, Graph};
+use crate::hnsw::search::{Found, Search};
+
+/// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
+/// misses nothing.
+const EXHAUSTIVE_NODES: u32 = if cfg!(test) { 150 } else { 4_000 };
+const SCORED_AT_ONCE: usize = 256;
 
 /// The widest beam that a scan grows to.
 const WIDEST: usize = 1 << 16;
@@ -70,6 +75,11 @@ impl<S: PageStore> Index<S> {
             return Ok(());
         };
         let query = scan.query.insert(query);
+        if entry.nodes <= EXHAUSTIVE_NODES {
+            let all = self.score_all(&mut scan.scratch, query)?;
+            scan.search.begin_with_all(all.into_iter(), scan.ef);
+            return self.take_batch(scan, batch);
+        }
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
         let near = scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1)?;
         scan.search.begin(&mut graph, query, &[near], scan.ef, 0, true)?;
@@ -87,6 +97,28 @@ impl<S: PageStore> Index<S> {
         }
         self.take_batch(scan, batch)?;
         Ok(true)
+    }
+
+    /// All live nodes with their distances, read page by page.
+    fn score_all(&mut self, scratch: &mut Scratch, query: &Query) -> Result<Vec<Found<Row>>, S::Error> {
+        let mut all: Vec<Found<Row>> = Vec::with_capacity(self.entry.nodes as usize);
+        let mut heads = Vec::new();
+        for page_index in 0..self.shape.layout.nodes().pages(self.entry.nodes) {
+            self.heads(page_index, &mut heads)?;
+            let rows = heads.iter().filter_map(|(node, head)| Some((*node, head.row()?)));
+            all.extend(rows.map(|(node, row)| Found { distance: f32::INFINITY, node, row }));
+        }
+        let (mut nodes, mut distances) = (Vec::new(), Vec::new());
+        for group in all.chunks_mut(SCORED_AT_ONCE) {
+            nodes.clear();
+            nodes.extend(group.iter().map(|found| found.node));
+            distances.clear();
+            IndexGraph { index: self, scratch }.score(query, &nodes, &mut distances)?;
+            for (found, &distance) in group.iter_mut().zip(&distances) {
+                found.distance = distance;
+            }
+        }
+        Ok(all)
     }
 
     /// Puts the results of the search into `batch`, with their bounds.

@@ -9,7 +9,6 @@
 use super::allocate::meta_and;
 use super::insert::Inserter;
 use super::open::{written, Index};
-use super::read::NodeHead;
 use super::store::PageStore;
 use super::write::only;
 use crate::hnsw::page::node::{NodeRef, NodeState};
@@ -109,24 +108,6 @@ impl<S: PageStore> Index<S> {
         self.connect(&mut inserter, &dead, &mut report)?;
         self.free(&dead, &mut report)?;
         Ok(report)
-    }
-
-    /// The node records of a page.
-    fn heads(&mut self, page_index: u32, into: &mut Vec<(u32, NodeHead)>) -> Result<(), S::Error> {
-        self.store.check_interrupts()?;
-        let layout = self.shape.layout;
-        let block = self.block(PageClass::Node, page_index)?;
-        let nodes = self.entry.nodes;
-        into.clear();
-        let read = self.store.read(block, |page| {
-            let Some(page) = written(page, PageClass::Node, page_index)? else { return Ok(()) };
-            for ordinal in layout.nodes().ordinals(page_index).take_while(|&ordinal| ordinal < nodes) {
-                let node = NodeRef::in_page(page, &layout, layout.nodes().address(ordinal))?;
-                into.push((ordinal, NodeHead::of(&node)));
-            }
-            Ok::<_, PageError>(())
-        })?;
-        Ok(read?)
     }
 
     /// Pass 1: removes dead rows, and marks nodes that have lost all.
