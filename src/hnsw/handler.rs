@@ -15,6 +15,7 @@ pub const TERMS_PROCEDURE: u16 = 2;
 /// The routine of the access method, in the memory of the caller.
 #[pg_extern(sql = false)]
 fn hnsw_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRoutine, AllocatedByRust> {
+    super::settings::init_once();
     // SAFETY: a zeroed node of this tag; every field of it may be zero.
     let mut routine = unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
 

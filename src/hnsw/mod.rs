@@ -44,8 +44,14 @@ mod cost_tests;
 #[cfg(any(test, feature = "pg_test"))]
 mod tests;
 
-/// Defines the settings and the storage parameters. Called once, from `_PG_init`.
+/// Defines the storage parameters and the settings. Called once, from `_PG_init`.
+///
+/// A library that is loaded with the server defines its settings in every session, also in databases with pgvector,
+/// whose own definitions of `hnsw.…` would then fail. So the settings wait there until the first index is opened.
 pub fn init() {
     options::init();
-    settings::init();
+    // SAFETY: a flag of the process.
+    if !unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        settings::init_once();
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Candidates come from the engine in batches, by the distance of their codes. Where codes are estimates, rows are read
 //! from the table until the nearest of those read is certainly nearer than all that is left of the batch; it is returned
-//! then. So about as many rows are read as are returned, and a few more.
+//! then. So about as many rows are read as are returned, and a few more. A row that is farther than what the search has
+//! put off waits for the next batch.
 
 use super::cache;
 use super::errors::IndexError;
@@ -11,12 +12,12 @@ use super::rerank::RowReader;
 use super::settings::{self, IterativeScan};
 use super::store::RelationStore;
 use super::value::Stored;
-use pg_rag_engine::hnsw::index::{Candidate, Index, Scan};
+use pg_rag_engine::hnsw::index::{Candidate, ChunkRead, Index, Scan};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys, PgMemoryContexts, PgSqlErrorCode};
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 
 /// A row or a node by its distance or bound: the least first.
 struct Nearest<T>(f64, T);
@@ -41,10 +42,12 @@ impl<T> Ord for Nearest<T> {
     }
 }
 
-/// What is left of a node's rows.
+/// What is left of a node's rows: its first, then a chain of chunks, then its first again, since a vacuum may move a row
+/// from the chain there.
 #[derive(Clone, Copy)]
 struct NodeRows {
     node: u32,
+    version: u16,
     heap_tid: Option<HeapTid>,
     overflow: Option<u32>,
 }
@@ -68,11 +71,15 @@ struct ScanState {
     /// Rows by their distance.
     rows: BinaryHeap<Nearest<HeapTid>>,
     tids: Vec<HeapTid>,
+    /// Rows of nodes with chains, which may be met twice.
+    returned: HashSet<HeapTid>,
     query: Option<QueryDatum>,
     /// Whether rows have to be read for their distances.
     reranks: bool,
     has_begun: bool,
     is_exhausted: bool,
+    /// Rows up to this distance are in order before the next batch is there.
+    horizon: f64,
     order: IterativeScan,
     last: f64,
 }
@@ -97,10 +104,12 @@ pub unsafe extern "C-unwind" fn ambeginscan(
             nodes: BinaryHeap::new(),
             rows: BinaryHeap::new(),
             tids: Vec::new(),
+            returned: HashSet::new(),
             query: None,
             reranks: false,
             has_begun: false,
             is_exhausted: false,
+            horizon: f64::INFINITY,
             order: IterativeScan::Off,
             last: f64::NEG_INFINITY,
         };
@@ -130,6 +139,7 @@ pub unsafe extern "C-unwind" fn amrescan(
         let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
         state.nodes.clear();
         state.rows.clear();
+        state.returned.clear();
         state.has_begun = false;
         state.is_exhausted = false;
         state.last = f64::NEG_INFINITY;
@@ -196,7 +206,8 @@ impl ScanState {
                 if let Some(tid) = self.next_of_batch(scan)? {
                     return Ok(Some(tid));
                 }
-                if !self.next_batch()? {
+                // The search is over when there is neither a further batch nor a row in hand.
+                if !self.next_batch()? && self.rows.is_empty() {
                     return Ok(None);
                 }
             }
@@ -261,15 +272,25 @@ impl ScanState {
         let rows = self.batch.drain(..).map(|candidate| {
             let Candidate { node, row, bound, .. } = candidate;
             let bound = if is_squared { f64::from(bound).sqrt() } else { f64::from(bound) };
-            Nearest(bound, NodeRows { node, heap_tid: Some(row.heap_tid), overflow: row.overflow })
+            Nearest(
+                bound,
+                NodeRows { node, version: row.version, heap_tid: Some(row.heap_tid), overflow: row.overflow },
+            )
         });
         self.nodes.extend(rows);
+        let horizon = f64::from(self.scan.horizon());
+        self.horizon = if is_squared { horizon.max(0.0).sqrt() } else { horizon };
+    }
+
+    /// Whether there may be a further batch.
+    fn may_go_on(&self) -> bool {
+        let is_limited = settings::max_scan_tuples().is_some_and(|most| self.scan.seen() as u64 >= most);
+        !self.is_exhausted && self.order != IterativeScan::Off && !is_limited
     }
 
     /// Goes on with the search; false if it is over.
     fn next_batch(&mut self) -> Result<bool, IndexError> {
-        let is_limited = settings::max_scan_tuples().is_some_and(|most| self.scan.seen() as u64 >= most);
-        if self.is_exhausted || self.order == IterativeScan::Off || is_limited {
+        if !self.may_go_on() {
             return Ok(false);
         }
         let Some(index) = &mut self.index else { return Ok(false) };
@@ -287,6 +308,9 @@ impl ScanState {
             let bound = self.nodes.peek().map(|Nearest(bound, _)| *bound);
             if let Some(&Nearest(distance, tid)) = self.rows.peek() {
                 if bound.is_none_or(|bound| distance <= bound) {
+                    if distance > self.horizon && self.may_go_on() {
+                        return Ok(None);
+                    }
                     self.rows.pop();
                     // What is found too late to be in order would break the order.
                     if self.order == IterativeScan::StrictOrder && distance < self.last {
@@ -306,19 +330,12 @@ impl ScanState {
     /// ones.
     unsafe fn open_node(&mut self, scan: pg_sys::IndexScanDesc, bound: f64, rows: NodeRows) -> Result<(), IndexError> {
         self.tids.clear();
-        let mut left = rows;
-        match rows.heap_tid {
-            Some(tid) => {
-                self.tids.push(tid);
-                left.heap_tid = None;
-            }
-            None => {
-                let (Some(chunk), Some(index)) = (rows.overflow, &mut self.index) else { return Ok(()) };
-                left.overflow = index.tid_chunk(rows.node, chunk, &mut self.tids)?;
-            }
+        let has_chain = rows.heap_tid.is_none() || rows.overflow.is_some();
+        if let Some(rows) = self.take_tids(rows)? {
+            self.nodes.push(Nearest(bound, rows));
         }
-        if left.overflow.is_some() {
-            self.nodes.push(Nearest(bound, left));
+        if has_chain {
+            self.tids.retain(|tid| self.returned.insert(*tid));
         }
         let (Some(reader), true) = (&mut self.reader, self.reranks) else {
             self.rows.extend(self.tids.drain(..).map(|tid| Nearest(bound, tid)));
@@ -336,6 +353,29 @@ impl ScanState {
             }
         }
         Ok(())
+    }
+}
+
+impl ScanState {
+    /// Takes the next heap tids of a node into `self.tids`; gives what is left then.
+    fn take_tids(&mut self, rows: NodeRows) -> Result<Option<NodeRows>, IndexError> {
+        let Some(index) = &mut self.index else { return Ok(None) };
+        let left = NodeRows { heap_tid: None, ..rows };
+        if let Some(tid) = rows.heap_tid {
+            self.tids.push(tid);
+            return Ok(rows.overflow.map(|_| left));
+        }
+        let Some(chunk) = rows.overflow else {
+            self.tids.extend(index.row_now(rows.node, rows.version)?.map(|row| row.heap_tid));
+            return Ok(None);
+        };
+        Ok(match index.tid_chunk(rows.node, chunk, &mut self.tids)? {
+            ChunkRead::Next(overflow) => Some(NodeRows { overflow, ..left }),
+            // A vacuum has given the chunk away: begin the chain again.
+            ChunkRead::Gone => {
+                index.row_now(rows.node, rows.version)?.map(|row| NodeRows { overflow: row.overflow, ..left })
+            }
+        })
     }
 }
 

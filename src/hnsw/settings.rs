@@ -3,6 +3,8 @@
 //! Two defaults differ. A scan goes on until the query has its rows (`hnsw.iterative_scan`, off in pgvector), and
 //! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector): a filter never leaves a LIMIT short.
 
+use std::sync::OnceLock;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 
 /// The range of `hnsw.ef_search`.
@@ -53,8 +55,14 @@ pub fn target_recall() -> Option<f64> {
     Some(TARGET_RECALL.get()).filter(|&recall| recall > 0.0)
 }
 
+/// Defines the settings, unless this process has.
+pub fn init_once() {
+    static DEFINED: OnceLock<()> = OnceLock::new();
+    DEFINED.get_or_init(init);
+}
+
 /// Defines the settings and reserves their prefix.
-pub fn init() {
+fn init() {
     GucRegistry::define_int_guc(
         c"hnsw.ef_search",
         c"Number of candidates that a search of an hnsw index keeps.",

@@ -93,7 +93,6 @@ mod tests {
         assert_eq!(settings::ef_search(), 1000);
         assert_eq!(settings::iterative_scan(), IterativeScan::RelaxedOrder);
         assert_eq!(settings::max_scan_tuples(), Some(2_147_483_646));
-        assert_eq!(settings::scan_memory_bytes(), 2_621_440);
         assert_eq!(settings::target_recall(), Some(0.95));
         Spi::run("SET LOCAL hnsw.iterative_scan = off").expect("setting is set");
         assert_eq!(settings::iterative_scan(), IterativeScan::Off);

@@ -103,6 +103,11 @@ impl Beam {
         self.pool.push(Entry { distance, node, row: row as u32 });
     }
 
+    /// The distance of the nearest in the pool; infinite if it is empty.
+    pub(super) fn nearest_in_pool(&self) -> f32 {
+        self.pool.iter().map(|entry| entry.distance).fold(f32::INFINITY, f32::min)
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }

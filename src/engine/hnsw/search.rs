@@ -169,6 +169,11 @@ impl<R: Copy> Search<R> {
         self.beam.entries().iter().map(|entry| Near { distance: entry.distance, node: entry.node })
     }
 
+    /// The distance of the nearest node that [`Search::resume`] would begin with; infinite if there is none.
+    pub fn nearest_left(&self) -> f32 {
+        self.beam.nearest_in_pool()
+    }
+
     /// Nodes expanded since this value was made.
     pub fn expansions(&self) -> u64 {
         self.expansions

@@ -105,7 +105,11 @@ impl<S: PageStore> Index<S> {
                         state: node.state,
                         level: node.level,
                         first_upper: node.first_upper,
-                        row: node.heap_tid.map(|heap_tid| Row { heap_tid, overflow: node.overflow }),
+                        row: node.heap_tid.map(|heap_tid| Row {
+                            heap_tid,
+                            overflow: node.overflow,
+                            version: node.version,
+                        }),
                         neighbours: node.neighbours.iter().collect(),
                     }),
                     Err(error) => report.find(|| format!("node {ordinal}: {error}")),

@@ -8,21 +8,26 @@ use crate::hnsw::page::tids::{TidChunkMut, TidChunkRef};
 use crate::hnsw::page::{HeapTid, PageClass, PageError};
 
 impl<S: PageStore> Index<S> {
-    /// Appends the heap tids of a chunk of a node to `into`, and gives the next chunk. A chunk that has gone to another node
-    /// ends the chain: a vacuum has freed it, and its rows are dead.
-    pub fn tid_chunk(&mut self, node: u32, chunk: u32, into: &mut Vec<HeapTid>) -> Result<Option<u32>, S::Error> {
+    /// Appends the heap tids of a chunk of a node to `into`. A vacuum may have freed a chunk that was read of before.
+    pub fn tid_chunk(&mut self, node: u32, chunk: u32, into: &mut Vec<HeapTid>) -> Result<ChunkRead, S::Error> {
         let address = self.shape.layout.tids().address(chunk);
         let block = self.block(PageClass::Tids, address.page_index)?;
-        let next = self.store.read(block, |page| {
-            let Some(page) = written(page, PageClass::Tids, address.page_index)? else { return Ok(None) };
+        let read = self.store.read(block, |page| {
+            let Some(page) = written(page, PageClass::Tids, address.page_index)? else { return Ok(ChunkRead::Gone) };
             let record = TidChunkRef::in_page(page, address)?;
             if record.owner != Some(node) {
-                return Ok(None);
+                return Ok(ChunkRead::Gone);
             }
             into.extend(record.heap_tids());
-            Ok::<_, PageError>(record.next)
+            Ok::<_, PageError>(ChunkRead::Next(record.next))
         })?;
-        Ok(next?)
+        Ok(read?)
+    }
+
+    /// The row of a node as it is now, if it still is the same use of its slot.
+    pub fn row_now(&mut self, node: u32, version: u16) -> Result<Option<Row>, S::Error> {
+        self.store.check_interrupts()?;
+        Ok(self.node(node, None)?.row().filter(|row| row.version == version))
     }
 
     /// Replaces `into` by all heap tids of a node.
@@ -33,7 +38,10 @@ impl<S: PageStore> Index<S> {
         let mut links = 0u32;
         while let Some(chunk) = next {
             self.store.check_interrupts()?;
-            next = self.tid_chunk(node, chunk, into)?;
+            next = match self.tid_chunk(node, chunk, into)? {
+                ChunkRead::Next(next) => next,
+                ChunkRead::Gone => None,
+            };
             links += 1;
             if links > self.entry.nodes.saturating_add(1 << 20) {
                 return Err(PageError::Cycle("heap tids").into());
@@ -82,6 +90,15 @@ impl<S: PageStore> Index<S> {
             Ok(if record.push(heap_tid)? { Push::Done } else { Push::Full })
         })
     }
+}
+
+/// What became of reading a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkRead {
+    /// The next chunk of the node's chain.
+    Next(Option<u32>),
+    /// It is not the node's any more.
+    Gone,
 }
 
 enum Push {

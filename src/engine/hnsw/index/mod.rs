@@ -27,6 +27,7 @@ mod write;
 mod tests;
 
 pub use check::{CheckReport, Finding};
+pub use heap_tids::ChunkRead;
 pub use open::{Index, Shape};
 pub use read::Row;
 pub use scan::{Candidate, Scan};

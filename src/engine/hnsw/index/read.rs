@@ -15,6 +15,8 @@ pub struct Row {
     pub heap_tid: HeapTid,
     /// The first chunk of further heap tids.
     pub overflow: Option<u32>,
+    /// Counts the uses of the node's slot.
+    pub version: u16,
 }
 
 /// A node record without its list.
@@ -57,7 +59,7 @@ impl NodeHead {
 
     pub(super) fn row(&self) -> Option<Row> {
         let heap_tid = self.heap_tid.filter(|_| self.state == NodeState::Live)?;
-        Some(Row { heap_tid, overflow: self.overflow })
+        Some(Row { heap_tid, overflow: self.overflow, version: self.version })
     }
 }
 

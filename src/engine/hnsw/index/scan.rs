@@ -41,12 +41,19 @@ pub struct Scan {
     ef: usize,
     nodes: Vec<u32>,
     codes: CodeBatch,
+    horizon: f32,
 }
 
 impl Scan {
     /// Nodes whose distance was computed in the present search: what `hnsw.max_scan_tuples` limits.
     pub fn seen(&self) -> usize {
         self.search.seen()
+    }
+
+    /// The distance up to which rows of the batches so far are nearer than those of later ones, as far as what was seen
+    /// tells: the distance of the nearest node put off, less four standard deviations of the codes' error.
+    pub fn horizon(&self) -> f32 {
+        self.horizon
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -71,6 +78,7 @@ impl<S: PageStore> Index<S> {
         scan.ef = ef.max(1);
         let entry = self.look()?;
         let Some((node, level)) = entry.node else {
+            scan.horizon = f32::INFINITY;
             scan.query = None;
             return Ok(());
         };
@@ -138,6 +146,10 @@ impl<S: PageStore> Index<S> {
                 candidate.bound = query.bound(codes.get(index));
             }
         }
+        // A bound is the root of the dimensions times the deviation below the distance.
+        let slack = batch.iter().map(|candidate| candidate.distance - candidate.bound).fold(0.0, f32::max);
+        let deviations = 4.0 / (self.shape.identity.dimensions as f32).sqrt();
+        scan.horizon = scan.search.nearest_left() - (slack * deviations).min(slack);
         Ok(())
     }
 }

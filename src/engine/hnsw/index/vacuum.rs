@@ -7,6 +7,7 @@
 //! that the next one finds.
 
 use super::allocate::meta_and;
+use super::heap_tids::ChunkRead;
 use super::insert::Inserter;
 use super::open::{written, Index};
 use super::store::PageStore;
@@ -209,7 +210,10 @@ impl<S: PageStore> Index<S> {
             let Some(row) = self.node(node, None)?.row() else { return Ok(Some(true)) };
             let next = match before {
                 None => row.overflow,
-                Some(chunk) => self.tid_chunk(node, chunk, &mut Vec::new())?,
+                Some(chunk) => match self.tid_chunk(node, chunk, &mut Vec::new())? {
+                    ChunkRead::Next(next) => next,
+                    ChunkRead::Gone => return Ok(None),
+                },
             };
             let Some(chunk) = next else { break };
             let address = layout.tids().address(chunk);
