@@ -5,25 +5,30 @@ use crate::error::{error, Result};
 use pg_rag_engine::hnsw::index::Index;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB, PgRelation};
+use std::ffi::CStr;
 
-/// Opens an index of this access method that the caller may look into: one on a table that it may read.
+/// Opens an index of this access method that the caller may look into: one on a table that it may read. Works on a standby.
 fn open_index(index: pg_sys::Oid) -> Result<PgRelation> {
-    // SAFETY: raises an error if there is no such index; the lock is kept until the value is dropped.
+    // SAFETY: raises an error if there is no such relation; the lock is kept until the value is dropped.
     let relation = unsafe { PgRelation::with_lock(index, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
-    let is_ours = Spi::get_one_with_args::<bool>(
-        "SELECT c.relkind = 'i' AND a.amname = 'hnsw'
-           FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am a ON a.oid = c.relam WHERE c.oid = $1",
-        &[index.into()],
-    );
-    if !matches!(is_ours, Ok(Some(true))) {
+    // SAFETY: the relation is open; names come from the catalogue's caches.
+    let (is_ours, may_read) = unsafe {
+        let class = &*relation.rd_rel;
+        let is_index = class.relkind as u8 == pg_sys::RELKIND_INDEX;
+        let method = if is_index { pg_sys::get_am_name(class.relam) } else { std::ptr::null_mut() };
+        let is_ours = !method.is_null() && CStr::from_ptr(method) == c"hnsw";
+        let is_readable = || {
+            let table = pg_sys::IndexGetRelation(index, false);
+            let select = pg_sys::ACL_SELECT as pg_sys::AclMode;
+            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), select) == pg_sys::AclResult::ACLCHECK_OK
+        };
+        (is_ours, is_ours && is_readable())
+    };
+    if !is_ours {
         let message = format!("\"{}\" is not an hnsw index", relation.name());
         return Err(error(PgSqlErrorCode::ERRCODE_WRONG_OBJECT_TYPE, message));
     }
-    let may_read = Spi::get_one_with_args::<bool>(
-        "SELECT pg_catalog.has_table_privilege(i.indrelid, 'SELECT') FROM pg_catalog.pg_index i WHERE i.indexrelid = $1",
-        &[index.into()],
-    );
-    if !matches!(may_read, Ok(Some(true))) {
+    if !may_read {
         let message = format!("permission denied for index \"{}\"", relation.name());
         return Err(error(PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE, message));
     }
@@ -88,7 +93,7 @@ fn hnsw_index_info(index: pg_sys::Oid) -> Result<JsonB> {
         "unfinished_nodes": report.inserting_nodes,
         "dead_share": share(report.dead_nodes, report.live_nodes + report.dead_nodes),
         "reachable_share": share(report.reachable_nodes, report.live_nodes),
-        "mean_neighbours": share(0, 1) + report.edges as f64 / f64::from((report.live_nodes + report.dead_nodes).max(1)),
+        "mean_neighbours": report.edges as f64 / f64::from((report.live_nodes + report.dead_nodes).max(1)),
         "nodes_by_level": report.levels,
         "vacuums": meta.vacuum_epoch,
         "calibration": calibration,

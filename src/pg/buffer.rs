@@ -73,7 +73,15 @@ unsafe fn bytes(buffer: pg_sys::Buffer) -> *mut [u8; BLOCK_BYTES] {
 /// Buffers in which blocks were found, which is where they are looked for first: finding one there takes no lookup in the
 /// shared table.
 #[derive(Default)]
-pub struct RecentBuffers(Vec<pg_sys::Buffer>);
+pub struct RecentBuffers {
+    buffers: Vec<pg_sys::Buffer>,
+    /// Blocks that the fork is known to have: never more than it has.
+    blocks: u32,
+}
+
+/// What a block is that the fork does not have: on a standby, and after a crash, blocks that were added and never written
+/// are missing.
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Every so many reads of a scan go through the shared table, which tells PostgreSQL that the block is in use.
 const TOUCH_EVERY: u32 = 16;
@@ -81,14 +89,26 @@ const TOUCH_EVERY: u32 = 16;
 impl RecentBuffers {
     #[inline(always)]
     fn get(&self, block: u32) -> pg_sys::Buffer {
-        self.0.get(block as usize).copied().unwrap_or(0)
+        self.buffers.get(block as usize).copied().unwrap_or(0)
     }
 
     /// Makes room for all blocks before `blocks`.
     fn reserve(&mut self, blocks: u32) {
-        if self.0.len() < blocks as usize {
-            self.0.resize((blocks as usize).next_power_of_two(), 0);
+        if self.buffers.len() < blocks as usize {
+            self.buffers.resize((blocks as usize).next_power_of_two(), 0);
         }
+    }
+
+    /// Whether the fork has a block.
+    #[inline(always)]
+    fn has(&mut self, relation: pg_sys::Relation, block: u32) -> bool {
+        block < self.blocks || self.has_now(relation, block)
+    }
+
+    #[cold]
+    fn has_now(&mut self, relation: pg_sys::Relation, block: u32) -> bool {
+        self.blocks = blocks(relation);
+        block < self.blocks
     }
 }
 
@@ -144,12 +164,15 @@ impl RelationBuffers {
     #[inline]
     pub fn read<R>(&mut self, block: u32, read: impl FnOnce(&[u8; BLOCK_BYTES]) -> R) -> R {
         let relation = self.relation;
+        if !self.recent.has(relation, block) {
+            return read(&ZEROS);
+        }
         let place = place(relation);
         self.reads = self.reads.wrapping_add(1);
         let touches = self.reads.is_multiple_of(TOUCH_EVERY);
         self.recent.reserve(block + 1);
         let mut ignored = 0;
-        let recent = self.recent.0.get_mut(block as usize).unwrap_or(&mut ignored);
+        let recent = self.recent.buffers.get_mut(block as usize).unwrap_or(&mut ignored);
         // SAFETY: the closure holds references and numbers only.
         let buffer = unsafe {
             pg_guard_ffi_boundary(|| {
@@ -177,6 +200,9 @@ impl RelationBuffers {
         let relation = self.relation;
         let place = place(relation);
         let last = (0..count).map(|index| ahead(index).0).max().unwrap_or(0);
+        if !self.recent.has(relation, last) {
+            return self.read_stable_of_short_fork(count, ahead, read);
+        }
         self.recent.reserve(last + 1);
         self.reads = self.reads.wrapping_add(1);
         let touches = self.reads.is_multiple_of(TOUCH_EVERY);
@@ -195,7 +221,7 @@ impl RelationBuffers {
                 prefetch(start, length_bytes);
             }
         }
-        let recent = self.recent.0.as_mut_slice();
+        let recent = self.recent.buffers.as_mut_slice();
         // SAFETY: the closure holds references and numbers only, and `read` nothing to drop, as its contract says.
         unsafe {
             pg_guard_ffi_boundary(|| {
@@ -220,6 +246,21 @@ impl RelationBuffers {
     }
 }
 
+impl RelationBuffers {
+    /// [`RelationBuffers::read_stable`] where the fork does not have all of the blocks.
+    #[cold]
+    fn read_stable_of_short_fork(
+        &mut self,
+        count: usize,
+        ahead: impl Fn(usize) -> (u32, usize, usize),
+        mut read: impl FnMut(usize, &[u8; BLOCK_BYTES]),
+    ) {
+        for index in 0..count {
+            self.read(ahead(index).0, |page| read(index, page));
+        }
+    }
+}
+
 /// A change of some blocks of a relation, logged as one. Dropping it without [`PageChange::finish`] changes nothing, if it
 /// is logged.
 pub struct PageChange {
@@ -234,8 +275,12 @@ impl PageChange {
     pub fn begin(buffers_of: &mut RelationBuffers, blocks: &[u32], is_logged: bool) -> PageChange {
         let relation = buffers_of.relation;
         let place = place(relation);
-        buffers_of.recent.reserve(blocks.iter().max().map_or(0, |block| block + 1));
-        let recent = buffers_of.recent.0.as_mut_slice();
+        let end = blocks.iter().max().map_or(0, |block| block + 1);
+        if end > 0 && !buffers_of.recent.has(relation, end - 1) {
+            extend_to(relation, end);
+        }
+        buffers_of.recent.reserve(end);
+        let recent = buffers_of.recent.buffers.as_mut_slice();
         let mut buffers = [0; 4];
         // SAFETY: the closure holds references and numbers only.
         unsafe {

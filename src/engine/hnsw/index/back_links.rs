@@ -2,7 +2,7 @@
 //!
 //! A list with room takes it. For a full one the owner's neighbours and the newcomer are chosen from anew, by the
 //! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked under
-//! it: if the list has changed meanwhile, it is made again, a few times.
+//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that no other list names stays.
 
 use super::codes::CodeBatch;
 use super::open::Index;
@@ -76,7 +76,24 @@ impl<S: PageStore> Index<S> {
             return Ok(Some(edit));
         }
         edit.replaced = self.crowded_out(&list, owner, code, distance)?;
-        Ok(edit.replaced.map(|_| edit))
+        let Some(replaced) = edit.replaced else { return Ok(None) };
+        // The last way to a node is not given up.
+        let may_go = level > 0 || self.has_other_way(replaced, owner)?;
+        Ok(may_go.then_some(edit))
+    }
+
+    /// Whether a node is in the list of one of its neighbours other than `owner`. Edges mostly go both ways, so the first
+    /// neighbour looked at tells.
+    fn has_other_way(&mut self, node: u32, owner: u32) -> Result<bool, S::Error> {
+        let (mut list, mut back) = (Vec::new(), Vec::new());
+        self.node(node, Some(&mut list))?;
+        for &other in list.iter().filter(|&&other| other != owner) {
+            self.node(other, Some(&mut back))?;
+            if back.contains(&node) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Which neighbour of a full list gives way to a newcomer with this code and distance; None if none does.

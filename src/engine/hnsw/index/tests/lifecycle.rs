@@ -52,7 +52,7 @@ fn inserted_rows_are_found_as_built_ones() {
         for (row, vector) in vectors.iter().enumerate() {
             insert(&mut index, vector, row).unwrap();
         }
-        assert_eq!(assert_clean(&mut index).rows, 1_500);
+        assert_eq!(assert_sound(&mut index).rows, 1_500);
         let recall = recall(&mut index, &vectors, exact_metric, |_| true);
         assert!(recall > 0.97, "{metric:?}: {recall}");
     }
@@ -86,7 +86,7 @@ fn vacuum_removes_rows_and_keeps_recall() {
             insert(&mut index, &vectors[row], row).unwrap();
         }
         assert_eq!(index.store().pages.blocks(), blocks);
-        let check = assert_clean(&mut index);
+        let check = assert_sound(&mut index);
         assert_eq!((check.live_nodes, check.free_nodes), (2_000, 0));
     }
 }
