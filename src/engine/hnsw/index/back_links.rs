@@ -2,7 +2,7 @@
 //!
 //! A list with room takes it. For a full one the owner's neighbours and the newcomer are chosen from anew, by the
 //! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked under
-//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that no other list names stays.
+//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name stays.
 
 use super::codes::CodeBatch;
 use super::open::Index;
@@ -15,6 +15,9 @@ use crate::hnsw::select::select_neighbours;
 
 /// How often a list that changes meanwhile is tried: a back-link more or less does not matter.
 const TRIES: usize = 3;
+
+/// How many other lists must name a neighbour that is crowded out. One could be that of a node which only it leads to.
+const OTHER_WAYS: usize = 3;
 
 /// What is to happen to a list.
 #[derive(Debug, Clone, Copy)]
@@ -77,19 +80,21 @@ impl<S: PageStore> Index<S> {
         }
         edit.replaced = self.crowded_out(&list, owner, code, distance)?;
         let Some(replaced) = edit.replaced else { return Ok(None) };
-        // The last way to a node is not given up.
-        let may_go = level > 0 || self.has_other_way(replaced, owner)?;
+        // The last ways to a node are not given up.
+        let may_go = level > 0 || self.has_other_ways(replaced, owner)?;
         Ok(may_go.then_some(edit))
     }
 
-    /// Whether a node is in the list of one of its neighbours other than `owner`. Edges mostly go both ways, so the first
-    /// neighbour looked at tells.
-    fn has_other_way(&mut self, node: u32, owner: u32) -> Result<bool, S::Error> {
+    /// Whether a node is in the lists of [`OTHER_WAYS`] of its neighbours without `owner`. Edges mostly go both ways, so the
+    /// first neighbours looked at tell.
+    fn has_other_ways(&mut self, node: u32, owner: u32) -> Result<bool, S::Error> {
         let (mut list, mut back) = (Vec::new(), Vec::new());
+        let mut ways = 0;
         self.node(node, Some(&mut list))?;
         for &other in list.iter().filter(|&&other| other != owner) {
             self.node(other, Some(&mut back))?;
-            if back.contains(&node) {
+            ways += usize::from(back.contains(&node));
+            if ways == OTHER_WAYS {
                 return Ok(true);
             }
         }
