@@ -19,7 +19,7 @@ pub(super) struct Allocated {
 }
 
 /// What two pages of a change are, when one of them is the metapage, block 0.
-pub(super) fn meta_and<'p, 'q>(pages: &'q mut [&'p mut Page]) -> Result<(&'q mut Page, &'q mut Page), PageError> {
+pub(super) fn meta_and<'q>(pages: &'q mut [&mut Page]) -> Result<(&'q mut Page, &'q mut Page), PageError> {
     match pages {
         [meta, page, ..] => Ok((meta, page)),
         _ => Err(PageError::Refused("change of too few pages")),

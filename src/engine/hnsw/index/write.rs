@@ -9,7 +9,7 @@ use crate::hnsw::page::upper::UpperMut;
 use crate::hnsw::page::{CodeLength, HeapTid, Layout, Meta, Page, PageClass, PageError, Piece, META_BLOCK};
 
 /// The only page of a change of one page.
-pub(super) fn only<'p, 'q>(pages: &'q mut [&'p mut Page]) -> Result<&'q mut Page, PageError> {
+pub(super) fn only<'q>(pages: &'q mut [&mut Page]) -> Result<&'q mut Page, PageError> {
     pages.first_mut().map(|page| &mut **page).ok_or(PageError::Refused("change of no page"))
 }
 
