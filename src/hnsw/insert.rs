@@ -30,6 +30,7 @@ pub unsafe fn heap_tid(tid: pg_sys::ItemPointer) -> Result<HeapTid, IndexError> 
 /// # Safety
 /// Called by PostgreSQL.
 #[pg_guard]
+#[allow(clippy::too_many_arguments, reason = "PostgreSQL's signature")]
 pub unsafe extern "C-unwind" fn aminsert(
     index: pg_sys::Relation,
     values: *mut pg_sys::Datum,

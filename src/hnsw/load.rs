@@ -178,7 +178,8 @@ pub unsafe extern "C-unwind" fn load_row(
     // SAFETY: the caller's promise; the detoasted value lives in the row's context.
     unsafe {
         let Some(loader) = state.cast::<Loader<'_, '_>>().as_mut() else { return };
-        let before = std::mem::replace(&mut *(&raw mut pg_sys::CurrentMemoryContext), loader.context);
+        let before = pg_sys::CurrentMemoryContext;
+        pg_sys::CurrentMemoryContext = loader.context;
         let result = loader.take(tid, *values, *nulls);
         pg_sys::CurrentMemoryContext = before;
         pg_sys::MemoryContextReset(loader.context);

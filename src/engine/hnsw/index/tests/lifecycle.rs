@@ -101,8 +101,8 @@ fn almost_all_rows_may_go() {
     index.vacuum(|_| true).unwrap();
     assert_eq!(assert_sound(&mut index).live_nodes, 0);
     assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [0usize; 0]);
-    for row in 0..100 {
-        insert(&mut index, &vectors[row], row).unwrap();
+    for (row, vector) in vectors.iter().enumerate().take(100) {
+        insert(&mut index, vector, row).unwrap();
     }
     assert_eq!(assert_sound(&mut index).rows, 100);
     assert_eq!(search(&mut index, &vectors[0], &vectors, 100, 1_000).len(), 100);
