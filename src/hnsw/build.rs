@@ -70,7 +70,7 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
         let (_, identity) = identity(index).unwrap_or_report();
         let meta = cache::or_raise(Meta::empty(identity).map_err(IndexError::from), index);
         let fork = pg_sys::ForkNumber::INIT_FORKNUM;
-        let arena = Arena::new(&[], ArenaShape { m: meta.identity.m });
+        let arena = Arena::new(&[], ArenaShape::of(&meta.identity));
         write_pages(index, fork, meta, &FinishedGraph::empty(arena));
         pg_sys::log_newpage_range(index, fork, 0, 1, true);
     }
@@ -88,7 +88,7 @@ pub unsafe extern "C-unwind" fn ambuild(
     unsafe {
         let (column, identity) = identity(index).unwrap_or_report();
         let codec = identity.codec();
-        let shape = ArenaShape { m: identity.m };
+        let shape = ArenaShape::of(&identity);
         let estimate = Estimate::of(heap, shape.mean_node_bytes(identity.code_bytes_estimate()));
         estimate.warn(index);
         progress::phase(PHASE_LOAD);
@@ -124,7 +124,7 @@ unsafe fn build_alone(
     estimate: &Estimate,
 ) -> (f64, f64) {
     let memory = Memory::new(estimate.own_bytes());
-    let arena = Arena::new(memory.words(), ArenaShape { m: identity.m });
+    let arena = Arena::new(memory.words(), ArenaShape::of(identity));
     let mut loader = Loader::new(*column, codec, identity, arena);
     loader.reports = true;
     loader.hold_out_share = hold_out_share(estimate.rows);

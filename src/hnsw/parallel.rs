@@ -179,7 +179,7 @@ unsafe fn scan_of(shared: *mut Shared) -> pg_sys::ParallelTableScanDesc {
 unsafe fn arena_of<'m>(memory: *mut std::ffi::c_void, bytes: usize, identity: &Identity) -> Arena<'m> {
     // SAFETY: so many bytes of shared memory, which everybody uses as atomics.
     let words = unsafe { std::slice::from_raw_parts(memory.cast::<AtomicU32>(), bytes / 4) };
-    Arena::new(words, ArenaShape { m: identity.m })
+    Arena::new(words, ArenaShape::of(identity))
 }
 
 /// Scans this participant's part of the table into the arena.

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::list::List;
 use super::spin::SpinGuard;
-use crate::hnsw::page::HeapTid;
+use crate::hnsw::page::meta::Identity;
+use crate::hnsw::page::{CodeLength, HeapTid};
 
 /// Bytes of a unit.
 pub const UNIT_BYTES: usize = 64;
@@ -55,9 +56,21 @@ const KIND_HELD: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaShape {
     pub m: u16,
+    /// Bytes of every code; None if they differ. Known, a code is found without reading its node's head, which would be
+    /// waited for.
+    pub code_bytes: Option<u32>,
 }
 
 impl ArenaShape {
+    /// For the graph of such an index.
+    pub fn of(identity: &Identity) -> ArenaShape {
+        let code_bytes = match identity.code_length {
+            CodeLength::Fixed(bytes) => Some(bytes),
+            CodeLength::Variable { .. } => None,
+        };
+        ArenaShape { m: identity.m, code_bytes }
+    }
+
     /// Neighbours in a list of this level.
     pub const fn room(self, level: u8) -> usize {
         if level == 0 {
@@ -173,6 +186,9 @@ impl<'m> Arena<'m> {
     }
 
     fn add_record(&self, kind: u32, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
+        if self.shape.code_bytes.is_some_and(|bytes| bytes as usize != code.len()) {
+            return None;
+        }
         let units = self.shape.node_units(level, code.len());
         let name = self.allocate(units)?;
         let record = self.record(name)?;
@@ -214,7 +230,10 @@ impl<'m> Arena<'m> {
     #[inline]
     pub fn code(&self, name: NodeName) -> &'m [u8] {
         let Some(record) = self.record(name) else { return &[] };
-        let bytes = record.get(CODE_BYTES).map_or(0, |word| word.load(Ordering::Relaxed)) as usize;
+        let bytes = match self.shape.code_bytes {
+            Some(bytes) => bytes as usize,
+            None => record.get(CODE_BYTES).map_or(0, |word| word.load(Ordering::Relaxed)) as usize,
+        };
         let Some(words) = record.get(HEAD_WORDS..HEAD_WORDS + bytes.div_ceil(4)) else { return &[] };
         // SAFETY: the words of a code are written before its node's name is given out, which every reader got by an
         // acquiring load, and never again; `bytes` of them lie in the slice.

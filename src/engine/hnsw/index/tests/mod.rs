@@ -62,7 +62,7 @@ pub(super) fn identity(dimensions: u32, metric: Metric, m: u16) -> Identity {
 /// An index built of these vectors.
 pub(super) fn built(vectors: &[Vec<f32>], identity: Identity) -> Index<MemoryStore> {
     let codec = identity.codec();
-    let shape = ArenaShape { m: identity.m };
+    let shape = ArenaShape::of(&identity);
     let words_count = 64 + vectors.len() * shape.mean_node_bytes(codec.code_bytes()) / 4 * 3 / 2;
     let words: Vec<AtomicU32> = (0..words_count).map(|_| AtomicU32::new(0)).collect();
     let arena = Arena::new(&words, shape);
