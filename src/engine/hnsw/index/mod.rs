@@ -24,7 +24,7 @@ pub mod vacuum;
 mod write;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use check::{CheckReport, Finding};
 pub use heap_tids::ChunkRead;

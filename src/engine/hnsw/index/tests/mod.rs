@@ -40,7 +40,7 @@ impl Numbers {
 }
 
 /// Vectors in clusters.
-pub(super) fn vectors(count: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>> {
+pub(in crate::hnsw) fn vectors(count: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut numbers = Numbers::new(seed);
     let centres: Vec<Vec<f32>> = (0..20).map(|_| (0..dimensions).map(|_| 2.0 * numbers.unit()).collect()).collect();
     (0..count)
@@ -51,11 +51,11 @@ pub(super) fn vectors(count: usize, dimensions: usize, seed: u64) -> Vec<Vec<f32
         .collect()
 }
 
-pub(super) fn tid(row: usize) -> HeapTid {
+pub(in crate::hnsw) fn tid(row: usize) -> HeapTid {
     HeapTid::new(row as u32, 1).unwrap()
 }
 
-pub(super) fn identity(dimensions: u32, metric: Metric, m: u16) -> Identity {
+pub(in crate::hnsw) fn identity(dimensions: u32, metric: Metric, m: u16) -> Identity {
     Identity::of_column(ElementType::Vector, metric, dimensions, m, 64, 0xC0DE)
 }
 
