@@ -84,7 +84,7 @@ pub struct RecentBuffers {
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Every so many reads of a scan go through the shared table, which tells PostgreSQL that the block is in use.
-const TOUCH_EVERY: u32 = 16;
+const TOUCH_EVERY: u32 = 64;
 
 impl RecentBuffers {
     #[inline(always)]
