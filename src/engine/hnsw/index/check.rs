@@ -217,7 +217,8 @@ impl<S: PageStore> Index<S> {
         Ok(())
     }
 
-    /// Lists name other nodes, each once, that are linked and have the level.
+    /// Lists name other nodes, each once, that are linked and have the level. A dead node's list, to which nothing leads any
+    /// more while vacuum frees the dead page by page, may name nodes that are free already.
     fn check_lists(
         &mut self,
         lists: &[(u32, u8, Vec<u32>)],
@@ -254,7 +255,7 @@ impl<S: PageStore> Index<S> {
     fn still_lists(&mut self, owner: u32, level: u8, neighbour: u32) -> Result<bool, S::Error> {
         let mut list = Vec::new();
         let head = self.list(owner, level, &mut list)?;
-        Ok(head.state.is_linked() && list.contains(&neighbour))
+        Ok(head.state == NodeState::Live && list.contains(&neighbour))
     }
 
     /// The entry is a linked node of its level.

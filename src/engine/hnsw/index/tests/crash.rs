@@ -110,7 +110,7 @@ fn vacuum_survives_a_crash_after_every_change() {
     let left: Vec<usize> = (0..300).filter(|&row| !is_dead(row)).collect();
     let changes = crash_everywhere(
         &index,
-        3,
+        1,
         |index| index.vacuum(|tid| is_dead(tid.block() as usize)).map(drop),
         |index, is_done| {
             let report = index.check().unwrap();
