@@ -1,21 +1,25 @@
 //! CREATE INDEX: the rows of a table go into a graph in memory, which is then written in its final order.
 //!
 //! With parallel workers (`parallel.rs`) the memory is shared. Memory is bounded by `maintenance_work_mem`: if the graph does
-//! not fit, the rows that fit are written first, and the others inserted one by one, which a warning announces before the
-//! build starts if the table's estimated size says so. Nothing is logged until the end, when all pages are at once.
+//! not fit, it is built in parts out of temporary files, by one process. A warning announces that before the build starts
+//! if the table's estimated size says so. Nothing is logged until the end, when all pages are at once.
 
 use super::errors::IndexError;
-use super::load::{hold_out_share, load_row, Loader, Overflow};
+use super::load::{hold_out_share, load_row, Loader, Parts};
 use super::memory::{Estimate, Memory};
 use super::opclass::IndexedColumn;
 use super::options::Options;
-use super::store::set_header;
+use super::store::{set_header, RelationStore};
+use super::temp_files::BufFiles;
 use super::{cache, parallel};
+use crate::pg::buffer::{RecentBuffers, RelationBuffers};
 use crate::pg::{buffer, progress, table};
 use pg_rag_engine::code::Codec;
+use pg_rag_engine::hnsw::build::parts::{PartedBuild, Phase, Watch};
 use pg_rag_engine::hnsw::build::{calibrate, Arena, ArenaShape, Builder, FinishedGraph};
+use pg_rag_engine::hnsw::index::Index;
 use pg_rag_engine::hnsw::page::meta::Identity;
-use pg_rag_engine::hnsw::page::write::{write_graph, WriteError};
+use pg_rag_engine::hnsw::page::write::{write_graph, BuiltGraph, WriteError};
 use pg_rag_engine::hnsw::page::{Meta, Page};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys, PgBox, PgSqlErrorCode};
@@ -25,7 +29,10 @@ const PHASE_LOAD: i64 = 2;
 const PHASE_CALIBRATE: i64 = 3;
 const PHASE_NUMBER: i64 = 4;
 const PHASE_WRITE: i64 = 5;
-pub const PHASE_INSERT: i64 = 6;
+const PHASE_DIVIDE: i64 = 6;
+const PHASE_PARTS: i64 = 7;
+const PHASE_ABOVE: i64 = 8;
+const PHASE_COMPLETE: i64 = 9;
 
 /// # Safety
 /// Called by PostgreSQL.
@@ -37,7 +44,10 @@ pub unsafe extern "C-unwind" fn ambuildphasename(phase: i64) -> *mut std::ffi::c
         PHASE_NUMBER => c"numbering nodes",
         PHASE_CALIBRATE => c"measuring recall",
         PHASE_WRITE => c"writing pages",
-        PHASE_INSERT => c"inserting tuples beyond maintenance_work_mem",
+        PHASE_DIVIDE => c"dividing tuples into parts",
+        PHASE_PARTS => c"building parts",
+        PHASE_ABOVE => c"building upper levels",
+        PHASE_COMPLETE => c"connecting parts and measuring recall",
         _ => return std::ptr::null_mut(),
     };
     name.as_ptr().cast_mut()
@@ -71,7 +81,7 @@ pub unsafe extern "C-unwind" fn ambuildempty(index: pg_sys::Relation) {
         let meta = cache::or_raise(Meta::empty(identity).map_err(IndexError::from), index);
         let fork = pg_sys::ForkNumber::INIT_FORKNUM;
         let arena = Arena::new(&[], ArenaShape::of(&meta.identity));
-        write_pages(index, fork, meta, &FinishedGraph::empty(arena));
+        write_pages(index, fork, meta, &mut FinishedGraph::empty(arena));
         pg_sys::log_newpage_range(index, fork, 0, 1, true);
     }
 }
@@ -101,8 +111,9 @@ pub unsafe extern "C-unwind" fn ambuild(
             }),
             None => None,
         };
-        let (heap_rows, index_rows) =
-            built.unwrap_or_else(|| build_alone(heap, index, info, &column, &identity, &codec, &estimate));
+        let (heap_rows, index_rows) = built.unwrap_or_else(|| {
+            cache::or_raise(build_alone(heap, index, info, &column, &identity, &codec, &estimate), index)
+        });
         if buffer::needs_wal(index) {
             let blocks = buffer::blocks(index);
             pg_sys::log_newpage_range(index, pg_sys::ForkNumber::MAIN_FORKNUM, 0, blocks, true);
@@ -122,22 +133,80 @@ unsafe fn build_alone(
     identity: &Identity,
     codec: &Codec,
     estimate: &Estimate,
-) -> (f64, f64) {
-    let memory = Memory::new(estimate.own_bytes());
+) -> Result<(f64, f64), IndexError> {
+    let files = BufFiles::in_current_context();
+    let (memory, parts) = match estimate.fits() {
+        true => (Memory::new(estimate.own_bytes()), Parts::Later(identity, files)),
+        false => (Memory::new(0), Parts::Begun(PartedBuild::new(identity, codec, files)?)),
+    };
     let arena = Arena::new(memory.words(), ArenaShape::of(identity));
     let mut loader = Loader::new(*column, codec, identity, arena);
     loader.reports = true;
     loader.hold_out_share = hold_out_share(estimate.rows);
-    loader.overflow = Some(Overflow::new(index, identity));
+    loader.parts = parts;
     // SAFETY: the relations are open; the loader lives until the scan has ended.
     let heap_rows = unsafe {
         let state = (&raw mut loader).cast();
         table::index_build_scan(heap, index, info, true, Some(load_row), state, std::ptr::null_mut())
     };
-    if !loader.is_full {
-        finish(index, arena, codec, identity, heap_rows);
+    let Loader { parts, .. } = loader;
+    match parts {
+        Parts::Begun(parts) => {
+            drop(memory);
+            finish_parts(index, parts, identity, estimate, heap_rows)
+        }
+        Parts::Later(..) | Parts::Never => Ok(finish(index, arena, codec, identity, heap_rows)),
     }
-    (heap_rows, loader.rows as f64)
+}
+
+/// Builds the parts, writes the pages and completes them. Gives the rows of the table, and those in the index.
+fn finish_parts(
+    index: pg_sys::Relation,
+    parts: PartedBuild<'_, BufFiles>,
+    identity: &Identity,
+    estimate: &Estimate,
+    heap_rows: f64,
+) -> Result<(f64, f64), IndexError> {
+    let rows = parts.rows();
+    let memory = Memory::new(parts.arena_bytes(estimate.own_bytes()));
+    let (mut graph, remainder) = parts.finish(memory.words(), &mut Reporter::default())?;
+    progress::phase(PHASE_WRITE);
+    let meta = Meta::empty(identity.clone())?;
+    // SAFETY: the index is open, and its fork empty.
+    unsafe { write_pages(index, pg_sys::ForkNumber::MAIN_FORKNUM, meta, &mut graph) };
+    drop((graph, memory));
+    progress::phase(PHASE_COMPLETE);
+    // SAFETY: the relation is open during the build.
+    let store = unsafe { RelationStore::unlogged(RelationBuffers::new(index, RecentBuffers::default())) };
+    Index::open(store, None)?.complete(&remainder)?;
+    Ok((heap_rows, rows as f64))
+}
+
+/// Reports what a build in parts does.
+#[derive(Default)]
+pub struct Reporter {
+    phase: Option<Phase>,
+}
+
+impl Watch<IndexError> for Reporter {
+    fn rows(&mut self, phase: Phase, done: u64, total: u64) -> Result<(), IndexError> {
+        if self.phase != Some(phase) {
+            self.phase = Some(phase);
+            progress::phase(match phase {
+                Phase::Divide => PHASE_DIVIDE,
+                Phase::Parts => PHASE_PARTS,
+                Phase::Above => PHASE_ABOVE,
+            });
+            progress::tuples_total(total as i64);
+        }
+        progress::tuples_done(done as i64);
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<(), IndexError> {
+        pgrx::check_for_interrupts!();
+        Ok(())
+    }
 }
 
 /// Numbers the nodes and writes the pages. Gives the rows of the table, and those in the index.
@@ -153,12 +222,12 @@ pub fn finish(
     Builder::new(arena, codec, identity.code_seed, identity.ef_construction).take_held_out();
     progress::tuples_done(i64::from(arena.rows()));
     progress::phase(PHASE_NUMBER);
-    let graph = FinishedGraph::new(arena, codec, interrupts).unwrap_or_else(|never| match never {});
+    let mut graph = FinishedGraph::new(arena, codec, interrupts).unwrap_or_else(|never| match never {});
     progress::phase(PHASE_WRITE);
     let mut meta = cache::or_raise(Meta::empty(identity.clone()).map_err(IndexError::from), index);
     meta.calibration = calibration;
     // SAFETY: the index is open, and its fork empty.
-    unsafe { write_pages(index, pg_sys::ForkNumber::MAIN_FORKNUM, meta, &graph) };
+    unsafe { write_pages(index, pg_sys::ForkNumber::MAIN_FORKNUM, meta, &mut graph) };
     (heap_rows, f64::from(arena.rows()))
 }
 
@@ -168,7 +237,12 @@ fn interrupts() -> Result<(), std::convert::Infallible> {
 }
 
 /// Writes all pages of an empty fork.
-unsafe fn write_pages(index: pg_sys::Relation, fork: pg_sys::ForkNumber::Type, meta: Meta, graph: &FinishedGraph<'_>) {
+unsafe fn write_pages<G: BuiltGraph<Error: Into<IndexError>>>(
+    index: pg_sys::Relation,
+    fork: pg_sys::ForkNumber::Type,
+    meta: Meta,
+    graph: &mut G,
+) {
     let mut page_with_header: Box<Page> = Box::new([0; pg_rag_engine::hnsw::page::PAGE_BYTES]);
     let written = write_graph(meta, graph, |block, page| {
         if block % 128 == 0 {
@@ -178,11 +252,11 @@ unsafe fn write_pages(index: pg_sys::Relation, fork: pg_sys::ForkNumber::Type, m
         set_header(&mut page_with_header);
         // SAFETY: the index is open.
         unsafe { buffer::append(index, fork, &page_with_header) };
-        Ok::<(), std::convert::Infallible>(())
+        Ok(())
     });
     match written {
         Ok(_) => {}
         Err(WriteError::Page(error)) => cache::or_raise(Err(IndexError::Page(error)), index),
-        Err(WriteError::Sink(never)) => match never {},
+        Err(WriteError::Storage(error)) => cache::or_raise(Err(error.into()), index),
     }
 }

@@ -12,6 +12,14 @@ use pgrx::PgSqlErrorCode;
 pub enum IndexError {
     Page(PageError),
     Code(CodeError),
+    /// A temporary file of a build is shorter than it was written.
+    TempFile,
+}
+
+impl From<std::convert::Infallible> for IndexError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
 }
 
 impl From<PageError> for IndexError {
@@ -52,6 +60,9 @@ impl IndexError {
             IndexError::Page(error) => {
                 report(PgSqlErrorCode::ERRCODE_INDEX_CORRUPTED, format!("index \"{index}\" is corrupt: {error}"))
                     .set_hint("Please REINDEX it.")
+            }
+            IndexError::TempFile => {
+                report(PgSqlErrorCode::ERRCODE_IO_ERROR, "could not read from temporary file: it ends early".to_owned())
             }
             IndexError::Code(error) => report(PgSqlErrorCode::ERRCODE_DATA_EXCEPTION, error.to_string()),
         }

@@ -1,18 +1,16 @@
-//! Loading: every row of the table goes into the arena; rows beyond it into the index on pages.
+//! Loading: every row of the table goes into the arena, or, if all of them do not fit, into a build in parts.
 
-use super::build::{finish, PHASE_INSERT};
+use super::build::Reporter;
 use super::cache;
 use super::errors::IndexError;
 use super::insert::heap_tid;
 use super::opclass::IndexedColumn;
-use super::store::RelationStore;
+use super::temp_files::BufFiles;
 use super::value::Stored;
-use crate::pg::buffer::{RecentBuffers, RelationBuffers};
 use crate::pg::progress;
 use pg_rag_engine::code::Codec;
+use pg_rag_engine::hnsw::build::parts::PartedBuild;
 use pg_rag_engine::hnsw::build::{calibrate, Arena, Builder, Inserted};
-use pg_rag_engine::hnsw::index::insert::Inserter;
-use pg_rag_engine::hnsw::index::Index;
 use pg_rag_engine::hnsw::page::meta::Identity;
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -31,8 +29,8 @@ pub struct Loader<'m, 'c> {
     pub rows: u64,
     /// The arena had no room for a row.
     pub is_full: bool,
-    /// Where rows go that the arena has no room for.
-    pub overflow: Option<Overflow<'c>>,
+    /// Where rows go if the arena has no room for all.
+    pub parts: Parts<'c>,
     /// Whether this worker reports the progress of all.
     pub reports: bool,
     /// The share of rows that are held out, of 2^32.
@@ -47,18 +45,13 @@ pub fn hold_out_share(rows: f64) -> u64 {
     (f64::from(calibrate::MOST_SAMPLES) / rows * 4_294_967_296.0) as u64
 }
 
-/// The index on pages, for rows beyond the memory.
-pub struct Overflow<'c> {
-    relation: pg_sys::Relation,
-    identity: &'c Identity,
-    index: Option<Index<RelationStore>>,
-    inserter: Inserter,
-}
-
-impl<'c> Overflow<'c> {
-    pub fn new(relation: pg_sys::Relation, identity: &'c Identity) -> Self {
-        Overflow { relation, identity, index: None, inserter: Inserter::default() }
-    }
+/// The build in parts that a worker may go over to.
+pub enum Parts<'c> {
+    /// It must not: other workers share the arena.
+    Never,
+    /// It will when the arena is full.
+    Later(&'c Identity, BufFiles),
+    Begun(PartedBuild<'c, BufFiles>),
 }
 
 impl<'m, 'c> Loader<'m, 'c> {
@@ -83,7 +76,7 @@ impl<'m, 'c> Loader<'m, 'c> {
             code: Vec::new(),
             rows: 0,
             is_full: false,
-            overflow: None,
+            parts: Parts::Never,
             reports: false,
             hold_out_share: 0,
         }
@@ -91,7 +84,7 @@ impl<'m, 'c> Loader<'m, 'c> {
 
     /// Takes one row.
     unsafe fn take(&mut self, tid: pg_sys::ItemPointer, datum: pg_sys::Datum, is_null: bool) -> Result<(), IndexError> {
-        if self.is_full && self.overflow.is_none() {
+        if self.is_full && matches!(self.parts, Parts::Never) {
             return Ok(());
         }
         if is_null {
@@ -105,27 +98,20 @@ impl<'m, 'c> Loader<'m, 'c> {
         if self.column.metric == Metric::Cosine && value.is_zero_norm() {
             return Ok(());
         }
-        if !self.is_full {
-            self.codec.encode_into(value.values(), &mut self.code)?;
-            if self.is_held_out(tid) && self.builder.hold_out(&self.code, tid) {
-                self.count();
-                return Ok(());
+        self.codec.encode_into(value.values(), &mut self.code)?;
+        let is_held_out = self.is_held_out(tid);
+        if let Parts::Begun(parts) = &mut self.parts {
+            if !(is_held_out && parts.hold_out(&self.code, tid)) {
+                parts.add(&self.code, tid)?;
             }
+        } else if !(is_held_out && self.builder.hold_out(&self.code, tid)) {
             let query = self.codec.query(value.values())?;
             if self.builder.insert(&self.code, &query, tid) == Inserted::Full {
                 self.is_full = true;
-                self.flush()?;
-            } else {
-                self.count();
-                return Ok(());
+                return self.begin_parts(tid);
             }
         }
-        if let Some(overflow) = &mut self.overflow {
-            if let Some(index) = &mut overflow.index {
-                index.insert(&mut overflow.inserter, value.values(), tid)?;
-            }
-            self.count();
-        }
+        self.count();
         Ok(())
     }
 
@@ -143,21 +129,26 @@ impl<'m, 'c> Loader<'m, 'c> {
         }
     }
 
-    /// Writes what the arena holds, so that the other rows can be inserted.
-    fn flush(&mut self) -> Result<(), IndexError> {
-        let Some(overflow) = &mut self.overflow else { return Ok(()) };
+    /// Goes over to a build in parts, with the rows of the arena and the one at hand, unless this must not be.
+    fn begin_parts(&mut self, tid: HeapTid) -> Result<(), IndexError> {
+        let (identity, files) = match std::mem::replace(&mut self.parts, Parts::Never) {
+            Parts::Later(identity, files) => (identity, files),
+            other => {
+                self.parts = other;
+                return Ok(());
+            }
+        };
         pgrx::ereport!(
             pgrx::PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("hnsw graph no longer fits into maintenance_work_mem after {} tuples", self.arena.rows()),
-            "Building will take significantly more time."
+            "It is built in parts, which takes up to three times as long."
         );
-        let relation = overflow.relation;
-        finish(relation, self.arena, self.codec, overflow.identity, 0.0);
-        progress::phase(PHASE_INSERT);
-        // SAFETY: the relation is open during the build.
-        let store = unsafe { RelationStore::unlogged(RelationBuffers::new(relation, RecentBuffers::default())) };
-        overflow.index = Some(Index::open(store, None)?);
+        let mut parts = PartedBuild::new(identity, self.codec, files)?;
+        parts.take_arena(self.arena, &mut Reporter::default())?;
+        parts.add(&self.code, tid)?;
+        self.parts = Parts::Begun(parts);
+        self.count();
         Ok(())
     }
 }

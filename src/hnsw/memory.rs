@@ -55,7 +55,7 @@ impl Estimate {
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("index \"{name}\" needs about {} MB to be built in memory", megabytes(self.bytes)),
             format!(
-                "maintenance_work_mem is {} MB. Rows beyond are inserted one by one, which takes several times as long.",
+                "maintenance_work_mem is {} MB, so it is built in parts, which takes up to three times as long.",
                 megabytes(self.limit_bytes as f64)
             )
         );

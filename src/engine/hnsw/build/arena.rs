@@ -141,6 +141,17 @@ impl<'m> Arena<'m> {
         }
     }
 
+    /// Takes everything out. Nobody else uses the arena meanwhile.
+    pub(super) fn clear(&self) {
+        let used = self.load(NEXT_UNIT) as usize * UNIT_WORDS;
+        for word in self.words.iter().take(used) {
+            word.store(0, Ordering::Relaxed);
+        }
+        if let Some(next) = self.words.get(NEXT_UNIT) {
+            next.store(1, Ordering::Release);
+        }
+    }
+
     /// The node where searches begin.
     pub fn entry(&self) -> Option<NodeName> {
         let name = self.words.get(ENTRY)?.load(Ordering::Acquire);
@@ -296,6 +307,11 @@ impl<'m> Arena<'m> {
             return None;
         }
         self.record(name)?.get(..UNIT_WORDS)
+    }
+
+    /// The block of the heap tid with which a node was put in.
+    pub(super) fn first_row(&self, name: NodeName) -> Option<u32> {
+        self.head(name).map(|head| head[TID_BLOCK].load(Ordering::Relaxed))
     }
 
     /// Puts all heap tids of a node into `into`, instead of what was there, lowest first. No worker is active any more.

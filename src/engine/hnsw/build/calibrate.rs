@@ -6,7 +6,7 @@
 use super::arena::{Arena, NodeName};
 use super::insert::ArenaGraph;
 use crate::code::{Codec, Query};
-use crate::hnsw::graph::EntryPoint;
+use crate::hnsw::graph::{EntryPoint, Graph};
 use crate::hnsw::page::calibration::{Calibration, CalibrationPoint};
 use crate::hnsw::search::Search;
 
@@ -23,6 +23,75 @@ const LEAST_SAMPLES: u64 = 16;
 const WIDTHS: [u16; 9] = [10, 20, 40, 80, 120, 200, 320, 500, 800];
 const ENOUGH: f32 = 0.9995;
 
+/// Rows held out, and how far the nearest of the nodes seen are from them.
+pub struct Samples {
+    samples: Vec<Sample>,
+    nodes: u32,
+}
+
+struct Sample {
+    query: Query,
+    /// Ascending, at most [`NEIGHBOURS`].
+    nearest: Vec<f32>,
+}
+
+impl Samples {
+    /// Samples with these codes, or as many of them as may be compared with about so many nodes.
+    pub fn new<'a>(codec: &Codec, codes: impl Iterator<Item = &'a [u8]>, nodes: u64) -> Samples {
+        let most = (MOST_COMPARISONS / nodes.max(1)).max(LEAST_SAMPLES) as usize;
+        let queries = codes.take(most).filter_map(|code| codec.query_of_code(code).ok());
+        Samples { samples: queries.map(|query| Sample { query, nearest: Vec::new() }).collect(), nodes: 0 }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty()
+    }
+
+    /// Takes a node into account. Every node of the graph is, once.
+    pub fn see(&mut self, code: &[u8]) {
+        self.nodes += 1;
+        for Sample { query, nearest } in &mut self.samples {
+            let distance = query.distance(code);
+            if nearest.len() == NEIGHBOURS && nearest.last().is_some_and(|&last| distance >= last) {
+                continue;
+            }
+            let at = nearest.partition_point(|&other| other <= distance);
+            nearest.insert(at, distance);
+            nearest.truncate(NEIGHBOURS);
+        }
+    }
+
+    /// The share of the nearest that searches of this width find: results not farther than the tenth nearest of all.
+    pub fn recall<G: Graph>(&self, graph: &mut G, entry: EntryPoint, width: usize) -> Result<f32, G::Error> {
+        let mut search: Search<G::Row> = Search::default();
+        let mut found = 0;
+        for Sample { query, nearest } in &self.samples {
+            let tenth = nearest.last().copied().unwrap_or(f32::INFINITY);
+            let near = search.descend(graph, query, entry, 1)?;
+            search.begin(graph, query, &[near], width, 0, false)?;
+            found += search.results().take(NEIGHBOURS).filter(|result| result.distance <= tenth).count();
+        }
+        Ok(found as f32 / (self.samples.len() * NEIGHBOURS).max(1) as f32)
+    }
+
+    /// The table of the recall at each width, which `recall` measures. Empty if there are too few rows.
+    pub fn calibration<E>(&self, mut recall: impl FnMut(usize) -> Result<f32, E>) -> Result<Calibration, E> {
+        if self.is_empty() || self.nodes < LEAST_ROWS {
+            return Ok(Calibration::default());
+        }
+        let mut points = Vec::new();
+        for ef_search in WIDTHS {
+            let recall = recall(usize::from(ef_search))?;
+            points.push(CalibrationPoint { ef_search, recall });
+            if recall >= ENOUGH {
+                break;
+            }
+        }
+        let table = Calibration::new(NEIGHBOURS as u16, self.samples.len() as u32, self.nodes, points);
+        Ok(table.unwrap_or_default())
+    }
+}
+
 /// Measures the graph in an arena with the rows held out. Empty if there are too few. `check` is called now and then, and
 /// may end it.
 pub fn measure<E>(arena: Arena<'_>, codec: &Codec, mut check: impl FnMut() -> Result<(), E>) -> Result<Calibration, E> {
@@ -31,48 +100,20 @@ pub fn measure<E>(arena: Arena<'_>, codec: &Codec, mut check: impl FnMut() -> Re
         return Ok(Calibration::default());
     };
     let entry = EntryPoint { node: entry, level: arena.level(entry) };
-    let most = (MOST_COMPARISONS / nodes.len() as u64).max(LEAST_SAMPLES) as usize;
-    let mut samples = Vec::new();
-    for held in arena.held_out().take(most) {
-        check()?;
-        if let Ok(query) = codec.query_of_code(arena.code(held)) {
-            let truth = nearest_of_all(arena, &nodes, &query);
-            samples.push((query, truth));
-        }
-    }
+    let held: Vec<NodeName> = arena.held_out().collect();
+    let mut samples = Samples::new(codec, held.iter().map(|&held| arena.code(held)), nodes.len() as u64);
     if samples.is_empty() {
         return Ok(Calibration::default());
     }
-    let mut points = Vec::new();
-    for width in WIDTHS {
-        check()?;
-        let recall = recall(arena, entry, &samples, usize::from(width));
-        points.push(CalibrationPoint { ef_search: width, recall });
-        if recall >= ENOUGH {
-            break;
+    for (at, &node) in nodes.iter().enumerate() {
+        if at.is_multiple_of(1024) {
+            check()?;
         }
+        samples.see(arena.code(node));
     }
-    let table = Calibration::new(NEIGHBOURS as u16, samples.len() as u32, nodes.len() as u32, points);
-    Ok(table.unwrap_or_default())
-}
-
-/// The distance of the tenth nearest.
-fn nearest_of_all(arena: Arena<'_>, nodes: &[NodeName], query: &Query) -> f32 {
-    let mut distances = Vec::with_capacity(nodes.len());
-    query.score_many(nodes.iter().map(|&node| arena.code(node)), &mut distances);
-    let last = NEIGHBOURS.min(distances.len()) - 1;
-    *distances.select_nth_unstable_by(last, f32::total_cmp).1
-}
-
-/// The share of the nearest that searches of this width find: results not farther than the tenth nearest of all.
-fn recall(arena: Arena<'_>, entry: EntryPoint, samples: &[(Query, f32)], width: usize) -> f32 {
-    let mut search: Search<()> = Search::default();
-    let mut graph = ArenaGraph(arena);
-    let mut found = 0;
-    for (query, tenth) in samples {
-        let Ok(near) = search.descend(&mut graph, query, entry, 1);
-        let Ok(()) = search.begin(&mut graph, query, &[near], width, 0, false);
-        found += search.results().take(NEIGHBOURS).filter(|result| result.distance <= *tenth).count();
-    }
-    found as f32 / (samples.len() * NEIGHBOURS) as f32
+    samples.calibration(|width| {
+        check()?;
+        let Ok(recall) = samples.recall(&mut ArenaGraph(arena), entry, width);
+        Ok(recall)
+    })
 }

@@ -153,12 +153,14 @@ impl<'m> FinishedGraph<'m> {
         self.reconnected
     }
 
-    fn name(&self, ordinal: u32) -> NodeName {
+    pub(super) fn name(&self, ordinal: u32) -> NodeName {
         self.names.get(ordinal as usize).copied().unwrap_or(0)
     }
 }
 
 impl BuiltGraph for FinishedGraph<'_> {
+    type Error = std::convert::Infallible;
+
     fn nodes(&self) -> u32 {
         self.names.len() as u32
     }
@@ -171,19 +173,22 @@ impl BuiltGraph for FinishedGraph<'_> {
         self.arena.level(self.name(ordinal))
     }
 
-    fn neighbours(&self, ordinal: u32, level: u8, into: &mut Vec<u32>) {
+    fn neighbours(&mut self, ordinal: u32, level: u8, into: &mut Vec<u32>) -> Result<(), Self::Error> {
         into.clear();
         if let Some(list) = self.arena.list(self.name(ordinal), level) {
             into.extend(list.names().map(|name| self.arena.ordinal(name)));
         }
+        Ok(())
     }
 
-    fn code(&self, ordinal: u32, into: &mut Vec<u8>) {
+    fn code(&mut self, ordinal: u32, into: &mut Vec<u8>) -> Result<(), Self::Error> {
         into.clear();
         into.extend_from_slice(self.arena.code(self.name(ordinal)));
+        Ok(())
     }
 
-    fn heap_tids(&self, ordinal: u32, into: &mut Vec<HeapTid>) {
+    fn heap_tids(&mut self, ordinal: u32, into: &mut Vec<HeapTid>) -> Result<(), Self::Error> {
         self.arena.heap_tids(self.name(ordinal), into);
+        Ok(())
     }
 }

@@ -139,6 +139,17 @@ impl<'m, 'c> Builder<'m, 'c> {
         Inserted::Node(name)
     }
 
+    /// Puts a row in that is on the levels from 1 to `level` only: level 0 is built elsewhere. No row is equal to another.
+    pub(super) fn insert_above(&mut self, code: &[u8], query: &Query, heap_tid: HeapTid, level: u8) -> Inserted {
+        let entry = self.arena.entry();
+        let Some(name) = self.arena.add_node(level, code, heap_tid) else { return Inserted::Full };
+        if let Some(entry) = entry {
+            self.link_above(name, level, query, entry);
+        }
+        self.raise_entry(name, level);
+        Inserted::Node(name)
+    }
+
     /// Searches level 0; `self.search` then holds the candidates.
     fn search_bottom(&mut self, query: &Query, entry: NodeName) {
         let mut graph = ArenaGraph(self.arena);

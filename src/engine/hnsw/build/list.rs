@@ -41,6 +41,15 @@ impl<'m> List<'m> {
         self.names.iter().take(self.len()).map(|word| word.load(Ordering::Acquire) & !REDUNDANT)
     }
 
+    /// The neighbours' names, whether they are redundant, and their distances. Nobody changes the list meanwhile.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, bool, f32)> + 'm {
+        let pairs = self.names.iter().zip(self.distances).take(self.len());
+        pairs.map(|(word, distance)| {
+            let word = word.load(Ordering::Relaxed);
+            (word & !REDUNDANT, word & REDUNDANT != 0, f32::from_bits(distance.load(Ordering::Relaxed)))
+        })
+    }
+
     fn distance(&self, index: usize) -> f32 {
         self.distances.get(index).map_or(f32::INFINITY, |word| f32::from_bits(word.load(Ordering::Relaxed)))
     }

@@ -22,7 +22,7 @@ const LOOK_BACK: u32 = 1000;
 #[derive(Default)]
 pub struct Inserter {
     search: Search<Row>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
     codes: CodeBatch,
 }
 
@@ -50,7 +50,7 @@ impl<S: PageStore> Index<S> {
         self.insert_code(inserter, &query, &code, heap_tid).map_err(InsertError::Store)
     }
 
-    fn insert_code(
+    pub(super) fn insert_code(
         &mut self,
         inserter: &mut Inserter,
         query: &Query,

@@ -12,6 +12,7 @@ mod allocate;
 mod back_links;
 pub mod check;
 mod codes;
+mod complete;
 mod heap_tids;
 pub mod insert;
 pub mod memory;

@@ -10,7 +10,7 @@ use super::open::Index;
 use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use crate::code::Query;
-use crate::hnsw::graph::{EntryPoint, Graph};
+use crate::hnsw::graph::{EntryPoint, Graph, Near};
 use crate::hnsw::search::{Found, Search};
 
 /// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
@@ -40,6 +40,7 @@ pub struct Scan {
     query: Option<Query>,
     ef: usize,
     nodes: Vec<u32>,
+    distances: Vec<f32>,
     codes: CodeBatch,
     horizon: f32,
 }
@@ -90,7 +91,11 @@ impl<S: PageStore> Index<S> {
         }
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
         let near = scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1)?;
-        scan.search.begin(&mut graph, query, &[near], scan.ef, 0, true)?;
+        // All nodes can be reached from the entry, but not from everywhere: a scan that goes on needs it, too.
+        scan.distances.clear();
+        graph.score(query, &[node], &mut scan.distances)?;
+        let distance = scan.distances.first().copied().unwrap_or(f32::INFINITY);
+        scan.search.begin(&mut graph, query, &[near, Near { distance, node }], scan.ef, 0, true)?;
         self.take_batch(scan, batch)
     }
 

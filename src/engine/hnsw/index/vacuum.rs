@@ -380,7 +380,12 @@ impl<S: PageStore> Index<S> {
     }
 
     /// Gives a way to live nodes that none leads to any more.
-    fn connect(&mut self, inserter: &mut Inserter, dead: &NodeSet, report: &mut VacuumReport) -> Result<(), S::Error> {
+    pub(super) fn connect(
+        &mut self,
+        inserter: &mut Inserter,
+        dead: &NodeSet,
+        report: &mut VacuumReport,
+    ) -> Result<(), S::Error> {
         let Some(entry) = self.entry_point()? else { return Ok(()) };
         let mut reached = NodeSet::with_nodes(self.entry.nodes);
         self.reach(entry.node, &mut reached)?;

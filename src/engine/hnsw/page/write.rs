@@ -14,8 +14,12 @@ use super::tids::{HeapTid, TidChunkMut, CHUNK_TIDS};
 use super::upper::UpperMut;
 use super::{Page, MAX_LEVEL, META_BLOCK, NONE, PAGE_BYTES};
 
-/// A finished graph, by ordinal. Each method replaces what is in the buffer it is given.
+/// A finished graph, by ordinal. Each method replaces what is in the buffer it is given. Nodes are asked for in ascending
+/// order, by one method at a time, several times over.
 pub trait BuiltGraph {
+    /// Why it could not be read.
+    type Error;
+
     /// Fewer than [`NONE`].
     fn nodes(&self) -> u32;
     /// Where a search begins.
@@ -23,13 +27,13 @@ pub trait BuiltGraph {
     /// At most [`MAX_LEVEL`].
     fn level(&self, ordinal: u32) -> u8;
     /// At a level up to the node's own.
-    fn neighbours(&self, ordinal: u32, level: u8, into: &mut Vec<u32>);
-    fn code(&self, ordinal: u32, into: &mut Vec<u8>);
+    fn neighbours(&mut self, ordinal: u32, level: u8, into: &mut Vec<u32>) -> Result<(), Self::Error>;
+    fn code(&mut self, ordinal: u32, into: &mut Vec<u8>) -> Result<(), Self::Error>;
     /// At least one.
-    fn heap_tids(&self, ordinal: u32, into: &mut Vec<HeapTid>);
+    fn heap_tids(&mut self, ordinal: u32, into: &mut Vec<HeapTid>) -> Result<(), Self::Error>;
     /// The filter key in a column; false for NULL.
-    fn key(&self, _ordinal: u32, _column: usize, _into: &mut Vec<u8>) -> bool {
-        false
+    fn key(&mut self, _ordinal: u32, _column: usize, _into: &mut Vec<u8>) -> Result<bool, Self::Error> {
+        Ok(false)
     }
 }
 
@@ -39,15 +43,15 @@ pub enum WriteError<E> {
     /// The graph does not fit the index.
     #[error(transparent)]
     Page(#[from] PageError),
-    #[error("a page could not be written")]
-    Sink(E),
+    #[error("the graph could not be read, or a page not be written")]
+    Storage(E),
 }
 
 /// Writes the graph as a whole new fork. `meta` is [`Meta::empty`] of the index, with the calibration if there is one;
 /// its counts and extents are computed here, and it is block 0.
 pub fn write_graph<E>(
     mut meta: Meta,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
     sink: impl FnMut(u32, &Page) -> Result<(), E>,
 ) -> Result<Meta, WriteError<E>> {
     let layout = meta.identity.layout()?;
@@ -65,23 +69,27 @@ pub fn write_graph<E>(
 }
 
 /// Counts what will be handed out, and checks that the levels and the entry are possible.
-fn count_records(meta: &mut Meta, layout: &Layout, graph: &impl BuiltGraph) -> Result<(), PageError> {
+fn count_records<E>(
+    meta: &mut Meta,
+    layout: &Layout,
+    graph: &mut impl BuiltGraph<Error = E>,
+) -> Result<(), WriteError<E>> {
     let (mut code, mut tids) = (Vec::new(), Vec::new());
     for ordinal in 0..graph.nodes() {
         meta.append_node(graph.level(ordinal))?;
-        graph.heap_tids(ordinal, &mut tids);
+        graph.heap_tids(ordinal, &mut tids).map_err(WriteError::Storage)?;
         for _ in 0..further_chunks(&tids) {
             meta.append_tid_chunk()?;
         }
         if let CodeLength::Variable { .. } = layout.code_length() {
-            graph.code(ordinal, &mut code);
+            graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
             meta.append_code(code.len() as u32)?;
         }
     }
     meta.entry = match graph.entry() {
         Some(entry) if entry < graph.nodes() => Some((entry, graph.level(entry))),
         None if graph.nodes() == 0 => None,
-        _ => return Err(PageError::Refused("entry is no node of the graph")),
+        _ => return Err(PageError::Refused("entry is no node of the graph").into()),
     };
     Ok(())
 }
@@ -119,7 +127,7 @@ impl<F> PageStream<F> {
     where
         F: FnMut(u32, &Page) -> Result<(), E>,
     {
-        (self.sink)(self.next_block, &self.page).map_err(WriteError::Sink)?;
+        (self.sink)(self.next_block, &self.page).map_err(WriteError::Storage)?;
         self.next_block += 1;
         Ok(())
     }
@@ -193,13 +201,13 @@ fn write_codes<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
     layout: &Layout,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
     let mut stream = pages.class(PageClass::Code, meta.class(PageClass::Code).pages());
     let mut code = Vec::new();
     let mut next_chunk = 0u32;
     for ordinal in 0..graph.nodes() {
-        graph.code(ordinal, &mut code);
+        graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
         check_code(layout, &code)?;
         let pieces = match layout.code_length() {
             CodeLength::Fixed(_) => layout.code_pieces(ordinal),
@@ -230,7 +238,7 @@ fn write_nodes<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
     layout: &Layout,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
     let mut stream = pages.class(PageClass::Node, meta.class(PageClass::Node).pages());
     let (mut code, mut tids, mut ids) = (Vec::new(), Vec::new(), Vec::new());
@@ -242,14 +250,14 @@ fn write_nodes<E>(
         node.begin(level, (level > 0).then_some(next_upper))?;
         next_upper = next_upper.saturating_add(u32::from(level));
         if let CodeLength::Variable { .. } = layout.code_length() {
-            graph.code(ordinal, &mut code);
+            graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
             node.set_code(CodePlace { first_chunk: next_code_chunk, code_bytes: code.len() as u32 })?;
             next_code_chunk = next_code_chunk.saturating_add(Layout::chunks(code.len() as u32));
         }
-        graph.neighbours(ordinal, 0, &mut ids);
+        graph.neighbours(ordinal, 0, &mut ids).map_err(WriteError::Storage)?;
         check_neighbours(graph.nodes(), &ids)?;
         node.set_neighbours(&ids)?;
-        graph.heap_tids(ordinal, &mut tids);
+        graph.heap_tids(ordinal, &mut tids).map_err(WriteError::Storage)?;
         node.publish(tids.first().copied().ok_or(PageError::Refused("node has no heap tid"))?)?;
         let chunks = further_chunks(&tids) as u32;
         if chunks > 0 {
@@ -264,7 +272,7 @@ fn write_uppers<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
     layout: &Layout,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
     let mut stream = pages.class(PageClass::Upper, meta.class(PageClass::Upper).pages());
     let mut ids = Vec::new();
@@ -274,7 +282,7 @@ fn write_uppers<E>(
             let address = layout.uppers().address(record);
             let mut upper = UpperMut::in_page(stream.page(address.page_index)?, layout, address)?;
             upper.begin(ordinal, level)?;
-            graph.neighbours(ordinal, level, &mut ids);
+            graph.neighbours(ordinal, level, &mut ids).map_err(WriteError::Storage)?;
             check_neighbours(graph.nodes(), &ids)?;
             upper.set_neighbours(&ids)?;
             record = record.saturating_add(1);
@@ -286,13 +294,13 @@ fn write_uppers<E>(
 fn write_tids<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
     let mut stream = pages.class(PageClass::Tids, meta.class(PageClass::Tids).pages());
     let mut tids = Vec::new();
     let mut record = 0u32;
     for ordinal in 0..graph.nodes() {
-        graph.heap_tids(ordinal, &mut tids);
+        graph.heap_tids(ordinal, &mut tids).map_err(WriteError::Storage)?;
         // The first chunk of a chain is the one that may have room: the last tids go first.
         let further = tids.get(1..).unwrap_or_default();
         let mut left = further_chunks(&tids);
@@ -314,7 +322,7 @@ fn write_keys<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
     layout: &Layout,
-    graph: &impl BuiltGraph,
+    graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
     let Identity { filter_columns, .. } = &meta.identity;
     let mut stream = pages.class(PageClass::Keys, meta.class(PageClass::Keys).pages());
@@ -322,7 +330,7 @@ fn write_keys<E>(
     for ordinal in 0..graph.nodes() {
         let (page_index, slot) = layout.keys().address(ordinal);
         for column in 0..filter_columns.len() {
-            let set = graph.key(ordinal, column, &mut key);
+            let set = graph.key(ordinal, column, &mut key).map_err(WriteError::Storage)?;
             layout.keys().set(stream.page(page_index)?, column, slot, set.then_some(key.as_slice()))?;
         }
     }

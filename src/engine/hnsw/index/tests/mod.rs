@@ -10,7 +10,7 @@ use crate::code::Values;
 use crate::hnsw::build::{Arena, ArenaShape, Builder, FinishedGraph, Inserted};
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::store::MemoryPages;
-use crate::hnsw::page::write::write_graph;
+use crate::hnsw::page::write::{write_graph, BuiltGraph};
 use crate::hnsw::page::{ElementType, HeapTid, Meta, Metric, PageError};
 use std::sync::atomic::AtomicU32;
 
@@ -60,7 +60,7 @@ pub(in crate::hnsw) fn identity(dimensions: u32, metric: Metric, m: u16) -> Iden
 }
 
 /// An index built of these vectors.
-pub(super) fn built(vectors: &[Vec<f32>], identity: Identity) -> Index<MemoryStore> {
+pub(in crate::hnsw) fn built(vectors: &[Vec<f32>], identity: Identity) -> Index<MemoryStore> {
     let codec = identity.codec();
     let shape = ArenaShape::of(&identity);
     let words_count = 64 + vectors.len() * shape.mean_node_bytes(codec.code_bytes()) / 4 * 3 / 2;
@@ -73,12 +73,20 @@ pub(super) fn built(vectors: &[Vec<f32>], identity: Identity) -> Index<MemorySto
         let query = codec.query(Values::Single(vector)).unwrap();
         assert_ne!(builder.insert(&code, &query, tid(row)), Inserted::Full);
     }
-    let graph = FinishedGraph::new(arena, &codec, || Ok::<_, PageError>(())).unwrap();
+    let mut graph = FinishedGraph::new(arena, &codec, || Ok::<_, PageError>(())).unwrap();
+    written(identity, &mut graph)
+}
+
+/// The index that a built graph is written to.
+pub(in crate::hnsw) fn written<G: BuiltGraph<Error: std::fmt::Debug>>(
+    identity: Identity,
+    graph: &mut G,
+) -> Index<MemoryStore> {
     let mut pages = MemoryPages::new();
-    write_graph(Meta::empty(identity).unwrap(), &graph, |block, page| {
+    write_graph(Meta::empty(identity).unwrap(), graph, |block, page| {
         pages.extend_to(block + 1);
         *pages.page_mut(block).unwrap() = *page;
-        Ok::<_, PageError>(())
+        Ok(())
     })
     .unwrap();
     Index::open(MemoryStore::new(pages), None).unwrap()
@@ -89,7 +97,7 @@ pub(super) fn empty(identity: Identity) -> Index<MemoryStore> {
     built(&[], identity)
 }
 
-pub(super) fn insert(index: &mut Index<MemoryStore>, vector: &[f32], row: usize) -> Result<(), MemoryError> {
+pub(in crate::hnsw) fn insert(index: &mut Index<MemoryStore>, vector: &[f32], row: usize) -> Result<(), MemoryError> {
     match index.insert(&mut Inserter::default(), Values::Single(vector), tid(row)) {
         Ok(()) => Ok(()),
         Err(super::insert::InsertError::Store(error)) => Err(error),
@@ -98,7 +106,7 @@ pub(super) fn insert(index: &mut Index<MemoryStore>, vector: &[f32], row: usize)
 }
 
 /// The rows that a scan gives, all of them or until there are `limit`, by exact distance within a batch.
-pub(super) fn search(
+pub(in crate::hnsw) fn search(
     index: &mut Index<MemoryStore>,
     query: &[f32],
     vectors: &[Vec<f32>],

@@ -123,7 +123,7 @@ fn an_empty_index_grows_node_by_node() {
 
 #[test]
 fn a_built_index_grows_behind_its_base_extents() {
-    let (graph, mut pages) = written(identity(CodeLength::Fixed(392), 16, &[]), 500, 5);
+    let (mut graph, mut pages) = written(identity(CodeLength::Fixed(392), 16, &[]), 500, 5);
     let mut meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
     for _ in 0..200 {
         insert(&mut meta, &mut pages, 1);
@@ -133,7 +133,7 @@ fn a_built_index_grows_behind_its_base_extents() {
     let (mut code, mut expected) = (Vec::new(), Vec::new());
     for ordinal in 0..500 {
         reader.code(ordinal, &mut code).unwrap();
-        graph.code(ordinal, &mut expected);
+        graph.code(ordinal, &mut expected).unwrap();
         assert_eq!(code, expected);
     }
 }

@@ -72,6 +72,8 @@ impl TestGraph {
 }
 
 impl BuiltGraph for TestGraph {
+    type Error = &'static str;
+
     fn nodes(&self) -> u32 {
         self.nodes
     }
@@ -87,14 +89,15 @@ impl BuiltGraph for TestGraph {
         }
     }
 
-    fn neighbours(&self, ordinal: u32, level: u8, into: &mut Vec<u32>) {
+    fn neighbours(&mut self, ordinal: u32, level: u8, into: &mut Vec<u32>) -> Result<(), &'static str> {
         let mut numbers = self.numbers(ordinal, 3 + u64::from(level));
         let count = numbers.below(self.layout.max_neighbours(level) as u64 + 1);
         into.clear();
         into.extend((0..count).map(|_| numbers.below(u64::from(self.nodes)) as u32));
+        Ok(())
     }
 
-    fn code(&self, ordinal: u32, into: &mut Vec<u8>) {
+    fn code(&mut self, ordinal: u32, into: &mut Vec<u8>) -> Result<(), &'static str> {
         let mut numbers = self.numbers(ordinal, 40);
         let length = match self.layout.code_length() {
             CodeLength::Fixed(bytes) => bytes,
@@ -102,33 +105,35 @@ impl BuiltGraph for TestGraph {
         };
         into.clear();
         into.extend((0..length).map(|_| numbers.next() as u8));
+        Ok(())
     }
 
-    fn heap_tids(&self, ordinal: u32, into: &mut Vec<HeapTid>) {
+    fn heap_tids(&mut self, ordinal: u32, into: &mut Vec<HeapTid>) -> Result<(), &'static str> {
         let mut numbers = self.numbers(ordinal, 41);
         let count = if numbers.below(8) == 0 { 1 + numbers.below(35) } else { 1 };
         into.clear();
         into.extend((0..count).filter_map(|_| HeapTid::new(numbers.next() as u32, 1 + numbers.below(290) as u16)));
+        Ok(())
     }
 
-    fn key(&self, ordinal: u32, column: usize, into: &mut Vec<u8>) -> bool {
+    fn key(&mut self, ordinal: u32, column: usize, into: &mut Vec<u8>) -> Result<bool, &'static str> {
         let mut numbers = self.numbers(ordinal, 42 + column as u64);
         let width = self.layout.keys().key_bytes(column).unwrap();
         into.clear();
         into.extend((0..width).map(|_| numbers.next() as u8));
-        numbers.below(5) > 0
+        Ok(numbers.below(5) > 0)
     }
 }
 
 /// A graph of this identity, and the pages that it is written to.
 pub(super) fn written(identity: Identity, nodes: u32, seed: u64) -> (TestGraph, MemoryPages) {
-    let graph = TestGraph { nodes, layout: identity.layout().unwrap(), seed };
+    let mut graph = TestGraph { nodes, layout: identity.layout().unwrap(), seed };
     let mut pages = MemoryPages::new();
-    write_graph(Meta::empty(identity).unwrap(), &graph, |block, page| {
+    write_graph(Meta::empty(identity).unwrap(), &mut graph, |block, page| {
         assert_eq!(block, pages.blocks(), "pages come in block order, each once");
         pages.extend_to(block + 1);
-        *pages.page_mut(block)? = *page;
-        Ok::<(), PageError>(())
+        *pages.page_mut(block).unwrap() = *page;
+        Ok(())
     })
     .unwrap();
     (graph, pages)

@@ -6,7 +6,7 @@ use super::super::reader::IndexReader;
 use super::super::write::{BuiltGraph, WriteError};
 use super::*;
 
-fn assert_same(graph: &TestGraph, pages: &MemoryPages) {
+fn assert_same(graph: &mut TestGraph, pages: &MemoryPages) {
     let reader = IndexReader::open(pages).unwrap();
     assert_eq!(reader.layout(), &graph.layout);
     assert_eq!(reader.meta().counts.nodes, graph.nodes);
@@ -17,24 +17,24 @@ fn assert_same(graph: &TestGraph, pages: &MemoryPages) {
     let mut expected_ids = Vec::new();
     for ordinal in 0..graph.nodes {
         reader.code(ordinal, &mut bytes).unwrap();
-        graph.code(ordinal, &mut expected_bytes);
+        graph.code(ordinal, &mut expected_bytes).unwrap();
         assert_eq!(bytes, expected_bytes, "code of {ordinal}");
         let node = reader.node(ordinal).unwrap();
         assert_eq!((node.state, node.level), (node::NodeState::Live, graph.level(ordinal)));
         for level in 0..=node.level {
-            graph.neighbours(ordinal, level, &mut expected_ids);
+            graph.neighbours(ordinal, level, &mut expected_ids).unwrap();
             let ids: Vec<u32> = reader.neighbours(ordinal, level).unwrap().iter().collect();
             assert_eq!(ids, expected_ids, "neighbours of {ordinal} at level {level}");
         }
         reader.neighbours(ordinal, node.level + 1).unwrap_err();
         reader.heap_tids(ordinal, &mut tids).unwrap();
-        graph.heap_tids(ordinal, &mut expected_tids);
+        graph.heap_tids(ordinal, &mut expected_tids).unwrap();
         assert_eq!(tids.first(), expected_tids.first());
         tids.sort();
         expected_tids.sort();
         assert_eq!(tids, expected_tids, "heap tids of {ordinal}");
         for column in 0..graph.layout.keys().columns() {
-            let set = graph.key(ordinal, column, &mut expected_bytes);
+            let set = graph.key(ordinal, column, &mut expected_bytes).unwrap();
             let key = reader.key(ordinal, column).unwrap();
             assert_eq!(key, set.then_some(expected_bytes.as_slice()), "key {column} of {ordinal}");
         }
@@ -62,19 +62,19 @@ proptest! {
         nodes in 0u32..120,
         seed: u64,
     ) {
-        let (graph, pages) = written(identity(code_length, m, &widths), nodes, seed);
-        assert_same(&graph, &pages);
+        let (mut graph, pages) = written(identity(code_length, m, &widths), nodes, seed);
+        assert_same(&mut graph, &pages);
     }
 }
 
 #[test]
 fn a_graph_of_many_pages_of_each_class_reads_back_as_it_was() {
-    let (graph, pages) = written(identity(CodeLength::Fixed(392), 16, &[4, 8, 1]), 3000, 7);
+    let (mut graph, pages) = written(identity(CodeLength::Fixed(392), 16, &[4, 8, 1]), 3000, 7);
     let reader = IndexReader::open(&pages).unwrap();
     for &class in PageClass::ALL {
         assert!(reader.meta().class(class).base_pages > 1, "{class:?}");
     }
-    assert_same(&graph, &pages);
+    assert_same(&mut graph, &pages);
 }
 
 #[test]
@@ -84,11 +84,13 @@ fn an_empty_graph_is_one_metapage() {
 }
 
 struct Wrong<'g> {
-    graph: &'g TestGraph,
+    graph: &'g mut TestGraph,
     fault: &'static str,
 }
 
 impl BuiltGraph for Wrong<'_> {
+    type Error = &'static str;
+
     fn nodes(&self) -> u32 {
         self.graph.nodes()
     }
@@ -106,42 +108,45 @@ impl BuiltGraph for Wrong<'_> {
             self.graph.level(ordinal)
         }
     }
-    fn neighbours(&self, ordinal: u32, level: u8, into: &mut Vec<u32>) {
-        self.graph.neighbours(ordinal, level, into);
+    fn neighbours(&mut self, ordinal: u32, level: u8, into: &mut Vec<u32>) -> Result<(), &'static str> {
+        self.graph.neighbours(ordinal, level, into)?;
         match self.fault {
             "neighbour" => *into = vec![self.graph.nodes],
             "neighbours" => *into = vec![0; 2 * usize::from(self.graph.layout.m()) + 1],
             _ => {}
         }
+        Ok(())
     }
-    fn code(&self, ordinal: u32, into: &mut Vec<u8>) {
-        self.graph.code(ordinal, into);
+    fn code(&mut self, ordinal: u32, into: &mut Vec<u8>) -> Result<(), &'static str> {
+        self.graph.code(ordinal, into)?;
         if self.fault == "code" {
             into.push(0);
         }
+        Ok(())
     }
-    fn heap_tids(&self, ordinal: u32, into: &mut Vec<HeapTid>) {
-        self.graph.heap_tids(ordinal, into);
+    fn heap_tids(&mut self, ordinal: u32, into: &mut Vec<HeapTid>) -> Result<(), &'static str> {
+        self.graph.heap_tids(ordinal, into)?;
         if self.fault == "tids" {
             into.clear();
         }
+        Ok(())
     }
-    fn key(&self, ordinal: u32, column: usize, into: &mut Vec<u8>) -> bool {
-        self.graph.key(ordinal, column, into);
+    fn key(&mut self, ordinal: u32, column: usize, into: &mut Vec<u8>) -> Result<bool, &'static str> {
+        self.graph.key(ordinal, column, into)?;
         if self.fault == "key" {
             into.push(0);
         }
-        true
+        Ok(true)
     }
 }
 
 #[test]
 fn a_graph_that_does_not_fit_is_refused() {
     let identity = identity(CodeLength::Fixed(20), 4, &[4]);
-    let graph = TestGraph { nodes: 30, layout: identity.layout().unwrap(), seed: 3 };
-    let write = |fault| {
+    let mut graph = TestGraph { nodes: 30, layout: identity.layout().unwrap(), seed: 3 };
+    let mut write = |fault| {
         let meta = Meta::empty(identity.clone()).unwrap();
-        write_graph(meta, &Wrong { graph: &graph, fault }, |_, _| Ok::<(), ()>(()))
+        write_graph(meta, &mut Wrong { graph: &mut graph, fault }, |_, _| Ok(()))
     };
     write("none").unwrap();
     for fault in ["entry", "level", "neighbour", "neighbours", "code", "tids", "key"] {
@@ -152,7 +157,10 @@ fn a_graph_that_does_not_fit_is_refused() {
 #[test]
 fn an_error_of_the_sink_ends_the_writing() {
     let identity = identity(CodeLength::Fixed(20), 4, &[]);
-    let graph = TestGraph { nodes: 30, layout: identity.layout().unwrap(), seed: 3 };
+    let mut graph = TestGraph { nodes: 30, layout: identity.layout().unwrap(), seed: 3 };
     let full = |block, _: &Page| if block == 2 { Err("disk full") } else { Ok(()) };
-    assert_eq!(write_graph(Meta::empty(identity).unwrap(), &graph, full).unwrap_err(), WriteError::Sink("disk full"));
+    assert_eq!(
+        write_graph(Meta::empty(identity).unwrap(), &mut graph, full).unwrap_err(),
+        WriteError::Storage("disk full")
+    );
 }
