@@ -174,7 +174,8 @@ fn finish_parts(
     let meta = Meta::empty(identity.clone())?;
     // SAFETY: the index is open, and its fork empty.
     unsafe { write_pages(index, pg_sys::ForkNumber::MAIN_FORKNUM, meta, &mut graph) };
-    drop((graph, memory));
+    drop(graph);
+    drop(memory);
     progress::phase(PHASE_COMPLETE);
     // SAFETY: the relation is open during the build.
     let store = unsafe { RelationStore::unlogged(RelationBuffers::new(index, RecentBuffers::default())) };
