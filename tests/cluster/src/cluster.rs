@@ -163,8 +163,21 @@ impl Cluster {
         self.try_connect(user, database).unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()))
     }
 
+    /// A session whose notices and warnings go to `hear`.
+    pub fn connect_and_hear(&self, hear: impl Fn(postgres::error::DbError) + Send + Sync + 'static) -> Client {
+        let mut config = self.config("postgres", "postgres");
+        config.notice_callback(hear);
+        config.connect(NoTls).unwrap_or_else(|failure| panic!("{failure}\n{}", self.log()))
+    }
+
     pub fn try_connect(&self, user: &str, database: &str) -> Result<Client, postgres::Error> {
-        Config::new().host_path(&self.folder).port(PORT).user(user).dbname(database).connect(NoTls)
+        self.config(user, database).connect(NoTls)
+    }
+
+    fn config(&self, user: &str, database: &str) -> Config {
+        let mut config = Config::new();
+        config.host_path(&self.folder).port(PORT).user(user).dbname(database);
+        config
     }
 
     pub fn data(&self) -> PathBuf {

@@ -86,7 +86,7 @@ fn builds_end() {
     let (cluster, mut client) = start();
     execute(&mut client, &many_rows("large", 30_000));
     let exists = "SELECT to_regclass('built') IS NOT NULL";
-    // In memory; with the graph on disk from early on; with workers.
+    // In memory; in parts; with workers.
     for settings in [
         "SET max_parallel_maintenance_workers = 0",
         "SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '1MB'",

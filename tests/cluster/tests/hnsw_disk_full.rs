@@ -39,7 +39,7 @@ fn build_without_space_fails_and_succeeds_later() {
     let Some(mut disk) = SmallDisk::mount(16) else { return };
     let (cluster, mut client) = start(&disk);
     add(&mut client, 0..2_000);
-    // In memory, and with the graph on disk from early on.
+    // In memory, and in parts.
     for memory in ["64MB", "1MB"] {
         client.batch_execute(&format!("SET maintenance_work_mem = '{memory}'")).unwrap();
         for kilobytes in [0, 8, 64, 300] {

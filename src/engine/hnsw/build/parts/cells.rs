@@ -27,6 +27,14 @@ pub(super) fn pivots_for(parts: usize) -> usize {
     (parts * PIVOTS_PER_PART).clamp(LEAST_PIVOTS, MOST_PIVOTS)
 }
 
+/// Codes of some rows.
+#[derive(Default)]
+pub(super) struct Sample {
+    pub(super) pivots: Vec<Vec<u8>>,
+    /// Those that tell how many rows are near each pivot.
+    pub(super) others: Vec<Vec<u8>>,
+}
+
 /// A division of all rows.
 pub(super) struct Cells {
     pivots: Vec<Vec<u8>>,
@@ -43,16 +51,10 @@ pub(super) struct Cells {
 }
 
 impl Cells {
-    /// Divides the rows, of which `sample` are a sample, into about `parts`. `is_product`: distances are those of the inner
+    /// Divides rows, which are like those of `sample`, into about `parts`. `is_product`: distances are those of the inner
     /// product.
-    pub(super) fn new(
-        codec: &Codec,
-        is_product: bool,
-        mut pivots: Vec<Vec<u8>>,
-        sample: &[Vec<u8>],
-        parts: usize,
-        memberships: usize,
-    ) -> Cells {
+    pub(super) fn new(codec: &Codec, is_product: bool, sample: Sample, parts: usize, memberships: usize) -> Cells {
+        let Sample { mut pivots, others } = sample;
         pivots.sort_unstable();
         pivots.dedup();
         // By the product most rows would be nearest to the longest pivot. |p|² - 2ap ranks pivots as |a - p|² does, and codes
@@ -73,14 +75,14 @@ impl Cells {
             distances: Vec::with_capacity(count),
         };
         let mut weights = vec![0u32; count];
-        for code in sample {
+        for code in &others {
             if let Ok(query) = codec.query_of_code(code) {
                 if let Some(weight) = weights.get_mut(cells.nearest(&query, |_| true).unwrap_or(0)) {
                     *weight += 1;
                 }
             }
         }
-        cells.group(codec, &weights, (sample.len() as u32).div_ceil(parts.max(1) as u32).max(1));
+        cells.group(codec, &weights, (others.len() as u32).div_ceil(parts.max(1) as u32).max(1));
         cells
     }
 

@@ -27,7 +27,7 @@ use crate::code::Codec;
 use crate::hnsw::level::level_of;
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::{HeapTid, Metric};
-use cells::{memberships_for, pivots_for, Cells};
+use cells::{memberships_for, pivots_for, Cells, Sample};
 use files::{TempFile, TempFiles};
 pub use graph::PartedGraph;
 use part::{Built, PartBuilder};
@@ -225,10 +225,9 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
         let memberships = memberships_for((2.0 * parts_of_rows) as usize);
         let wanted = (memberships as f64 * parts_of_rows).ceil() as usize;
         let pivots = pivots_for(wanted);
-        let (pivots, sample) = self.sample(pivots, SAMPLE_PER_PART * wanted)?;
+        let sample = self.sample(pivots, SAMPLE_PER_PART * wanted)?;
         let is_product = self.metric == Metric::InnerProduct;
-        let mut cells = Cells::new(self.codec, is_product, pivots, &sample, wanted, memberships);
-        drop(sample);
+        let mut cells = Cells::new(self.codec, is_product, sample, wanted, memberships);
         let mut members = Vec::with_capacity(cells.parts() as usize);
         for _ in 0..cells.parts() {
             members.push(self.files.create()?);
@@ -252,8 +251,8 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
     }
 
     /// So many codes that lie far from each other in the table, and so many others.
-    fn sample(&mut self, pivots: usize, others: usize) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), T::Error> {
-        let (mut taken, mut rest) = (Vec::new(), Vec::new());
+    fn sample(&mut self, pivots: usize, others: usize) -> Result<Sample, T::Error> {
+        let mut sample = Sample::default();
         let rows = u64::from(self.rows.count).max(1);
         let (mut offset, mut code) = (0, Vec::new());
         // Whether the row is the first of the next of so many equal shares of the table.
@@ -261,12 +260,12 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
         for row in 0..u64::from(self.rows.count) {
             offset = read_code(&mut self.rows.codes, offset, &mut code)?;
             if begins(row, pivots) {
-                taken.push(code.clone());
+                sample.pivots.push(code.clone());
             } else if begins(row, others) {
-                rest.push(code.clone());
+                sample.others.push(code.clone());
             }
         }
-        Ok((taken, rest))
+        Ok(sample)
     }
 
     /// Builds the levels above 0 in the arena, in an order that has nothing to do with where nodes are: if the arena is
