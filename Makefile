@@ -3,8 +3,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
-.PHONY: help setup models build install uninstall demo demo-stop test test-unit test-pgrx test-regress test-cluster \
-	test-clients test-demo lint format bench bench-index clean
+.PHONY: help setup models build install uninstall demo demo-stop test test-unit test-pgrx test-regress test-isolation \
+	test-cluster test-clients test-demo lint format bench bench-index clean
 
 help:
 	@echo 'make demo          the PostgreSQL manual in a private database, four questions answered from it'
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-unit     tests of the inner crates, without PostgreSQL'
 	@echo 'make test-pgrx     tests inside a backend'
 	@echo 'make test-regress  golden SQL'
+	@echo 'make test-isolation interleavings of several sessions'
 	@echo 'make test-clients  Python clients of pgvector: psycopg, asyncpg, SQLAlchemy, Django'
 	@echo 'make test-cluster  several sessions, signals, restarts'
 	@echo 'make test-demo     the demo on a few pages, twice'
@@ -60,7 +61,7 @@ demo-stop:
 test:
 	@scripts/test.sh
 
-test-unit test-pgrx test-regress test-clients test-cluster test-demo: test-%:
+test-unit test-pgrx test-regress test-isolation test-clients test-cluster test-demo: test-%:
 	@scripts/test.sh setup build $*
 
 lint:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Every test of pg_rag, from a clean checkout on Debian or Ubuntu: installs what is missing, then runs the stages below.
 #
-#   scripts/test.sh [STAGE…]     setup format lint purity build unit pgrx regress clients cluster demo (default: all, in this order)
+#   scripts/test.sh [STAGE…]     (default: all, in this order)
+#     setup format lint purity build unit pgrx regress isolation clients cluster demo
 #
 # The first failure ends the run. Clusters are throwaway ones under target/test; a PostgreSQL that is installed keeps its
 # files, and a demo that runs is left alone. The last line sums up the tests of all stages.
@@ -10,7 +11,7 @@ set -euo pipefail
 source "$(dirname "$0")/env.sh"
 cd "$ROOT"
 
-readonly ALL_STAGES=(setup format lint purity build unit pgrx regress clients cluster demo)
+readonly ALL_STAGES=(setup format lint purity build unit pgrx regress isolation clients cluster demo)
 readonly WORK=$ROOT/target/test
 readonly LOGS=$WORK/logs
 mkdir -p "$LOGS"
@@ -112,6 +113,33 @@ run_regress() {
     }
 }
 
+# Sessions in all orders that matter, by PostgreSQL's own tester. setup.sql makes what the specs share.
+run_isolation() {
+    local input=tests/isolation output=$WORK/isolation folder program psql specs status=0
+    folder=$(dirname "$("$PG_CONFIG" --pgxs)")/../test/isolation
+    for program in isolationtester pg_isolation_regress; do
+        [[ -x $folder/$program ]] || die "no program \"$program\" in \"$folder\"" "postgresql-server-dev-$PG_MAJOR should have it"
+    done
+    mapfile -t specs < <(find "$input/specs" -name '*.spec' -printf '%f\n' | sed 's/\.spec$//' | sort)
+    ((${#specs[@]})) || die "no specs in $input"
+
+    start_installed_cluster
+    psql=$("$PG_CONFIG" --bindir)/psql
+    # What a vacuum may remove is in the outputs: nobody else may hold a snapshot of this database meanwhile.
+    "$psql" -X -q -d postgres -c 'ALTER SYSTEM SET autovacuum = off' -c 'SELECT pg_reload_conf()' \
+        -c 'DROP DATABASE IF EXISTS isolation' -c 'CREATE DATABASE isolation' >/dev/null
+    PGOPTIONS='-c client_min_messages=warning' "$psql" -X -q -v ON_ERROR_STOP=1 -d isolation -f "$input/setup.sql"
+    rm -rf "$output"
+    mkdir -p "$output"
+    "$folder/pg_isolation_regress" --use-existing --dbname=isolation --user=postgres --host="$PGHOST" --port="$PGPORT" \
+        --bindir="$("$PG_CONFIG" --bindir)" --inputdir="$input" --outputdir="$output" "${specs[@]}" || {
+        cat "$output/regression.diffs" 2>/dev/null
+        status=1
+    }
+    "$psql" -X -q -d postgres -c 'ALTER SYSTEM RESET autovacuum' -c 'SELECT pg_reload_conf()' >/dev/null
+    return "$status"
+}
+
 # The clients that people use with pgvector, unchanged.
 run_clients() {
     start_installed_cluster
@@ -179,7 +207,7 @@ stage() {
     say "=== $name: ${RED}failed${RESET}${BOLD} after $(since "$started") s; the log is $log"
     local server_log
     for server_log in "$WORK"/{cluster,demo}/log; do
-        if [[ -s $server_log ]] && [[ $name =~ ^(regress|clients|demo)$ ]]; then
+        if [[ -s $server_log ]] && [[ $name =~ ^(regress|isolation|clients|demo)$ ]]; then
             note "last lines of $server_log:"
             tail -n 30 "$server_log"
         fi

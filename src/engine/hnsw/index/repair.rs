@@ -7,7 +7,7 @@ use super::open::Index;
 use super::store::PageStore;
 use super::vacuum::NodeSet;
 use super::write::only;
-use crate::hnsw::graph::Near;
+use crate::hnsw::graph::{EntryPoint, Near};
 use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::node_edit::NodeMut;
 use crate::hnsw::page::upper::{UpperMut, UpperRef};
@@ -157,7 +157,8 @@ impl<S: PageStore> Index<S> {
         let code = batch.get(0).to_vec();
         let Ok(query) = self.shape.codec.query_of_code(&code) else { return Ok(()) };
         let Some(entry) = self.entry_point()?.filter(|entry| entry.node != node) else { return Ok(()) };
-        let mut candidates = self.candidates(inserter, &query, entry, 0)?;
+        // At level 0 from the entry, as the walk: upper levels may lead to an island that `node` is part of.
+        let mut candidates = self.candidates(inserter, &query, EntryPoint { level: 0, ..entry }, 0)?;
         candidates.retain(|near| near.node != node && !dead.contains(near.node));
         let chosen = self.choose(inserter, &candidates, 0)?;
         self.link_both(node, &code, 0, &chosen)?;

@@ -108,6 +108,20 @@ fn almost_all_rows_may_go() {
     assert_eq!(search(&mut index, &vectors[0], &vectors, 100, 1_000).len(), 100);
 }
 
+/// Deleting a ring leaves an island, to which upper levels lead and no list of level 0: one that a search beginning
+/// elsewhere would never come to.
+#[test]
+fn vacuum_gives_a_way_to_islands() {
+    let vectors: Vec<Vec<f32>> = (0..5_041).map(|row| vec![(row % 71) as f32, (row / 71) as f32]).collect();
+    let to_centre = |row: usize| (vectors[row][0] - 30.0).hypot(vectors[row][1] - 30.0);
+    for seed in 0..12 {
+        let identity = Identity { code_seed: seed, ..identity(2, Metric::L2, 16) };
+        let mut index = built(&vectors, identity);
+        index.vacuum(|tid| (5.0..=20.0).contains(&to_centre(tid.block() as usize))).unwrap();
+        assert_sound(&mut index);
+    }
+}
+
 #[test]
 fn equal_vectors_share_a_node() {
     let mut vectors = vectors(200, 64, 6);
