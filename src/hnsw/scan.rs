@@ -16,6 +16,7 @@ use pg_rag_engine::hnsw::index::{Candidate, ChunkRead, Index, Scan};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys, PgMemoryContexts, PgSqlErrorCode};
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 
@@ -59,11 +60,10 @@ struct QueryDatum {
     is_null: bool,
 }
 
-/// A scan between `amrescan` and `amendscan`.
-struct ScanState {
-    column: IndexedColumn,
-    index: Option<Index<RelationStore>>,
-    reader: Option<RowReader>,
+/// The memory of a scan, which the next one of the process uses again: taken from the system and given back for every
+/// search, it would cost as much as a tenth of that.
+#[derive(Default)]
+struct Workspace {
     scan: Scan,
     batch: Vec<Candidate>,
     /// Nodes whose rows were not read, by the bound of their distance.
@@ -73,6 +73,49 @@ struct ScanState {
     tids: Vec<HeapTid>,
     /// Rows of nodes with chains, which may be met twice.
     returned: HashSet<HeapTid>,
+}
+
+/// A workspace that has grown beyond this is not kept.
+const KEPT_BYTES: usize = 4 << 20;
+
+thread_local! {
+    static WORKSPACE: RefCell<Option<Workspace>> = const { RefCell::new(None) };
+}
+
+impl Workspace {
+    /// The one kept, if there is one and no other scan uses it.
+    fn take() -> Workspace {
+        WORKSPACE.with_borrow_mut(Option::take).unwrap_or_default()
+    }
+
+    /// Keeps it for the next scan.
+    fn keep(mut self) {
+        self.clear();
+        let bytes = self.scan.memory_bytes()
+            + self.batch.capacity() * size_of::<Candidate>()
+            + self.nodes.capacity() * size_of::<Nearest<NodeRows>>()
+            + self.rows.capacity() * size_of::<Nearest<HeapTid>>()
+            + self.returned.capacity() * size_of::<HeapTid>();
+        if bytes <= KEPT_BYTES {
+            WORKSPACE.with_borrow_mut(|kept| *kept = Some(self));
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batch.clear();
+        self.nodes.clear();
+        self.rows.clear();
+        self.tids.clear();
+        self.returned.clear();
+    }
+}
+
+/// A scan between `amrescan` and `amendscan`.
+struct ScanState {
+    column: IndexedColumn,
+    index: Option<Index<RelationStore>>,
+    reader: Option<RowReader>,
+    work: Workspace,
     query: Option<QueryDatum>,
     /// Whether rows have to be read for their distances.
     reranks: bool,
@@ -99,12 +142,7 @@ pub unsafe extern "C-unwind" fn ambeginscan(
             column: IndexedColumn::of(index).unwrap_or_report(),
             index: None,
             reader: None,
-            scan: Scan::default(),
-            batch: Vec::new(),
-            nodes: BinaryHeap::new(),
-            rows: BinaryHeap::new(),
-            tids: Vec::new(),
-            returned: HashSet::new(),
+            work: Workspace::take(),
             query: None,
             reranks: false,
             has_begun: false,
@@ -137,9 +175,7 @@ pub unsafe extern "C-unwind" fn amrescan(
             std::ptr::copy(order_bys, (*scan).orderByData, order_by_count as usize);
         }
         let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
-        state.nodes.clear();
-        state.rows.clear();
-        state.returned.clear();
+        state.work.clear();
         state.has_begun = false;
         state.is_exhausted = false;
         state.last = f64::NEG_INFINITY;
@@ -188,6 +224,7 @@ pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
         if let Some(index) = state.index.take() {
             cache::close(index);
         }
+        std::mem::take(&mut state.work).keep();
     }
 }
 
@@ -207,7 +244,7 @@ impl ScanState {
                     return Ok(Some(tid));
                 }
                 // The search is over when there is neither a further batch nor a row in hand.
-                if !self.next_batch()? && self.rows.is_empty() {
+                if !self.next_batch()? && self.work.rows.is_empty() {
                     return Ok(None);
                 }
             }
@@ -257,7 +294,7 @@ impl ScanState {
                     shape.codec.query_of_nothing()?
                 }
             };
-            index.begin_scan(&mut self.scan, prepared, ef, &mut self.batch)?;
+            index.begin_scan(&mut self.work.scan, prepared, ef, &mut self.work.batch)?;
             if self.reranks && self.reader.is_none() {
                 self.reader = Some(RowReader::begin((*scan).heapRelation, relation));
             }
@@ -269,7 +306,7 @@ impl ScanState {
     /// Takes the candidates of a batch.
     fn take_batch(&mut self) {
         let is_squared = self.column.metric == Metric::L2;
-        let rows = self.batch.drain(..).map(|candidate| {
+        let rows = self.work.batch.drain(..).map(|candidate| {
             let Candidate { node, row, bound, .. } = candidate;
             let bound = if is_squared { f64::from(bound).sqrt() } else { f64::from(bound) };
             Nearest(
@@ -277,14 +314,14 @@ impl ScanState {
                 NodeRows { node, version: row.version, heap_tid: Some(row.heap_tid), overflow: row.overflow },
             )
         });
-        self.nodes.extend(rows);
-        let horizon = f64::from(self.scan.horizon());
+        self.work.nodes.extend(rows);
+        let horizon = f64::from(self.work.scan.horizon());
         self.horizon = if is_squared { horizon.max(0.0).sqrt() } else { horizon };
     }
 
     /// Whether there may be a further batch.
     fn may_go_on(&self) -> bool {
-        let is_limited = settings::max_scan_tuples().is_some_and(|most| self.scan.seen() as u64 >= most);
+        let is_limited = settings::max_scan_tuples().is_some_and(|most| self.work.scan.seen() as u64 >= most);
         !self.is_exhausted && self.order != IterativeScan::Off && !is_limited
     }
 
@@ -294,7 +331,7 @@ impl ScanState {
             return Ok(false);
         }
         let Some(index) = &mut self.index else { return Ok(false) };
-        if !index.continue_scan(&mut self.scan, &mut self.batch)? {
+        if !index.continue_scan(&mut self.work.scan, &mut self.work.batch)? {
             self.is_exhausted = true;
             return Ok(false);
         }
@@ -305,13 +342,13 @@ impl ScanState {
     /// The next row of what is in hand.
     unsafe fn next_of_batch(&mut self, scan: pg_sys::IndexScanDesc) -> Result<Option<HeapTid>, IndexError> {
         loop {
-            let bound = self.nodes.peek().map(|Nearest(bound, _)| *bound);
-            if let Some(&Nearest(distance, tid)) = self.rows.peek() {
+            let bound = self.work.nodes.peek().map(|Nearest(bound, _)| *bound);
+            if let Some(&Nearest(distance, tid)) = self.work.rows.peek() {
                 if bound.is_none_or(|bound| distance <= bound) {
                     if distance > self.horizon && self.may_go_on() {
                         return Ok(None);
                     }
-                    self.rows.pop();
+                    self.work.rows.pop();
                     // What is found too late to be in order would break the order.
                     if self.order == IterativeScan::StrictOrder && distance < self.last {
                         continue;
@@ -320,7 +357,7 @@ impl ScanState {
                     return Ok(Some(tid));
                 }
             }
-            let Some(Nearest(bound, rows)) = self.nodes.pop() else { return Ok(None) };
+            let Some(Nearest(bound, rows)) = self.work.nodes.pop() else { return Ok(None) };
             // SAFETY: the caller's scan.
             unsafe { self.open_node(scan, bound, rows)? };
         }
@@ -329,16 +366,16 @@ impl ScanState {
     /// Moves rows of a node to the rows in hand, with their distances: those of its first tids, or of a chunk of further
     /// ones.
     unsafe fn open_node(&mut self, scan: pg_sys::IndexScanDesc, bound: f64, rows: NodeRows) -> Result<(), IndexError> {
-        self.tids.clear();
+        self.work.tids.clear();
         let has_chain = rows.heap_tid.is_none() || rows.overflow.is_some();
         if let Some(rows) = self.take_tids(rows)? {
-            self.nodes.push(Nearest(bound, rows));
+            self.work.nodes.push(Nearest(bound, rows));
         }
         if has_chain {
-            self.tids.retain(|tid| self.returned.insert(*tid));
+            self.work.tids.retain(|tid| self.work.returned.insert(*tid));
         }
         let (Some(reader), true) = (&mut self.reader, self.reranks) else {
-            self.rows.extend(self.tids.drain(..).map(|tid| Nearest(bound, tid)));
+            self.work.rows.extend(self.work.tids.drain(..).map(|tid| Nearest(bound, tid)));
             return Ok(());
         };
         let Some(query) = self.query else { return Ok(()) };
@@ -346,9 +383,9 @@ impl ScanState {
         unsafe {
             let Some(stored) = Stored::read(self.column.element, query.datum) else { return Ok(()) };
             let value = stored.value();
-            for tid in self.tids.drain(..) {
+            for tid in self.work.tids.drain(..) {
                 if let Some(distance) = reader.distance((*scan).xs_snapshot, tid, &self.column, &value) {
-                    self.rows.push(Nearest(distance, tid));
+                    self.work.rows.push(Nearest(distance, tid));
                 }
             }
         }
@@ -362,14 +399,14 @@ impl ScanState {
         let Some(index) = &mut self.index else { return Ok(None) };
         let left = NodeRows { heap_tid: None, ..rows };
         if let Some(tid) = rows.heap_tid {
-            self.tids.push(tid);
+            self.work.tids.push(tid);
             return Ok(rows.overflow.map(|_| left));
         }
         let Some(chunk) = rows.overflow else {
-            self.tids.extend(index.row_now(rows.node, rows.version)?.map(|row| row.heap_tid));
+            self.work.tids.extend(index.row_now(rows.node, rows.version)?.map(|row| row.heap_tid));
             return Ok(None);
         };
-        Ok(match index.tid_chunk(rows.node, chunk, &mut self.tids)? {
+        Ok(match index.tid_chunk(rows.node, chunk, &mut self.work.tids)? {
             ChunkRead::Next(overflow) => Some(NodeRows { overflow, ..left }),
             // A vacuum has given the chunk away: begin the chain again.
             ChunkRead::Gone => {

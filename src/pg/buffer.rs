@@ -5,9 +5,12 @@
 //! loop behind one guard: an error of PostgreSQL leaves the loop and is raised again as pgrx raises all of them. Pins and
 //! locks that an error leaves are released with the transaction.
 
-use pg_rag_engine::distance::prefetch;
+mod unpinned;
+
 use pgrx::pg_sys;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+use std::ops::Range;
+use unpinned::Unpinned;
 
 mod bare {
     use pgrx::pg_sys::{BlockNumber, Buffer, BufferAccessStrategy, ForkNumber, ReadBufferMode, Relation};
@@ -35,8 +38,8 @@ mod bare {
         pub(super) fn MarkBufferDirty(buffer: Buffer);
         pub(super) fn ReleaseBuffer(buffer: Buffer);
         pub(super) fn UnlockReleaseBuffer(buffer: Buffer);
-        /// Headers of the shared buffers, 64 bytes each. Only fetched ahead, never read here.
-        pub(super) static BufferDescriptors: *const [u8; 64];
+        /// Headers of the shared buffers.
+        pub(super) static BufferDescriptors: *const super::unpinned::BufferHeader;
     }
 }
 
@@ -85,6 +88,8 @@ static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Every so many reads of a scan go through the shared table, which tells PostgreSQL that the block is in use.
 const TOUCH_EVERY: u32 = 64;
+/// Every so many groups of blocks are pinned to be read, which tells PostgreSQL the same.
+const PIN_EVERY: u32 = 16;
 
 impl RecentBuffers {
     #[inline(always)]
@@ -188,8 +193,11 @@ impl RelationBuffers {
         result
     }
 
-    /// Calls `read` with each block, pinned but not locked: `ahead` gives block, offset and length of what will be looked at,
-    /// which nobody writes to any more. `read` neither panics nor has anything to drop.
+    /// Calls `read` with each block, not locked: `ahead` gives block, offset and length of what will be looked at, which
+    /// nobody writes to any more. `read` may be called more than once with an index, of which the last time counts: what it
+    /// was given before may have been anything. It neither panics nor has anything to drop.
+    ///
+    /// Most blocks are not even pinned, see [`Unpinned`].
     #[inline]
     pub fn read_stable(
         &mut self,
@@ -198,35 +206,50 @@ impl RelationBuffers {
         mut read: impl FnMut(usize, &[u8; BLOCK_BYTES]),
     ) {
         let relation = self.relation;
-        let place = place(relation);
         let last = (0..count).map(|index| ahead(index).0).max().unwrap_or(0);
         if !self.recent.has(relation, last) {
             return self.read_stable_of_short_fork(count, ahead, read);
         }
         self.recent.reserve(last + 1);
         self.reads = self.reads.wrapping_add(1);
-        let touches = self.reads.is_multiple_of(TOUCH_EVERY);
-        for index in 0..count {
-            let (block, offset, length_bytes) = ahead(index);
-            let recent = self.recent.get(block);
-            if recent > 0 {
-                // SAFETY: the addresses are computed, not read: a buffer that was given away is fetched for nothing.
-                let (start, header) = unsafe {
-                    (
-                        bytes(recent).cast::<u8>().wrapping_add(offset),
-                        bare::BufferDescriptors.wrapping_add(recent as usize - 1),
-                    )
-                };
-                prefetch(header.cast(), 64);
-                prefetch(start, length_bytes);
+        let unpinned = if self.reads.is_multiple_of(PIN_EVERY) { None } else { Unpinned::of(relation) };
+        let mut from = 0;
+        while from < count {
+            // As many as a set of bits holds.
+            let group = from..count.min(from + 128);
+            let mut missed = u128::MAX;
+            if let Some(unpinned) = &unpinned {
+                missed = unpinned.read(group.clone(), &self.recent, &ahead, &mut read);
             }
+            self.read_pinned(group.clone(), missed, &ahead, &mut read);
+            from = group.end;
         }
+    }
+
+    /// Reads those blocks of a group whose bit is set, pinned.
+    #[inline]
+    fn read_pinned(
+        &mut self,
+        group: Range<usize>,
+        wanted: u128,
+        ahead: &impl Fn(usize) -> (u32, usize, usize),
+        read: &mut impl FnMut(usize, &[u8; BLOCK_BYTES]),
+    ) {
+        let is_wanted = |index: usize| wanted & 1 << (index - group.start) != 0;
+        if !group.clone().any(is_wanted) {
+            return;
+        }
+        let relation = self.relation;
+        let place = place(relation);
         let recent = self.recent.buffers.as_mut_slice();
         // SAFETY: the closure holds references and numbers only, and `read` nothing to drop, as its contract says.
         unsafe {
             pg_guard_ffi_boundary(|| {
                 let mut held: (u32, pg_sys::Buffer) = (u32::MAX, 0);
-                for index in 0..count {
+                for index in group.clone() {
+                    if !is_wanted(index) {
+                        continue;
+                    }
                     let (block, ..) = ahead(index);
                     if held.0 != block {
                         if held.1 != 0 {
@@ -234,7 +257,8 @@ impl RelationBuffers {
                         }
                         let mut ignored = 0;
                         let recent = recent.get_mut(block as usize).unwrap_or(&mut ignored);
-                        held = (block, Self::pin(relation, place, block, recent, touches));
+                        held = (block, Self::pin(relation, place, block, recent, false));
+                        Unpinned::learn(relation, block, held.1);
                     }
                     read(index, &*bytes(held.1));
                 }

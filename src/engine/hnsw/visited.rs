@@ -4,29 +4,27 @@
 //! per node.
 
 /// A set of node names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Visited {
-    /// A name plus one; 0 is free. Always a power of two, at most half full.
-    slots: Vec<u64>,
+    /// A name plus one; 0 is free. None at first, then always a power of two, at most half full.
+    slots: Vec<u32>,
     count: usize,
+    /// Whether the name is in the set that has no place in the slots: the highest.
+    has_last: bool,
 }
 
-const LEAST_SLOTS: usize = 1024;
-
-impl Default for Visited {
-    fn default() -> Self {
-        Visited { slots: vec![0; LEAST_SLOTS], count: 0 }
-    }
-}
+/// Enough for the nodes that a search with a beam of 100 sees.
+const LEAST_SLOTS: usize = 4096;
 
 impl Visited {
     /// Forgets all. A table that a long search has left is given back.
     pub fn clear(&mut self) {
-        if self.slots.len() > 64 * LEAST_SLOTS {
+        if self.slots.len() > 16 * LEAST_SLOTS {
             *self = Visited::default();
         } else if self.count > 0 {
             self.slots.fill(0);
             self.count = 0;
+            self.has_last = false;
         }
     }
 
@@ -40,7 +38,7 @@ impl Visited {
 
     /// Bytes in use.
     pub fn memory_bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<u64>()
+        self.slots.capacity() * size_of::<u32>()
     }
 
     /// Adds a node; false if it was there.
@@ -49,16 +47,19 @@ impl Visited {
         if 2 * self.count >= self.slots.len() {
             self.grow();
         }
-        let added = Self::put(&mut self.slots, u64::from(node) + 1);
+        let added = match node.wrapping_add(1) {
+            0 => !std::mem::replace(&mut self.has_last, true),
+            entry => Self::put(&mut self.slots, entry),
+        };
         self.count += usize::from(added);
         added
     }
 
     #[inline(always)]
-    fn put(slots: &mut [u64], entry: u64) -> bool {
+    fn put(slots: &mut [u32], entry: u32) -> bool {
         let mask = slots.len() - 1;
         // Fibonacci hashing: neighbours in number end up far apart.
-        let mut at = (entry.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        let mut at = (u64::from(entry).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
         loop {
             match slots[at] {
                 0 => {
@@ -73,7 +74,7 @@ impl Visited {
 
     #[cold]
     fn grow(&mut self) {
-        let mut slots = vec![0; 2 * self.slots.len()];
+        let mut slots = vec![0; (2 * self.slots.len()).max(LEAST_SLOTS)];
         for &entry in self.slots.iter().filter(|&&entry| entry != 0) {
             Self::put(&mut slots, entry);
         }

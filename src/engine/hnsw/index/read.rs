@@ -175,14 +175,19 @@ impl<S: PageStore> Index<S> {
             into.bytes.resize(into.bytes.len() + bytes, 0);
             into.finish_one();
         }
-        let mut at = 0;
+        let starts: Vec<usize> = spans
+            .iter()
+            .scan(0, |end, span| {
+                *end += span.length_bytes;
+                Some(*end - span.length_bytes)
+            })
+            .collect();
         self.store.read_stable(&spans, |index, page| {
-            let Some(span) = spans.get(index) else { return };
+            let (Some(span), Some(&at)) = (spans.get(index), starts.get(index)) else { return };
             let from = page.get(span.offset..span.offset + span.length_bytes);
             if let (Some(from), Some(to)) = (from, into.bytes.get_mut(at..at + span.length_bytes)) {
                 to.copy_from_slice(from);
             }
-            at += span.length_bytes;
         })
     }
 }
@@ -227,11 +232,14 @@ impl<S: PageStore> Graph for IndexGraph<'_, S> {
             let block = self.index.block(PageClass::Code, address.page_index)?;
             spans.push(Span { block, offset: address.offset, length_bytes });
         }
-        // Room first: nothing is allocated while pages are held.
-        into.reserve(nodes.len());
+        let first = into.len();
+        into.resize(first + nodes.len(), f32::INFINITY);
+        let Some(distances) = into.get_mut(first..) else { return Ok(()) };
         self.index.store.read_stable(spans, |index, page| {
             let code = spans.get(index).and_then(|span| page.get(span.offset..span.offset + span.length_bytes));
-            into.push(code.map_or(f32::INFINITY, |code| query.distance(code)));
+            if let (Some(code), Some(distance)) = (code, distances.get_mut(index)) {
+                *distance = query.distance(code);
+            }
         })
     }
 }
