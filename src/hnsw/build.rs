@@ -1,7 +1,7 @@
 //! CREATE INDEX: the rows of a table go into a graph in memory, which is then written in its final order.
 //!
 //! With parallel workers (`parallel.rs`) the memory is shared. Memory is bounded by `maintenance_work_mem`: if the graph does
-//! not fit, it is built in parts out of temporary files, by one process. A warning announces that before the build starts
+//! not fit, it is built in parts (`parts.rs`) out of temporary files. A warning announces that before the build starts
 //! if the table's estimated size says so. Nothing is logged until the end, when all pages are at once.
 
 use super::errors::IndexError;
@@ -9,15 +9,14 @@ use super::load::{hold_out_share, load_row, Loader, Parts};
 use super::memory::{Estimate, Memory};
 use super::opclass::IndexedColumn;
 use super::options::Options;
-use super::store::{set_header, RelationStore};
+use super::parts::{self, Target};
+use super::store::set_header;
 use super::temp_files::BufFiles;
 use super::{cache, parallel};
-use crate::pg::buffer::{RecentBuffers, RelationBuffers};
 use crate::pg::{buffer, progress, table};
 use pg_rag_engine::code::Codec;
-use pg_rag_engine::hnsw::build::parts::{PartedBuild, Phase, Watch};
+use pg_rag_engine::hnsw::build::parts::PartedBuild;
 use pg_rag_engine::hnsw::build::{calibrate, Arena, ArenaShape, Builder, FinishedGraph};
-use pg_rag_engine::hnsw::index::Index;
 use pg_rag_engine::hnsw::page::meta::Identity;
 use pg_rag_engine::hnsw::page::write::{write_graph, BuiltGraph, WriteError};
 use pg_rag_engine::hnsw::page::{Meta, Page};
@@ -29,10 +28,6 @@ const PHASE_LOAD: i64 = 2;
 const PHASE_CALIBRATE: i64 = 3;
 const PHASE_NUMBER: i64 = 4;
 const PHASE_WRITE: i64 = 5;
-const PHASE_DIVIDE: i64 = 6;
-const PHASE_PARTS: i64 = 7;
-const PHASE_ABOVE: i64 = 8;
-const PHASE_COMPLETE: i64 = 9;
 
 /// # Safety
 /// Called by PostgreSQL.
@@ -44,11 +39,10 @@ pub unsafe extern "C-unwind" fn ambuildphasename(phase: i64) -> *mut std::ffi::c
         PHASE_NUMBER => c"numbering nodes",
         PHASE_CALIBRATE => c"measuring recall",
         PHASE_WRITE => c"writing pages",
-        PHASE_DIVIDE => c"dividing tuples into parts",
-        PHASE_PARTS => c"building parts",
-        PHASE_ABOVE => c"building upper levels",
-        PHASE_COMPLETE => c"connecting parts and measuring recall",
-        _ => return std::ptr::null_mut(),
+        _ => match parts::phase_name(phase) {
+            Some(name) => name,
+            None => return std::ptr::null_mut(),
+        },
     };
     name.as_ptr().cast_mut()
 }
@@ -139,7 +133,7 @@ unsafe fn build_alone(
         true => (Memory::new(estimate.own_bytes()), Parts::Later(identity, files)),
         false => (Memory::new(0), Parts::Begun(PartedBuild::new(identity, codec, files)?)),
     };
-    let arena = Arena::new(memory.words(), ArenaShape::of(identity));
+    let arena = memory.arena(identity);
     let mut loader = Loader::new(*column, codec, identity, arena);
     loader.reports = true;
     loader.hold_out_share = hold_out_share(estimate.rows);
@@ -151,62 +145,15 @@ unsafe fn build_alone(
     };
     let Loader { parts, .. } = loader;
     match parts {
-        Parts::Begun(parts) => {
+        Parts::Begun(build) => {
             drop(memory);
-            finish_parts(index, parts, identity, estimate, heap_rows)
+            let rows = build.rows();
+            // SAFETY: PostgreSQL's argument.
+            let is_concurrent = unsafe { (*info).ii_Concurrent };
+            parts::finish(&Target { heap, index, is_concurrent }, build, identity, estimate)?;
+            Ok((heap_rows, rows as f64))
         }
         Parts::Later(..) | Parts::Never => Ok(finish(index, arena, codec, identity, heap_rows)),
-    }
-}
-
-/// Builds the parts, writes the pages and completes them. Gives the rows of the table, and those in the index.
-fn finish_parts(
-    index: pg_sys::Relation,
-    parts: PartedBuild<'_, BufFiles>,
-    identity: &Identity,
-    estimate: &Estimate,
-    heap_rows: f64,
-) -> Result<(f64, f64), IndexError> {
-    let rows = parts.rows();
-    let memory = Memory::new(parts.arena_bytes(estimate.own_bytes()));
-    let (mut graph, remainder) = parts.finish(memory.words(), &mut Reporter::default())?;
-    progress::phase(PHASE_WRITE);
-    let meta = Meta::empty(identity.clone())?;
-    // SAFETY: the index is open, and its fork empty.
-    unsafe { write_pages(index, pg_sys::ForkNumber::MAIN_FORKNUM, meta, &mut graph) };
-    drop(graph);
-    drop(memory);
-    progress::phase(PHASE_COMPLETE);
-    // SAFETY: the relation is open during the build.
-    let store = unsafe { RelationStore::unlogged(RelationBuffers::new(index, RecentBuffers::default())) };
-    Index::open(store, None)?.complete(&remainder)?;
-    Ok((heap_rows, rows as f64))
-}
-
-/// Reports what a build in parts does.
-#[derive(Default)]
-pub struct Reporter {
-    phase: Option<Phase>,
-}
-
-impl Watch<IndexError> for Reporter {
-    fn rows(&mut self, phase: Phase, done: u64, total: u64) -> Result<(), IndexError> {
-        if self.phase != Some(phase) {
-            self.phase = Some(phase);
-            progress::phase(match phase {
-                Phase::Divide => PHASE_DIVIDE,
-                Phase::Parts => PHASE_PARTS,
-                Phase::Above => PHASE_ABOVE,
-            });
-            progress::tuples_total(total as i64);
-        }
-        progress::tuples_done(done as i64);
-        Ok(())
-    }
-
-    fn check(&mut self) -> Result<(), IndexError> {
-        pgrx::check_for_interrupts!();
-        Ok(())
     }
 }
 
@@ -238,7 +185,10 @@ fn interrupts() -> Result<(), std::convert::Infallible> {
 }
 
 /// Writes all pages of an empty fork.
-unsafe fn write_pages<G: BuiltGraph<Error: Into<IndexError>>>(
+///
+/// # Safety
+/// The index is open.
+pub unsafe fn write_pages<G: BuiltGraph<Error: Into<IndexError>>>(
     index: pg_sys::Relation,
     fork: pg_sys::ForkNumber::Type,
     meta: Meta,

@@ -7,6 +7,7 @@
 //!
 //! Without ORDER BY, or with a second ordering, which the index does not have, the cost is infinite.
 
+use super::cache;
 use super::cost_model::{estimate, Estimate, Index, Prices, Table};
 use super::opclass::IndexedColumn;
 use super::options::Options;
@@ -93,15 +94,35 @@ unsafe fn table_of(index: &pg_sys::IndexOptInfo) -> Table {
 /// As for [`table_of`].
 unsafe fn index_of(index: &pg_sys::IndexOptInfo) -> Index {
     // SAFETY: the caller's promise.
-    let (column, options) = unsafe { shape_of(index) };
+    let ((column, options), ef_search) = unsafe { (shape_of(index), ef_search_of(index)) };
     let m = f64::from(options.m);
     Index {
         nodes: index.tuples,
         pages: f64::from(index.pages),
         node_bytes: code_bytes(column) + NODE_BYTES + 2.0 * m * NEIGHBOUR_BYTES,
         m,
-        ef_search: settings::ef_search() as f64,
+        ef_search: ef_search as f64,
         reranks: column.is_none_or(|column| is_estimated(&column)),
+    }
+}
+
+/// The width of the beam that a scan would begin with.
+///
+/// # Safety
+/// As for [`table_of`].
+unsafe fn ef_search_of(index: &pg_sys::IndexOptInfo) -> usize {
+    let Some(recall) = settings::target_recall().filter(|_| !index.hypothetical) else { return settings::ef_search() };
+    // SAFETY: the caller's promise: the lock is held. The relation is closed before anything is returned.
+    unsafe {
+        let relation = pg_sys::index_open(index.indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
+        // What is wrong with an index is told by the scan.
+        let ef_search = cache::open(relation).ok().and_then(|open| {
+            let ef_search = open.shape().ef_for(recall as f32);
+            cache::close(open);
+            ef_search
+        });
+        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+        ef_search.unwrap_or(settings::ef_search())
     }
 }
 

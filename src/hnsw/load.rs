@@ -1,10 +1,10 @@
 //! Loading: every row of the table goes into the arena, or, if all of them do not fit, into a build in parts.
 
-use super::build::Reporter;
 use super::cache;
 use super::errors::IndexError;
 use super::insert::heap_tid;
 use super::opclass::IndexedColumn;
+use super::parts::Leader;
 use super::temp_files::BufFiles;
 use super::value::Stored;
 use crate::pg::progress;
@@ -142,10 +142,10 @@ impl<'m, 'c> Loader<'m, 'c> {
             pgrx::PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("hnsw graph no longer fits into maintenance_work_mem after {} tuples", self.arena.rows()),
-            "It is built in parts, which takes up to three times as long."
+            "It is built in parts, which takes about twice as long."
         );
         let mut parts = PartedBuild::new(identity, self.codec, files)?;
-        parts.take_arena(self.arena, &mut Reporter::default())?;
+        parts.take_arena(self.arena, &mut Leader::default())?;
         parts.add(&self.code, tid)?;
         self.parts = Parts::Begun(parts);
         self.count();

@@ -1,6 +1,8 @@
 //! How much memory a build takes: the estimate, the warning, the memory.
 
 use super::cache;
+use pg_rag_engine::hnsw::build::{Arena, ArenaShape};
+use pg_rag_engine::hnsw::page::meta::Identity;
 use pgrx::{pg_sys, PgSqlErrorCode};
 use std::sync::atomic::AtomicU32;
 
@@ -55,7 +57,7 @@ impl Estimate {
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("index \"{name}\" needs about {} MB to be built in memory", megabytes(self.bytes)),
             format!(
-                "maintenance_work_mem is {} MB, so it is built in parts, which takes up to three times as long.",
+                "maintenance_work_mem is {} MB, so it is built in parts, which takes about twice as long.",
                 megabytes(self.limit_bytes as f64)
             )
         );
@@ -70,8 +72,10 @@ impl Memory {
         Memory(vec![0; bytes / 4])
     }
 
-    pub fn words(&self) -> &[AtomicU32] {
+    /// The arena in this memory.
+    pub fn arena(&self, identity: &Identity) -> Arena<'_> {
         // SAFETY: the same size and alignment; the words are only used as atomics while they are borrowed.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len()) }
+        let words = unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast::<AtomicU32>(), self.0.len()) };
+        Arena::new(words, ArenaShape::of(identity))
     }
 }

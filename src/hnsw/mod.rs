@@ -8,7 +8,7 @@
 //! - [`validate`]: whether an operator class is complete and right;
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
 //! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic;
-//! - [`build`] with [`load`], [`memory`], [`temp_files`] and [`parallel`], [`insert`], [`scan`] with [`rerank`], [`vacuum`]: the phases of an
+//! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with [`rerank`], [`vacuum`]: the phases of an
 //!   index's life;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
@@ -31,6 +31,7 @@ mod memory;
 mod opclass;
 mod options;
 mod parallel;
+mod parts;
 mod rerank;
 mod scan;
 mod settings;

@@ -4,6 +4,7 @@
 use super::load::{hold_out_share, load_row, Loader};
 use super::memory::Estimate;
 use super::opclass::IndexedColumn;
+use crate::pg::parallel::{block_of, show_query_text, Workers};
 use crate::pg::table;
 use pg_rag_engine::hnsw::build::{Arena, ArenaShape};
 use pg_rag_engine::hnsw::page::meta::Identity;
@@ -11,10 +12,9 @@ use pgrx::pg_sys::panic::ErrorReportable;
 use pgrx::{pg_guard, pg_sys};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-// Keys of the table of contents; those of PostgreSQL have the highest bits set.
-const KEY_SHARED: u64 = 0xA000_0000_0000_0001;
-const KEY_ARENA: u64 = 0xA000_0000_0000_0002;
-const KEY_QUERY_TEXT: u64 = 0xA000_0000_0000_0003;
+// Blocks of shared memory.
+const KEY_SHARED: u64 = 1;
+const KEY_ARENA: u64 = 2;
 
 /// What leader and workers share, besides the arena. The table scan's state follows it.
 #[repr(C)]
@@ -29,17 +29,14 @@ struct Shared {
     is_full: AtomicBool,
 }
 
-const fn aligned(bytes: usize) -> usize {
-    bytes.next_multiple_of(64)
-}
+/// Where the scan's state begins.
+const SCAN_OFFSET: usize = size_of::<Shared>().next_multiple_of(64);
 
 /// A build that is under way.
 pub struct Build {
-    context: *mut pg_sys::ParallelContext,
+    workers: Workers,
     snapshot: pg_sys::Snapshot,
     is_mvcc: bool,
-    shared: *mut Shared,
-    arena: *mut std::ffi::c_void,
     heap: pg_sys::Relation,
     index: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
@@ -68,44 +65,24 @@ impl Build {
                 return None;
             }
             let is_concurrent = (*info).ii_Concurrent;
-            pg_sys::EnterParallelMode();
-            let context = pg_sys::CreateParallelContext(
-                c"$libdir/pg_rag".as_ptr(),
-                c"pg_rag_hnsw_build_worker".as_ptr(),
-                workers,
-            );
             // CREATE INDEX CONCURRENTLY sees what its snapshot shows, otherwise all rows are looked at.
             let snapshot = match is_concurrent {
                 true => pg_sys::RegisterSnapshot(pg_sys::GetTransactionSnapshot()),
                 false => &raw mut pg_sys::SnapshotAnyData,
             };
-            let arena_bytes = aligned(estimate.shared_bytes());
-            let scan_bytes = pg_sys::table_parallelscan_estimate(heap, snapshot);
-            let shared_bytes = aligned(size_of::<Shared>()) + scan_bytes;
-            let query = pg_sys::debug_query_string;
-            let query_bytes = if query.is_null() { 0 } else { std::ffi::CStr::from_ptr(query).count_bytes() + 1 };
-            let estimator = &mut (*context).estimator;
-            // Blocks are aligned to 64 bytes at most, and each takes its share of bookkeeping.
-            estimator.space_for_chunks += aligned(shared_bytes) + aligned(arena_bytes) + aligned(query_bytes) + 256;
-            estimator.number_of_keys += 3;
-            pg_sys::InitializeParallelDSM(context);
-            let mut build = Build {
-                context,
-                snapshot,
-                is_mvcc: is_concurrent,
-                shared: std::ptr::null_mut(),
-                arena: std::ptr::null_mut(),
-                heap,
-                index,
-                info,
-                identity: identity.clone(),
+            let let_go = || {
+                if is_concurrent {
+                    pg_sys::UnregisterSnapshot(snapshot);
+                }
             };
-            if (*context).seg.is_null() {
-                build.end();
+            let arena_bytes = estimate.shared_bytes().next_multiple_of(64);
+            let shared_bytes = SCAN_OFFSET + pg_sys::table_parallelscan_estimate(heap, snapshot);
+            let blocks = [(KEY_SHARED, shared_bytes), (KEY_ARENA, arena_bytes)];
+            let Some(workers) = Workers::begin(c"pg_rag_hnsw_build_worker", workers, &blocks) else {
+                let_go();
                 return None;
-            }
-            let toc = (*context).toc;
-            let shared = pg_sys::shm_toc_allocate(toc, shared_bytes).cast::<Shared>();
+            };
+            let shared = workers.block(KEY_SHARED).cast::<Shared>();
             shared.write(Shared {
                 heap: (*heap).rd_id,
                 index: (*index).rd_id,
@@ -117,24 +94,13 @@ impl Build {
                 is_full: AtomicBool::new(false),
             });
             pg_sys::table_parallelscan_initialize(heap, scan_of(shared), snapshot);
-            let arena = pg_sys::shm_toc_allocate(toc, arena_bytes);
-            std::ptr::write_bytes(arena.cast::<u8>(), 0, arena_bytes);
-            pg_sys::shm_toc_insert(toc, KEY_SHARED, shared.cast());
-            pg_sys::shm_toc_insert(toc, KEY_ARENA, arena);
-            if query_bytes > 0 {
-                let text = pg_sys::shm_toc_allocate(toc, query_bytes).cast::<std::ffi::c_char>();
-                std::ptr::copy_nonoverlapping(query, text, query_bytes);
-                pg_sys::shm_toc_insert(toc, KEY_QUERY_TEXT, text.cast());
-            }
-            build.shared = shared;
-            build.arena = arena;
-            pg_sys::LaunchParallelWorkers(context);
-            if (*context).nworkers_launched == 0 {
-                build.end();
+            if !workers.launch() {
+                workers.end();
+                let_go();
                 return None;
             }
-            pgrx::debug1!("using {} parallel workers", (*context).nworkers_launched);
-            Some(build)
+            let identity = identity.clone();
+            Some(Build { workers, snapshot, is_mvcc: is_concurrent, heap, index, info, identity })
         }
     }
 
@@ -144,39 +110,34 @@ impl Build {
     /// # Safety
     /// Called once, in the process that began it.
     pub unsafe fn run<R>(self, finish: impl FnOnce(Arena<'_>, Option<f64>) -> Option<R>) -> Option<R> {
-        // SAFETY: the shared memory lives until the context is destroyed, which is after the last use.
+        // SAFETY: the shared memory lives until the workers are ended, which is after the last use.
         unsafe {
-            pg_sys::WaitForParallelWorkersToAttach(self.context);
-            load(self.shared, self.arena, self.heap, self.index, self.info, &self.identity, true);
-            pg_sys::WaitForParallelWorkersToFinish(self.context);
-            let shared = &*self.shared;
-            let is_full = shared.is_full.load(Ordering::Acquire);
-            let rows = (!is_full).then(|| shared.heap_rows.load(Ordering::Acquire) as f64);
-            let arena = arena_of(self.arena, shared.arena_bytes, &self.identity);
-            let result = finish(arena, rows);
-            self.end();
-            result
-        }
-    }
-
-    unsafe fn end(self) {
-        // SAFETY: begun, and not ended.
-        unsafe {
+            let memory = self.workers.block(KEY_ARENA);
+            let shared = self.workers.block(KEY_SHARED).cast::<Shared>();
+            load(shared, memory, self.heap, self.index, self.info, &self.identity, true);
+            self.workers.wait();
+            let is_full = (*shared).is_full.load(Ordering::Acquire);
+            let rows = (!is_full).then(|| (*shared).heap_rows.load(Ordering::Acquire) as f64);
+            let result = finish(arena_of(memory, (*shared).arena_bytes, &self.identity), rows);
+            self.workers.end();
             if self.is_mvcc {
                 pg_sys::UnregisterSnapshot(self.snapshot);
             }
-            pg_sys::DestroyParallelContext(self.context);
-            pg_sys::ExitParallelMode();
+            result
         }
     }
 }
 
 unsafe fn scan_of(shared: *mut Shared) -> pg_sys::ParallelTableScanDesc {
     // SAFETY: the shared block was made long enough.
-    unsafe { shared.cast::<u8>().add(aligned(size_of::<Shared>())).cast() }
+    unsafe { shared.cast::<u8>().add(SCAN_OFFSET).cast() }
 }
 
-unsafe fn arena_of<'m>(memory: *mut std::ffi::c_void, bytes: usize, identity: &Identity) -> Arena<'m> {
+/// The arena in a block of shared memory.
+///
+/// # Safety
+/// The block has so many bytes, and lives as long as the arena.
+pub unsafe fn arena_of<'m>(memory: *mut std::ffi::c_void, bytes: usize, identity: &Identity) -> Arena<'m> {
     // SAFETY: so many bytes of shared memory, which everybody uses as atomics.
     let words = unsafe { std::slice::from_raw_parts(memory.cast::<AtomicU32>(), bytes / 4) };
     Arena::new(words, ArenaShape::of(identity))
@@ -210,6 +171,47 @@ unsafe fn load(
     }
 }
 
+/// The table and index of a build, opened in a worker under the locks that the leader has.
+pub struct WorkerRelations {
+    pub heap: pg_sys::Relation,
+    pub index: pg_sys::Relation,
+    locks: (pg_sys::LOCKMODE, pg_sys::LOCKMODE),
+}
+
+impl WorkerRelations {
+    /// # Safety
+    /// Called in a parallel worker of a build of this index.
+    pub unsafe fn open(heap: pg_sys::Oid, index: pg_sys::Oid, is_concurrent: bool) -> Self {
+        let locks = match is_concurrent {
+            true => (pg_sys::ShareUpdateExclusiveLock, pg_sys::RowExclusiveLock),
+            false => (pg_sys::ShareLock, pg_sys::AccessExclusiveLock),
+        };
+        let locks = (locks.0 as pg_sys::LOCKMODE, locks.1 as pg_sys::LOCKMODE);
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (heap, index) = (pg_sys::table_open(heap, locks.0), pg_sys::index_open(index, locks.1));
+            WorkerRelations { heap, index, locks }
+        }
+    }
+
+    /// What the index is, with the seed that the leader has drawn.
+    pub fn identity(&self, seed: u64) -> Identity {
+        // SAFETY: the index is open.
+        let (column, options) =
+            unsafe { (IndexedColumn::of(self.index).unwrap_or_report(), super::options::Options::of(self.index)) };
+        let IndexedColumn { element, metric, dimensions } = column;
+        Identity::of_column(element, metric, dimensions, options.m, options.ef_construction, seed)
+    }
+
+    pub fn close(self) {
+        // SAFETY: opened, and not closed.
+        unsafe {
+            pg_sys::index_close(self.index, self.locks.1);
+            pg_sys::table_close(self.heap, self.locks.0);
+        }
+    }
+}
+
 /// What a parallel worker runs.
 ///
 /// # Safety
@@ -222,29 +224,14 @@ pub unsafe extern "C-unwind" fn pg_rag_hnsw_build_worker(
 ) {
     // SAFETY: the leader has put these into the table of contents.
     unsafe {
-        let text = pg_sys::shm_toc_lookup(toc, KEY_QUERY_TEXT, true).cast::<std::ffi::c_char>();
-        if !text.is_null() {
-            pg_sys::debug_query_string = text;
-            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text);
-        }
-        let shared = pg_sys::shm_toc_lookup(toc, KEY_SHARED, false).cast::<Shared>();
-        let memory = pg_sys::shm_toc_lookup(toc, KEY_ARENA, false);
-        let is_concurrent = (*shared).is_concurrent;
-        let (heap_lock, index_lock) = match is_concurrent {
-            true => (pg_sys::ShareUpdateExclusiveLock, pg_sys::RowExclusiveLock),
-            false => (pg_sys::ShareLock, pg_sys::AccessExclusiveLock),
-        };
-        let heap = pg_sys::table_open((*shared).heap, heap_lock as pg_sys::LOCKMODE);
-        let index = pg_sys::index_open((*shared).index, index_lock as pg_sys::LOCKMODE);
-        let info = pg_sys::BuildIndexInfo(index);
-        (*info).ii_Concurrent = is_concurrent;
-        let column = IndexedColumn::of(index).unwrap_or_report();
-        let options = super::options::Options::of(index);
-        let IndexedColumn { element, metric, dimensions } = column;
-        let (m, ef) = (options.m, options.ef_construction);
-        let identity = Identity::of_column(element, metric, dimensions, m, ef, (*shared).seed);
-        load(shared, memory, heap, index, info, &identity, false);
-        pg_sys::index_close(index, index_lock as pg_sys::LOCKMODE);
-        pg_sys::table_close(heap, heap_lock as pg_sys::LOCKMODE);
+        show_query_text(toc);
+        let shared = block_of(toc, KEY_SHARED).cast::<Shared>();
+        let memory = block_of(toc, KEY_ARENA);
+        let relations = WorkerRelations::open((*shared).heap, (*shared).index, (*shared).is_concurrent);
+        let info = pg_sys::BuildIndexInfo(relations.index);
+        (*info).ii_Concurrent = (*shared).is_concurrent;
+        let identity = relations.identity((*shared).seed);
+        load(shared, memory, relations.heap, relations.index, info, &identity, false);
+        relations.close();
     }
 }

@@ -8,6 +8,7 @@ pub mod drop_notice;
 pub mod invalidation;
 pub mod latch;
 pub mod owner;
+pub mod parallel;
 pub mod progress;
 pub mod settings;
 pub mod table;

@@ -29,6 +29,8 @@ const NODES: usize = 1;
 const ENTRY: usize = 2;
 const ROWS: usize = 3;
 const HELD: usize = 4;
+const NEXT_WAITING: usize = 5;
+const END_OF_WAITING: usize = 6;
 
 // Words of a node's head.
 const LOCK: usize = 0;
@@ -51,6 +53,8 @@ const CHUNK_TIDS: usize = (UNIT_WORDS - CHUNK_TIDS_AT) / 2;
 const KIND_NODE: u32 = 1;
 const KIND_CHUNK: u32 = 2;
 const KIND_HELD: u32 = 3;
+const KIND_WAITING: u32 = 4;
+const KIND_MERGED: u32 = 5;
 
 /// What all nodes of an arena have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,16 +173,16 @@ impl<'m> Arena<'m> {
         self.words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
-    /// Units for a record; None if the arena is full.
-    fn allocate(&self, units: usize) -> Option<u32> {
-        let limit = self.words.len() / UNIT_WORDS;
+    /// Units for a record; None if the arena has no more than `reserve` left then.
+    fn allocate(&self, units: usize, reserve: usize) -> Option<u32> {
+        let limit = (self.words.len() / UNIT_WORDS).saturating_sub(reserve);
         let take = |next: u32| (next as usize + units <= limit).then_some(next + units as u32);
         self.words.first()?.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).ok()
     }
 
     /// Puts in a node without neighbours; None if the arena is full.
     pub(super) fn add_node(&self, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
-        self.add_record(KIND_NODE, level, code, heap_tid)
+        self.add_record(KIND_NODE, 0, level, code, heap_tid)
     }
 
     /// Puts in a row that is to be searched for before it becomes a node, unless there are `most` already.
@@ -186,22 +190,68 @@ impl<'m> Arena<'m> {
         let Some(held) = self.words.get(HELD) else { return false };
         let count = |held: u32| (held < most).then_some(held + 1);
         held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
-            && self.add_record(KIND_HELD, 0, code, heap_tid).is_some()
+            && self.add_record(KIND_HELD, 0, 0, code, heap_tid).is_some()
     }
 
-    /// Makes a row that was held out a node, without neighbours.
-    pub(super) fn make_node(&self, name: NodeName) {
-        if let Some(head) = self.head(name) {
-            head[KIND].store(KIND_NODE, Ordering::Release);
+    /// Puts in a row that somebody will link later; false if the arena is full, but for what further heap tids of nodes take
+    /// if all rows are equal.
+    pub(super) fn add_waiting(&self, level: u8, code: &[u8], heap_tid: HeapTid) -> bool {
+        let units = self.words.len() / UNIT_WORDS;
+        self.add_record(KIND_WAITING, units / 16, level, code, heap_tid).is_some()
+    }
+
+    /// Offers all rows that wait to [`Arena::take_waiting`]. None is added while it does.
+    pub fn offer_waiting(&self) {
+        if let (Some(next), Some(end)) = (self.words.get(NEXT_WAITING), self.words.get(END_OF_WAITING)) {
+            end.store(self.load(NEXT_UNIT), Ordering::Relaxed);
+            next.store(1, Ordering::Release);
         }
     }
 
-    fn add_record(&self, kind: u32, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
+    /// Whether rows are offered.
+    pub fn has_waiting(&self) -> bool {
+        self.words.get(NEXT_WAITING).is_some_and(|next| next.load(Ordering::Acquire) != 0)
+    }
+
+    /// Takes one of the rows that are offered; None if there are none, any more or at all.
+    pub(super) fn take_waiting(&self) -> Option<NodeName> {
+        let next = self.words.get(NEXT_WAITING)?;
+        loop {
+            let name = next.load(Ordering::Acquire);
+            if name == 0 {
+                return None;
+            }
+            let units = self.head_word(name, UNITS);
+            let behind = name.checked_add(units).filter(|&behind| units > 0 && behind < self.load(END_OF_WAITING));
+            if next.compare_exchange(name, behind.unwrap_or(0), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+                && self.head_word(name, KIND) & 0xFF == KIND_WAITING
+            {
+                return Some(name);
+            }
+        }
+    }
+
+    /// Makes a row that was held out, or waited, a node, without neighbours.
+    pub(super) fn make_node(&self, name: NodeName) {
+        if let Some(head) = self.head(name) {
+            let level = head[KIND].load(Ordering::Relaxed) & !0xFF;
+            head[KIND].store(KIND_NODE | level, Ordering::Release);
+        }
+    }
+
+    /// Takes a row that waited out: it is another node's now.
+    pub(super) fn set_merged(&self, name: NodeName) {
+        if let Some(head) = self.head(name) {
+            head[KIND].store(KIND_MERGED, Ordering::Release);
+        }
+    }
+
+    fn add_record(&self, kind: u32, reserve: usize, level: u8, code: &[u8], heap_tid: HeapTid) -> Option<NodeName> {
         if self.shape.code_bytes.is_some_and(|bytes| bytes as usize != code.len()) {
             return None;
         }
         let units = self.shape.node_units(level, code.len());
-        let name = self.allocate(units)?;
+        let name = self.allocate(units, reserve)?;
         let record = self.record(name)?;
         for (word, bytes) in record.get(HEAD_WORDS..)?.iter().zip(code.chunks(4)) {
             let mut padded = [0; 4];
@@ -284,7 +334,7 @@ impl<'m> Arena<'m> {
         let chunk = match self.chunk(first).filter(has_room) {
             Some(chunk) => chunk,
             None => {
-                let Some(name) = self.allocate(1) else { return false };
+                let Some(name) = self.allocate(1, 0) else { return false };
                 let Some(chunk) = self.chunk(name) else { return false };
                 chunk[CHUNK_NEXT].store(first, Ordering::Relaxed);
                 chunk[UNITS].store(1, Ordering::Relaxed);
@@ -307,6 +357,11 @@ impl<'m> Arena<'m> {
             return None;
         }
         self.record(name)?.get(..UNIT_WORDS)
+    }
+
+    /// The heap tid with which a node was put in.
+    pub(super) fn first_tid(&self, name: NodeName) -> Option<HeapTid> {
+        HeapTid::new(self.head_word(name, TID_BLOCK), self.head_word(name, TID_OFFSET) as u16)
     }
 
     /// The block of the heap tid with which a node was put in.

@@ -23,6 +23,8 @@ pub struct FinishedGraph<'m> {
     /// Nodes that were reconnected: the first ordinal, and the one that gives up edges now.
     first_host: u32,
     host: u32,
+    /// Nodes before this ordinal need all of their edges.
+    spare: u32,
     reconnected: usize,
 }
 
@@ -42,6 +44,7 @@ impl<'m> FinishedGraph<'m> {
             given: Vec::new(),
             first_host: 0,
             host: 0,
+            spare: 0,
             reconnected: 0,
         }
     }
@@ -110,36 +113,35 @@ impl<'m> FinishedGraph<'m> {
             .collect();
         near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
         for &(distance, owner) in &near {
-            if self.put_into(owner, name, distance) {
+            if self.put_into(owner, name, distance, GIVEN_AT_MOST) {
                 return self.arena.ordinal(owner);
             }
         }
         // None of them: a node that was reconnected itself takes it, or any.
         while self.host < self.names.len() as u32 {
             let owner = self.name(self.host);
-            if self.put_into(owner, name, distance(owner)) {
+            if self.put_into(owner, name, distance(owner), self.arena.shape().m as u8) {
                 return self.host;
             }
             self.host += 1;
         }
-        for ordinal in 0..self.names.len() as u32 {
-            let owner = self.name(ordinal);
-            if self.arena.list(owner, 0).is_some_and(|list| list.has_room())
-                && self.put_into(owner, name, distance(owner))
-            {
-                return ordinal;
+        // All of these have given what they may: any edge that the walk did not need. There are more edges than it needed.
+        while self.spare < self.names.len() as u32 {
+            let owner = self.name(self.spare);
+            if self.put_into(owner, name, distance(owner), u8::MAX) {
+                return self.spare;
             }
+            self.spare += 1;
         }
         UNNUMBERED
     }
 
     /// Puts a node into a list that has room, or instead of an edge that the walk did not take; false if the list has none
-    /// to give up any more.
-    fn put_into(&mut self, owner: NodeName, name: NodeName, distance: f32) -> bool {
+    /// to give up, or has given up `most`.
+    fn put_into(&mut self, owner: NodeName, name: NodeName, distance: f32, most: u8) -> bool {
         let Some(list) = self.arena.list(owner, 0) else { return false };
         let parent = self.arena.ordinal(owner);
-        let is_host = parent >= self.first_host;
-        let most = if is_host { self.arena.shape().m as u8 } else { GIVEN_AT_MOST };
+        let most = if parent >= self.first_host { most.max(self.arena.shape().m as u8) } else { most };
         let Some(given) = self.given.get_mut(parent as usize).filter(|given| **given < most) else { return false };
         *given += u8::from(!list.has_room());
         let is_needed = |other: NodeName| self.parents.get(self.arena.ordinal(other) as usize) == Some(&parent);

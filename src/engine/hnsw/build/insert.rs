@@ -139,6 +139,36 @@ impl<'m, 'c> Builder<'m, 'c> {
         Inserted::Node(name)
     }
 
+    /// Links one of the rows that wait in the arena; false if none does.
+    pub fn link_waiting(&mut self) -> bool {
+        let Some(name) = self.arena.take_waiting() else { return false };
+        let code = self.arena.code(name);
+        let (Ok(query), Some(heap_tid)) = (self.codec.query_of_code(code), self.arena.first_tid(name)) else {
+            self.arena.set_merged(name);
+            return true;
+        };
+        let entry = self.arena.entry();
+        if let Some(entry) = entry {
+            self.search_bottom(&query, entry);
+            if self.twin(code).is_some_and(|twin| self.arena.add_heap_tid(twin, heap_tid)) {
+                self.arena.set_merged(name);
+                return true;
+            }
+        }
+        self.arena.draw_number();
+        self.arena.make_node(name);
+        let level = self.arena.level(name);
+        if entry.is_none() && self.arena.replace_entry(None, name) {
+            return true;
+        }
+        let Some(entry) = entry.or_else(|| self.arena.entry()) else { return true };
+        self.search_bottom(&query, entry);
+        self.link(name, 0);
+        self.link_above(name, level, &query, entry);
+        self.raise_entry(name, level);
+        true
+    }
+
     /// Puts a row in that is on the levels from 1 to `level` only: level 0 is built elsewhere. No row is equal to another.
     pub(super) fn insert_above(&mut self, code: &[u8], query: &Query, heap_tid: HeapTid, level: u8) -> Inserted {
         let entry = self.arena.entry();

@@ -18,6 +18,9 @@ use crate::hnsw::page::tids::{TidChunkMut, TidChunkRef};
 use crate::hnsw::page::upper::UpperRef;
 use crate::hnsw::page::{HeapTid, Meta, PageClass, PageError, META_BLOCK};
 
+/// How often the graph is walked to connect what is not reached.
+const CONNECT_ROUNDS: usize = 8;
+
 /// What a vacuum did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VacuumReport {
@@ -386,7 +389,24 @@ impl<S: PageStore> Index<S> {
         dead: &NodeSet,
         report: &mut VacuumReport,
     ) -> Result<(), S::Error> {
-        let Some(entry) = self.entry_point()? else { return Ok(()) };
+        // A list that takes a node gives up another, to which there was a second way: seldom it was the first way of that.
+        for _ in 0..CONNECT_ROUNDS {
+            if !self.connect_once(inserter, dead, report)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks the graph, and connects what is not reached; false if all was.
+    fn connect_once(
+        &mut self,
+        inserter: &mut Inserter,
+        dead: &NodeSet,
+        report: &mut VacuumReport,
+    ) -> Result<bool, S::Error> {
+        let Some(entry) = self.entry_point()? else { return Ok(false) };
+        let before = report.nodes_reconnected;
         let mut reached = NodeSet::with_nodes(self.entry.nodes);
         self.reach(entry.node, &mut reached)?;
         let mut heads = Vec::new();
@@ -400,7 +420,7 @@ impl<S: PageStore> Index<S> {
                 }
             }
         }
-        Ok(())
+        Ok(report.nodes_reconnected > before)
     }
 
     /// Adds all nodes that edges of level 0 lead to from a node, itself included.

@@ -18,8 +18,6 @@ mod records;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::AtomicU32;
-
 use super::arena::{self, Arena, ArenaShape, NodeName};
 use super::calibrate::{Samples, MOST_SAMPLES};
 use super::{Builder, Inserted};
@@ -42,12 +40,25 @@ const LEAST_NODES: usize = 1024;
 /// Rows between two reports.
 const REPORT_EVERY: u64 = 64;
 
-/// Who looks on while a build runs, and may end it.
-pub trait Watch<E> {
+/// Who does a build, and may end it.
+pub trait Team<E> {
     /// `done` of `total` rows of a phase were worked on.
-    fn rows(&mut self, phase: Phase, done: u64, total: u64) -> Result<(), E>;
+    fn report(&mut self, phase: Phase, done: u64, total: u64) -> Result<(), E>;
+
     /// Called in long loops.
     fn check(&mut self) -> Result<(), E>;
+
+    /// Links all rows that wait in the arena, by [`Builder::link_waiting`] until it gives false; and waits for others who do
+    /// the same.
+    fn link(&mut self, arena: Arena<'_>, builder: &mut Builder<'_, '_>, progress: &mut Progress) -> Result<(), E>;
+
+    /// [`Team::link`] for who is alone.
+    fn link_alone(&mut self, builder: &mut Builder<'_, '_>, progress: &mut Progress) -> Result<(), E> {
+        while builder.link_waiting() {
+            progress.step(self)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a build in parts is doing.
@@ -62,23 +73,30 @@ pub enum Phase {
 }
 
 /// Progress within a phase.
-struct Progress {
+pub struct Progress {
     phase: Phase,
     done: u64,
     total: u64,
 }
 
 impl Progress {
-    fn begin<E>(phase: Phase, total: u64, watch: &mut impl Watch<E>) -> Result<Progress, E> {
-        watch.rows(phase, 0, total)?;
+    fn begin<E>(phase: Phase, total: u64, team: &mut impl Team<E>) -> Result<Progress, E> {
+        team.report(phase, 0, total)?;
         Ok(Progress { phase, done: 0, total })
     }
 
-    fn step<E>(&mut self, watch: &mut impl Watch<E>) -> Result<(), E> {
-        self.done += 1;
-        if self.done.is_multiple_of(REPORT_EVERY) {
-            watch.check()?;
-            watch.rows(self.phase, self.done, self.total)?;
+    /// One row more.
+    pub fn step<E, W: Team<E> + ?Sized>(&mut self, team: &mut W) -> Result<(), E> {
+        self.advance(1, team)
+    }
+
+    /// So many rows more.
+    pub fn advance<E, W: Team<E> + ?Sized>(&mut self, rows: u64, team: &mut W) -> Result<(), E> {
+        let before = self.done / REPORT_EVERY;
+        self.done += rows;
+        if self.done / REPORT_EVERY > before {
+            team.check()?;
+            team.report(self.phase, self.done.min(self.total), self.total)?;
         }
         Ok(())
     }
@@ -158,11 +176,11 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
     }
 
     /// Takes all rows of an arena that is full.
-    pub fn take_arena(&mut self, arena: Arena<'_>, watch: &mut impl Watch<T::Error>) -> Result<(), T::Error> {
+    pub fn take_arena(&mut self, arena: Arena<'_>, team: &mut impl Team<T::Error>) -> Result<(), T::Error> {
         let mut tids = Vec::new();
         for (at, name) in arena.names().enumerate() {
             if at.is_multiple_of(1024) {
-                watch.check()?;
+                team.check()?;
             }
             arena.heap_tids(name, &mut tids);
             for &heap_tid in &tids {
@@ -188,18 +206,17 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
         (limit_bytes.saturating_sub(ordinals) / 4 * 3).max(LEAST_NODES * mean.max(arena::UNIT_BYTES))
     }
 
-    /// Builds the graph. `memory` is all zero, and large enough for a few hundred nodes.
+    /// Builds the graph in an empty arena that has room for a few hundred nodes.
     pub fn finish<'m>(
         mut self,
-        memory: &'m [AtomicU32],
-        watch: &mut impl Watch<T::Error>,
+        arena: Arena<'m>,
+        team: &mut impl Team<T::Error>,
     ) -> Result<(PartedGraph<'m, T>, Remainder), T::Error> {
-        let arena = Arena::new(memory, self.shape);
-        let members = self.divide(memory.len() * size_of::<u32>(), watch)?;
+        let members = self.divide(arena.usage_units().1 * arena::UNIT_BYTES, team)?;
         let mut samples =
             Samples::new(self.codec, self.held.iter().map(|held| held.code.as_slice()), u64::from(self.rows.count));
         let total: u64 = members.iter().map(|file| file.len_bytes() / records::MEMBER_BYTES as u64).sum();
-        let mut progress = Progress::begin(Phase::Parts, total, watch)?;
+        let mut progress = Progress::begin(Phase::Parts, total, team)?;
         let built = Built::new(&mut self.files, members.len() as u32, self.rows.count)?;
         let mut builder = PartBuilder {
             arena,
@@ -211,16 +228,16 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
             built,
         };
         for (part, members) in members.into_iter().enumerate() {
-            builder.build(part as u32, members, &mut progress, watch)?;
+            builder.build(part as u32, members, &mut progress, team)?;
         }
         let mut built = builder.built;
-        let above = self.build_above(arena, &mut built, watch)?;
+        let above = self.build_above(arena, &mut built, team)?;
         Ok((PartedGraph::new(built, arena, above), Remainder { held: self.held, samples }))
     }
 
     /// Divides the rows: the members of each part, by row.
-    fn divide(&mut self, arena_bytes: usize, watch: &mut impl Watch<T::Error>) -> Result<Vec<T::File>, T::Error> {
-        let mut progress = Progress::begin(Phase::Divide, u64::from(self.rows.count), watch)?;
+    fn divide(&mut self, arena_bytes: usize, team: &mut impl Team<T::Error>) -> Result<Vec<T::File>, T::Error> {
+        let mut progress = Progress::begin(Phase::Divide, u64::from(self.rows.count), team)?;
         let parts_of_rows = self.rows.arena_bytes as f64 / (FILLED * arena_bytes as f64);
         let memberships = memberships_for((2.0 * parts_of_rows) as usize);
         let wanted = (memberships as f64 * parts_of_rows).ceil() as usize;
@@ -245,7 +262,7 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
                     file.append(&Member { row, home, code_offset }.encode())?;
                 }
             }
-            progress.step(watch)?;
+            progress.step(team)?;
         }
         Ok(members)
     }
@@ -274,9 +291,9 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
         &self,
         arena: Arena<'_>,
         built: &mut Built<T>,
-        watch: &mut impl Watch<T::Error>,
+        team: &mut impl Team<T::Error>,
     ) -> Result<Vec<(u32, NodeName)>, T::Error> {
-        let mut progress = Progress::begin(Phase::Above, built.above.len() as u64, watch)?;
+        let mut progress = Progress::begin(Phase::Above, built.above.len() as u64, team)?;
         let mut above = std::mem::take(&mut built.above);
         above.sort_unstable_by_key(|&(ordinal, _)| (ordinal.wrapping_mul(0x9E37_79B9), ordinal));
         let mut builder = Builder::new(arena, self.codec, self.seed, self.ef_construction);
@@ -290,7 +307,7 @@ impl<'c, T: TempFiles> PartedBuild<'c, T> {
                 Inserted::Node(name) => names.push((ordinal, name)),
                 Inserted::Full | Inserted::Duplicate(_) => break,
             }
-            progress.step(watch)?;
+            progress.step(team)?;
         }
         names.sort_unstable();
         Ok(names)

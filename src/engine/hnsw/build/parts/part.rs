@@ -6,12 +6,13 @@
 use super::files::{TempFile, TempFiles};
 use super::records::{append_code, append_list, append_tids, decode_tid, read_code, Member, Neighbour};
 use super::records::{MEMBER_BYTES, TID_BYTES};
-use super::{Progress, Rows, Watch};
+use super::{Progress, Rows, Team};
 use crate::code::Codec;
 use crate::hnsw::build::arena::{Arena, NodeName};
 use crate::hnsw::build::calibrate::Samples;
 use crate::hnsw::build::finish::FinishedGraph;
-use crate::hnsw::build::{Builder, Inserted};
+use crate::hnsw::build::Builder;
+use crate::hnsw::level::level_of;
 use crate::hnsw::page::write::BuiltGraph;
 use crate::hnsw::page::{HeapTid, NONE};
 
@@ -73,48 +74,60 @@ impl<T: TempFiles> PartBuilder<'_, '_, '_, T> {
         part: u32,
         mut members: T::File,
         progress: &mut Progress,
-        watch: &mut impl Watch<T::Error>,
+        team: &mut impl Team<T::Error>,
     ) -> Result<(), T::Error> {
         if let Some((first, _)) = self.built.parts.get_mut(part as usize) {
             *first = self.built.nodes;
         }
-        let codec = self.codec;
         let mut code = Vec::new();
         let mut bytes = [0; MEMBER_BYTES];
-        let mut builder = Builder::new(self.arena, codec, self.seed, self.ef_construction);
         let mut homes: Homes = Homes::default();
+        let m = self.arena.shape().m;
         for at in (0..members.len_bytes()).step_by(MEMBER_BYTES) {
             members.read_at(at, &mut bytes)?;
             let member = Member::decode(bytes);
             read_code(&mut self.rows.codes, member.code_offset, &mut code)?;
             let is_home = member.home == part;
-            let (Some(tag), Ok(query)) = (tag(member.row, is_home), codec.query_of_code(&code)) else { continue };
-            let mut inserted = builder.insert(&code, &query, tag);
-            if inserted == Inserted::Full {
+            let Some(tag) = tag(member.row, is_home) else { continue };
+            let level = level_of(self.seed, u64::from(member.row), m);
+            if !self.arena.add_waiting(level, &code, tag) {
                 // Too many rows are near each other. The rest is one more part, which other parts connect with this one.
-                self.emit(&homes, watch)?;
-                self.arena.clear();
+                self.link_and_emit(&homes, progress, team)?;
                 homes.clear();
-                inserted = builder.insert(&code, &query, tag);
+                if !self.arena.add_waiting(level, &code, tag) {
+                    continue;
+                }
             }
-            if let (Inserted::Node(_), false) = (inserted, is_home) {
+            if !is_home {
                 homes.push(member.row, member.home);
             }
-            progress.step(watch)?;
         }
-        self.emit(&homes, watch)?;
+        self.link_and_emit(&homes, progress, team)
+    }
+
+    /// Builds the graph of the rows that wait in the arena, writes and forgets it.
+    fn link_and_emit(
+        &mut self,
+        homes: &Homes,
+        progress: &mut Progress,
+        team: &mut impl Team<T::Error>,
+    ) -> Result<(), T::Error> {
+        self.arena.offer_waiting();
+        let mut builder = Builder::new(self.arena, self.codec, self.seed, self.ef_construction);
+        team.link(self.arena, &mut builder, progress)?;
+        self.emit(homes, team)?;
         self.arena.clear();
         Ok(())
     }
 
     /// Writes what the arena holds.
-    fn emit(&mut self, homes: &Homes, watch: &mut impl Watch<T::Error>) -> Result<(), T::Error> {
+    fn emit(&mut self, homes: &Homes, team: &mut impl Team<T::Error>) -> Result<(), T::Error> {
         let arena = self.arena;
-        let mut graph = FinishedGraph::new(arena, self.codec, || watch.check())?;
+        let mut graph = FinishedGraph::new(arena, self.codec, || team.check())?;
         let (mut code, mut tags, mut list, mut tids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for at in 0..graph.nodes() {
             if at.is_multiple_of(1024) {
-                watch.check()?;
+                team.check()?;
             }
             let name = graph.name(at);
             neighbours(arena, name, &mut list);
@@ -144,7 +157,7 @@ impl<T: TempFiles> PartBuilder<'_, '_, '_, T> {
             let offset = append_code(&mut self.built.codes, &code)?;
             append_list(&mut self.built.lists, list.iter().copied())?;
             append_tids(&mut self.built.tids, &tids)?;
-            if crate::hnsw::level::level_of(self.seed, u64::from(ordinal), arena.shape().m) > 0 {
+            if level_of(self.seed, u64::from(ordinal), arena.shape().m) > 0 {
                 self.built.above.push((ordinal, offset));
             }
         }
