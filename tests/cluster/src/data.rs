@@ -41,7 +41,7 @@ impl Random {
 }
 
 /// What a column of vectors holds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Element {
     Vector,
     Halfvec,

@@ -86,11 +86,12 @@ fn builds_end() {
     let (cluster, mut client) = start();
     execute(&mut client, &many_rows("large", 30_000));
     let exists = "SELECT to_regclass('built') IS NOT NULL";
-    // In memory; in parts; with workers.
+    // In memory; in parts; each with workers.
     for settings in [
         "SET max_parallel_maintenance_workers = 0",
         "SET max_parallel_maintenance_workers = 0; SET maintenance_work_mem = '1MB'",
         "SET max_parallel_maintenance_workers = 2; ALTER TABLE large SET (parallel_workers = 2)",
+        "SET max_parallel_maintenance_workers = 2; SET maintenance_work_mem = '1MB'",
     ] {
         let build = "INDEX built ON large USING hnsw (v vector_l2_ops) WITH (ef_construction = 400)";
         let mut session = cluster.connect();

@@ -54,6 +54,9 @@ fn parts_find_what_one_graph_finds() {
         let queries = fill(&mut client, element, dimensions, 6_000);
         let what = format!("{}({dimensions}) {metric}", element.name());
         execute(&mut client, "SET maintenance_work_mem = '1MB'; SET hnsw.ef_search = 100");
+        if element == Element::Vector {
+            execute(&mut client, "ALTER TABLE items SET (parallel_workers = 2)");
+        }
         let before = temp_bytes(&mut client);
         heard.lock().unwrap().clear();
         execute(&mut client, &format!("CREATE INDEX near ON items USING hnsw (v {}_{metric}_ops)", element.name()));

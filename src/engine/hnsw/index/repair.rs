@@ -30,7 +30,7 @@ impl<S: PageStore> Index<S> {
         level: u8,
         dead: &NodeSet,
     ) -> Result<bool, S::Error> {
-        let mut list = Vec::new();
+        let (mut list, mut batch) = (Vec::new(), CodeBatch::default());
         for _ in 0..TRIES {
             self.store.check_interrupts()?;
             self.list(node, level, &mut list)?;
@@ -40,8 +40,15 @@ impl<S: PageStore> Index<S> {
             let chosen = self.without_dead(inserter, node, level, &list, dead)?;
             let ids: Vec<u32> = chosen.iter().map(|near| near.node).collect();
             if self.replace_list(node, level, &list, &ids)? {
+                // The dead led here, too: their successors in the list are offered the node, as after an insertion.
+                let new = chosen.iter().filter(|near| !list.contains(&near.node));
+                let new: Vec<(u32, f32)> = new.map(|near| (near.node, near.distance)).collect();
+                self.codes(&[node], &mut batch)?;
+                self.link_back(node, batch.get(0), level, &new)?;
                 return Ok(true);
             }
+            // Its neighbours may be newer than what is known of the index.
+            self.look()?;
         }
         // It changes all the time: only drop the dead, whatever else is in it.
         self.drop_dead(node, level, dead)?;
