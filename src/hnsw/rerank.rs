@@ -3,9 +3,19 @@
 use super::opclass::IndexedColumn;
 use super::value::{exact_distance, Stored, Value};
 use crate::pg::table;
+use crate::pg::toast::ToastReader;
 use pg_rag_engine::hnsw::page::HeapTid;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
+
+/// How values stored out of line are read.
+enum Toast {
+    /// None was met yet.
+    Unknown,
+    /// By PostgreSQL.
+    Ordinary,
+    Reader(ToastReader),
+}
 
 /// Reads rows of the table that an index is over, as a scan's snapshot shows them.
 pub struct RowReader {
@@ -16,6 +26,8 @@ pub struct RowReader {
     info: *mut pg_sys::IndexInfo,
     /// What expressions are evaluated in; null without.
     estate: *mut pg_sys::EState,
+    heap: pg_sys::Relation,
+    toast: Toast,
 }
 
 impl RowReader {
@@ -33,6 +45,8 @@ impl RowReader {
                 attribute: (attribute != 0).then_some(attribute),
                 info,
                 estate,
+                heap,
+                toast: Toast::Unknown,
             }
         }
     }
@@ -60,7 +74,7 @@ impl RowReader {
             if is_null {
                 return None;
             }
-            let stored = Stored::read(column.element, datum)?;
+            let stored = Stored::read(column.element, self.fetched(datum))?;
             Some(exact_distance(column.metric, query, &stored.value()).unwrap_or_report())
         }
     }
@@ -86,6 +100,23 @@ impl RowReader {
         }
     }
 
+    /// The value, fetched if it is stored out of line; lives until the next one.
+    unsafe fn fetched(&mut self, datum: pg_sys::Datum) -> pg_sys::Datum {
+        // SAFETY: the datum is of a row in the slot, which the snapshot shows. A computed one is not external.
+        unsafe {
+            if !ToastReader::is_external(datum) {
+                return datum;
+            }
+            if let Toast::Unknown = self.toast {
+                self.toast = ToastReader::begin(self.heap).map_or(Toast::Ordinary, Toast::Reader);
+            }
+            match &mut self.toast {
+                Toast::Reader(reader) => reader.fetch(datum).unwrap_or(datum),
+                _ => datum,
+            }
+        }
+    }
+
     /// Lets go of the last row.
     pub fn reset(&mut self) {
         // SAFETY: begun, not ended.
@@ -99,6 +130,9 @@ impl RowReader {
     pub fn end(self) {
         // SAFETY: begun, not ended.
         unsafe {
+            if let Toast::Reader(reader) = self.toast {
+                reader.end();
+            }
             pg_sys::ExecDropSingleTupleTableSlot(self.slot);
             table::index_fetch_end(self.fetch);
             if !self.estate.is_null() {

@@ -73,6 +73,15 @@ unsafe fn bytes(buffer: pg_sys::Buffer) -> *mut [u8; BLOCK_BYTES] {
     }
 }
 
+/// What a buffer holds.
+///
+/// # Safety
+/// The buffer is pinned, and locked in a mode that keeps others from writing, while the page is used.
+pub unsafe fn page_of<'p>(buffer: pg_sys::Buffer) -> &'p [u8; BLOCK_BYTES] {
+    // SAFETY: the caller's promise.
+    unsafe { &*bytes(buffer) }
+}
+
 /// Buffers in which blocks were found, which is where they are looked for first: finding one there takes no lookup in the
 /// shared table.
 #[derive(Default)]

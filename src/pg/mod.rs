@@ -12,3 +12,4 @@ pub mod parallel;
 pub mod progress;
 pub mod settings;
 pub mod table;
+pub mod toast;
