@@ -174,4 +174,20 @@ INSERT INTO item (w) VALUES (array_fill(4, ARRAY[16000]));
 SELECT round((w <-> array_fill(2, ARRAY[16000])::vector)::numeric, 3) AS distance
   FROM item ORDER BY w <-> array_fill(2, ARRAY[16000])::vector;
 DROP TABLE item;
+
+-- Vectors stored out of line, as they are or compressed: rows are read for their exact distances
+CREATE TABLE item (id integer, v vector(1200));
+ALTER TABLE item ALTER v SET STORAGE EXTERNAL;
+INSERT INTO item SELECT n, array(SELECT sin(n * d) FROM generate_series(1, 1200) d)::vector FROM generate_series(1, 40) n;
+ALTER TABLE item ALTER v SET STORAGE EXTENDED;
+INSERT INTO item SELECT n, array(SELECT CASE WHEN d < 900 THEN sin(n * d) ELSE 0 END FROM generate_series(1, 1200) d)::vector
+  FROM generate_series(41, 60) n;
+INSERT INTO item SELECT n, array_fill(n / 100.0, ARRAY[1200])::vector FROM generate_series(61, 70) n;
+ALTER TABLE item ALTER v SET STORAGE EXTERNAL;
+CREATE INDEX ON item USING hnsw (v vector_l2_ops);
+UPDATE item SET v = array(SELECT cos(id * d) FROM generate_series(1, 1200) d)::vector WHERE id % 7 = 0;
+SELECT q.id, (SELECT array_agg(id) FROM (SELECT id FROM item ORDER BY v <-> q.v) indexed)
+           = (SELECT array_agg(id) FROM (SELECT id FROM item ORDER BY (v <-> q.v) + 0) sorted) AS same
+  FROM item q WHERE id IN (3, 7, 44, 49, 65) ORDER BY id;
+DROP TABLE item;
 RESET enable_seqscan;
