@@ -62,7 +62,7 @@ impl PageStore for RelationStore {
             let span = &spans[index];
             (span.block, span.offset, span.length_bytes)
         };
-        self.buffers.read_stable(spans.len(), ahead, read);
+        self.buffers.read_stable(spans.len(), ahead, |page| !special::is_new(page), read);
         Ok(())
     }
 

@@ -206,12 +206,16 @@ impl RelationBuffers {
     /// nobody writes to any more. `read` may be called more than once with an index, of which the last time counts: what it
     /// was given before may have been anything. It neither panics nor has anything to drop.
     ///
+    /// `is_written` tells by the end of a block whether it has been written: while a standby replays the image of a page
+    /// that it does not have in memory, the block is all zero, and locked. Such a block is waited for.
+    ///
     /// Most blocks are not even pinned, see [`Unpinned`].
     #[inline]
     pub fn read_stable(
         &mut self,
         count: usize,
         ahead: impl Fn(usize) -> (u32, usize, usize),
+        is_written: impl Fn(&[u8; BLOCK_BYTES]) -> bool,
         mut read: impl FnMut(usize, &[u8; BLOCK_BYTES]),
     ) {
         let relation = self.relation;
@@ -228,9 +232,9 @@ impl RelationBuffers {
             let group = from..count.min(from + 128);
             let mut missed = u128::MAX;
             if let Some(unpinned) = &unpinned {
-                missed = unpinned.read(group.clone(), &self.recent, &ahead, &mut read);
+                missed = unpinned.read(group.clone(), &self.recent, &ahead, &is_written, &mut read);
             }
-            self.read_pinned(group.clone(), missed, &ahead, &mut read);
+            self.read_pinned(group.clone(), missed, &ahead, &is_written, &mut read);
             from = group.end;
         }
     }
@@ -242,6 +246,7 @@ impl RelationBuffers {
         group: Range<usize>,
         wanted: u128,
         ahead: &impl Fn(usize) -> (u32, usize, usize),
+        is_written: &impl Fn(&[u8; BLOCK_BYTES]) -> bool,
         read: &mut impl FnMut(usize, &[u8; BLOCK_BYTES]),
     ) {
         let is_wanted = |index: usize| wanted & 1 << (index - group.start) != 0;
@@ -269,7 +274,14 @@ impl RelationBuffers {
                         held = (block, Self::pin(relation, place, block, recent, false));
                         Unpinned::learn(relation, block, held.1);
                     }
-                    read(index, &*bytes(held.1));
+                    let page = &*bytes(held.1);
+                    if is_written(page) {
+                        read(index, page);
+                        continue;
+                    }
+                    bare::LockBuffer(held.1, pg_sys::BUFFER_LOCK_SHARE as i32);
+                    read(index, page);
+                    bare::LockBuffer(held.1, pg_sys::BUFFER_LOCK_UNLOCK as i32);
                 }
                 if held.1 != 0 {
                     bare::ReleaseBuffer(held.1);

@@ -9,7 +9,9 @@ cd "$(dirname "$0")"
 runs=${1:-1000000}
 shift || true
 targets=("$@")
-if ((${#targets[@]} == 0)); then targets=(dense_text dense_binary sparse_text sparse_binary); fi
+if ((${#targets[@]} == 0)); then
+    targets=(dense_text dense_binary sparse_text sparse_binary hnsw_pages hnsw_operations hnsw_parts)
+fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-../../target/fuzz}
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -73,6 +73,7 @@ impl Unpinned {
         group: Range<usize>,
         recent: &RecentBuffers,
         ahead: &impl Fn(usize) -> (u32, usize, usize),
+        is_written: &impl Fn(&[u8; BLOCK_BYTES]) -> bool,
         read: &mut impl FnMut(usize, &[u8; BLOCK_BYTES]),
     ) -> u128 {
         let fetch = |index: usize| {
@@ -94,7 +95,7 @@ impl Unpinned {
             }
             let (block, ..) = ahead(index);
             let buffer = recent.get(block);
-            if !(buffer > 0 && self.read_one(buffer, block, |page| read(index, page))) {
+            if !(buffer > 0 && self.read_one(buffer, block, is_written, |page| read(index, page))) {
                 missed |= 1 << (index - group.start);
             }
         }
@@ -105,7 +106,13 @@ impl Unpinned {
 
     /// Calls `read` with what a buffer holds; false if it does not hold the block, or has not all the time.
     #[inline(always)]
-    fn read_one(&self, buffer: pg_sys::Buffer, block: u32, read: impl FnOnce(&[u8; BLOCK_BYTES])) -> bool {
+    fn read_one(
+        &self,
+        buffer: pg_sys::Buffer,
+        block: u32,
+        is_written: impl Fn(&[u8; BLOCK_BYTES]) -> bool,
+        read: impl FnOnce(&[u8; BLOCK_BYTES]),
+    ) -> bool {
         let header = header(buffer);
         if header.state.load(Ordering::Acquire) & BM_VALID == 0 || !header.holds(&self.file, block) {
             return false;
@@ -113,7 +120,12 @@ impl Unpinned {
         fence(Ordering::Acquire);
         // SAFETY: shared buffers stay mapped while the process lives. The block may be replaced by another while it is read:
         // then nothing that was read is used.
-        read(unsafe { &*bytes(buffer) });
+        let page = unsafe { &*bytes(buffer) };
+        if !is_written(page) {
+            return false;
+        }
+        fence(Ordering::Acquire);
+        read(page);
         fence(Ordering::Acquire);
         header.holds(&self.file, block)
     }

@@ -6,7 +6,7 @@ use pg_rag_cluster_tests::hnsw::{
     use_no_index,
 };
 use pg_rag_cluster_tests::session::{describe, execute, rows, run_in_background, value};
-use pg_rag_cluster_tests::{short_or_long, Cluster, ClusterOptions};
+use pg_rag_cluster_tests::{short_or_long, wait_until, Cluster, ClusterOptions};
 use postgres::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -32,6 +32,19 @@ fn start(rows: i64) -> Cluster {
     cluster
 }
 
+/// Whether a search finds a row by its own vector. An approximate one may miss it; a wide one must not, but for the moment
+/// in which a vacuum has repaired lists and not yet walked the graph.
+fn finds_own(client: &mut Client, id: i64, vector: &str) -> bool {
+    let mut finds = || nearest(client, "items", "<->", vector, 1) == [(id, 0.0)];
+    if finds() {
+        return true;
+    }
+    execute(client, "SET hnsw.ef_search = 1000");
+    wait_until("a wide search finds the row", || nearest(client, "items", "<->", vector, 1) == [(id, 0.0)]);
+    execute(client, "RESET hnsw.ef_search");
+    false
+}
+
 /// One client: changes its own rows and searches everybody's. Returns its rows: key and the number of the vector.
 fn work(mut client: Client, number: i64, until: Instant) -> (BTreeMap<i64, i64>, usize) {
     use_index(&mut client);
@@ -43,6 +56,7 @@ fn work(mut client: Client, number: i64, until: Instant) -> (BTreeMap<i64, i64>,
         next
     };
     let mut statements = 0;
+    let (mut searches, mut missed) = (0, 0);
     while Instant::now() < until {
         let some = |random: &mut Random, mine: &BTreeMap<i64, i64>| mine.keys().nth(random.below(mine.len())).copied();
         match random.below(10) {
@@ -79,13 +93,14 @@ fn work(mut client: Client, number: i64, until: Instant) -> (BTreeMap<i64, i64>,
                 let near = nearest(&mut client, "items", "<->", &to, 20);
                 assert_no_row_twice(&near.iter().map(|row| row.0).collect::<Vec<_>>());
                 if let Some(id) = (!mine.is_empty()).then(|| some(&mut random, &mine).expect("a row")) {
-                    let near = nearest(&mut client, "items", "<->", &vector_of(mine[&id], DIMENSIONS), 1);
-                    assert_eq!(near, [(id, 0.0)], "client {number} does not find its own row");
+                    searches += 1;
+                    missed += usize::from(!finds_own(&mut client, id, &vector_of(mine[&id], DIMENSIONS)));
                 }
             }
         }
         statements += 1;
     }
+    assert!(missed <= 2 + searches / 200, "client {number}: {missed} of {searches} searches missed their row");
     (mine, statements)
 }
 

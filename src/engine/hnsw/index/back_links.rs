@@ -2,7 +2,10 @@
 //!
 //! A list with room takes it. For a full one the owner's neighbours and the newcomer are chosen from anew, by the
 //! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked under
-//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name stays.
+//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name stays, and the
+//! next one goes.
+
+use std::rc::Rc;
 
 use super::codes::CodeBatch;
 use super::open::Index;
@@ -10,7 +13,7 @@ use super::store::{PageStore, MAX_CHANGED_PAGES};
 use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::node_edit::NodeMut;
 use crate::hnsw::page::upper::{UpperMut, UpperRef};
-use crate::hnsw::page::{Address, Layout, Page, PageClass, PageError};
+use crate::hnsw::page::{Address, Layout, Metric, Page, PageClass, PageError};
 use crate::hnsw::select::select_neighbours;
 
 /// How often a list that changes meanwhile is tried: a back-link more or less does not matter.
@@ -18,6 +21,9 @@ const TRIES: usize = 3;
 
 /// How many other lists must name a neighbour that is crowded out. One could be that of a node which only it leads to.
 const OTHER_WAYS: usize = 3;
+
+/// How many neighbours are asked to leave a full list, the least useful first.
+const VICTIMS: usize = 3;
 
 /// What is to happen to a list.
 #[derive(Debug, Clone, Copy)]
@@ -78,11 +84,31 @@ impl<S: PageStore> Index<S> {
         if list.len() < layout.max_neighbours(level) {
             return Ok(Some(edit));
         }
-        edit.replaced = self.crowded_out(&list, owner, code, distance)?;
-        let Some(replaced) = edit.replaced else { return Ok(None) };
-        // The last ways to a node are not given up.
-        let may_go = level > 0 || self.has_other_ways(replaced, owner)?;
-        Ok(may_go.then_some(edit))
+        edit.replaced = self.crowded_out(&list, level, owner, code, distance)?;
+        Ok(edit.replaced.map(|_| edit))
+    }
+
+    /// Whether a neighbour may leave the list of an owner: the last ways to a node are not given up. Under the inner product
+    /// those are the edges between a node and the live one before it, where an insertion has made them: a node that hangs on
+    /// the one before it may leave all other lists.
+    pub(super) fn may_go(&mut self, neighbour: u32, owner: u32, level: u8) -> Result<bool, S::Error> {
+        if level > 0 {
+            return Ok(true);
+        }
+        if self.shape.identity.metric == Metric::InnerProduct {
+            let (first, second) = (neighbour.min(owner), neighbour.max(owner));
+            if self.live_before(second)? == Some(first) {
+                return Ok(false);
+            }
+            if let Some(before) = self.live_before(neighbour)? {
+                let mut list = Vec::new();
+                self.node(before, Some(&mut list))?;
+                if list.contains(&neighbour) {
+                    return Ok(true);
+                }
+            }
+        }
+        self.has_other_ways(neighbour, owner)
     }
 
     /// Whether a node is in the lists of [`OTHER_WAYS`] of its neighbours without `owner`. Edges mostly go both ways, so the
@@ -102,27 +128,43 @@ impl<S: PageStore> Index<S> {
     }
 
     /// Which neighbour of a full list gives way to a newcomer with this code and distance; None if none does.
-    fn crowded_out(&mut self, list: &[u32], owner: u32, code: &[u8], distance: f32) -> Result<Option<u32>, S::Error> {
+    fn crowded_out(
+        &mut self,
+        list: &[u32],
+        level: u8,
+        owner: u32,
+        code: &[u8],
+        distance: f32,
+    ) -> Result<Option<u32>, S::Error> {
         let mut batch = CodeBatch::default();
         let mut nodes = list.to_vec();
         nodes.push(owner);
         self.codes(&nodes, &mut batch)?;
-        let codec = &self.shape.codec;
+        let shape = Rc::clone(&self.shape);
         let owner_code = batch.get(list.len());
         // The newcomer is number `list.len()`.
         let code_of = |index: usize| if index < list.len() { batch.get(index) } else { code };
-        let mut order: Vec<(f32, usize)> =
-            (0..list.len()).map(|index| (codec.distance_between(owner_code, batch.get(index)), index)).collect();
+        let distance_to = |index: usize| shape.codec.distance_between(owner_code, batch.get(index));
+        let mut order: Vec<(f32, usize)> = (0..list.len()).map(|index| (distance_to(index), index)).collect();
         order.push((distance, list.len()));
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let distances: Vec<f32> = order.iter().map(|(distance, _)| *distance).collect();
-        let index_at = |rank: usize| order.get(rank).map_or(0, |(_, index)| *index);
-        let between = |a: usize, b: usize| codec.distance_between(code_of(index_at(a)), code_of(index_at(b)));
         let mut chosen = Vec::new();
-        select_neighbours(&distances, list.len(), between, &mut chosen);
-        // One of them all was not chosen.
-        let left_out = (0..order.len()).find(|rank| chosen.binary_search_by_key(rank, |(rank, _)| *rank).is_err());
-        Ok(left_out.map(index_at).and_then(|index| list.get(index).copied()))
+        for _ in 0..VICTIMS {
+            let distances: Vec<f32> = order.iter().map(|(distance, _)| *distance).collect();
+            let index_at = |rank: usize| order.get(rank).map_or(0, |(_, index)| *index);
+            let between = |a: usize, b: usize| shape.codec.distance_between(code_of(index_at(a)), code_of(index_at(b)));
+            select_neighbours(&distances, order.len() - 1, between, &mut chosen);
+            // One of them all was not chosen.
+            let left_out = (0..order.len()).find(|rank| chosen.binary_search_by_key(rank, |(rank, _)| *rank).is_err());
+            let Some(rank) = left_out else { return Ok(None) };
+            let Some(&victim) = list.get(index_at(rank)) else { return Ok(None) };
+            if self.may_go(victim, owner, level)? {
+                return Ok(Some(victim));
+            }
+            // It stays, and another is looked for.
+            order.remove(rank);
+        }
+        Ok(None)
     }
 
     /// Makes the edits, as many to a change as there may be; gives the owners whose list was not as planned.

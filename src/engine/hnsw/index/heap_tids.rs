@@ -7,6 +7,9 @@ use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::tids::{TidChunkMut, TidChunkRef};
 use crate::hnsw::page::{HeapTid, PageClass, PageError};
 
+/// Chunks of a chain between two looks at how many there are.
+const LINKS_BETWEEN_CHECKS: u32 = 256;
+
 impl<S: PageStore> Index<S> {
     /// Appends the heap tids of a chunk of a node to `into`. A vacuum may have freed a chunk that was read of before.
     pub fn tid_chunk(&mut self, node: u32, chunk: u32, into: &mut Vec<HeapTid>) -> Result<ChunkRead, S::Error> {
@@ -43,9 +46,16 @@ impl<S: PageStore> Index<S> {
                 ChunkRead::Gone => None,
             };
             links += 1;
-            if links > self.entry.nodes.saturating_add(1 << 20) {
-                return Err(PageError::Cycle("heap tids").into());
-            }
+            self.check_chain(links)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a chain of more links than there are chunks, which leads back into itself. Looked at once in many links:
+    /// chains are short.
+    pub(super) fn check_chain(&mut self, links: u32) -> Result<(), S::Error> {
+        if links.is_multiple_of(LINKS_BETWEEN_CHECKS) && links > self.meta()?.counts.tid_chunks {
+            return Err(PageError::Cycle("heap tids").into());
         }
         Ok(())
     }

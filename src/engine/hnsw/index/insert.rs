@@ -85,7 +85,14 @@ impl<S: PageStore> Index<S> {
             let candidates = self.candidates(inserter, query, entry, level)?;
             linked.push(self.choose(inserter, &candidates, level)?);
         }
-        let lists: Vec<Vec<u32>> = linked.iter().map(|chosen| chosen.iter().map(|near| near.node).collect()).collect();
+        let mut lists: Vec<Vec<u32>> =
+            linked.iter().map(|chosen| chosen.iter().map(|near| near.node).collect()).collect();
+        if let (Some(list), Some(before)) = (lists.first_mut(), self.hung_on(node.ordinal)?) {
+            if !list.contains(&before) {
+                list.truncate(self.shape.layout.max_neighbours(0) - 1);
+                list.push(before);
+            }
+        }
         self.publish(&node, &lists, code.len() as u32, heap_tid)?;
         for level in (0..=node.level.min(entry.level)).rev() {
             let chosen = linked.get(usize::from(level)).map_or(&[][..], Vec::as_slice);
@@ -162,8 +169,12 @@ impl<S: PageStore> Index<S> {
         })
     }
 
-    /// Sees to it that a node is in some list: if all of its neighbours have declined it, the nearest takes it.
+    /// Sees to it that a node is in some list: if all of its neighbours have declined it, the nearest takes it. Under the
+    /// inner product it is in the list of the node that it hangs on, whatever others have done.
     pub(super) fn ensure_linked(&mut self, node: u32, chosen: &[Near]) -> Result<(), S::Error> {
+        if let Some(before) = self.hung_on(node)? {
+            return self.put_into(before, node).map(drop);
+        }
         let mut list = Vec::new();
         for near in chosen {
             self.node(near.node, Some(&mut list))?;
@@ -171,20 +182,24 @@ impl<S: PageStore> Index<S> {
                 return Ok(());
             }
         }
-        let owner = match self.shape.identity.metric {
-            Metric::InnerProduct => self.live_before(node)?,
-            _ => None,
-        };
-        match owner.or(chosen.first().map(|near| near.node)) {
-            Some(owner) => self.put_into(owner, node).map(drop),
+        match chosen.first() {
+            Some(near) => self.put_into(near.node, node).map(drop),
             None => Ok(()),
         }
     }
 
-    /// The live node before this one. Under the inner product nearly all lists name the few longest vectors and decline the
-    /// others, and searches need the edges between the longest: so the others hang on each other, in the order in which
-    /// they came.
-    fn live_before(&mut self, node: u32) -> Result<Option<u32>, S::Error> {
+    /// The node that a new one hangs on. Under the inner product nearly all lists name the few longest vectors and decline the
+    /// others, and searches need the edges between the longest: so each node is tied to the live one before it, both ways,
+    /// and the other edges of lists are free to be the best.
+    fn hung_on(&mut self, node: u32) -> Result<Option<u32>, S::Error> {
+        match self.shape.identity.metric {
+            Metric::InnerProduct => self.live_before(node),
+            _ => Ok(None),
+        }
+    }
+
+    /// The live node before this one.
+    pub(super) fn live_before(&mut self, node: u32) -> Result<Option<u32>, S::Error> {
         for before in (node.saturating_sub(LOOK_BACK)..node).rev() {
             if self.node(before, None)?.row().is_some() {
                 return Ok(Some(before));

@@ -21,6 +21,7 @@ mod read;
 mod repair;
 pub mod scan;
 pub mod store;
+mod tree;
 pub mod vacuum;
 mod write;
 

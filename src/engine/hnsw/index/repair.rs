@@ -7,11 +7,12 @@ use super::open::Index;
 use super::store::PageStore;
 use super::vacuum::NodeSet;
 use super::write::only;
+use crate::code::Query;
 use crate::hnsw::graph::{EntryPoint, Near};
 use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::node_edit::NodeMut;
 use crate::hnsw::page::upper::{UpperMut, UpperRef};
-use crate::hnsw::page::{PageClass, PageError};
+use crate::hnsw::page::{Metric, PageClass, PageError};
 
 /// How many dead nodes in a row are gone through before a list takes what it has.
 const DEAD_HOPS: usize = 200;
@@ -122,7 +123,7 @@ impl<S: PageStore> Index<S> {
     }
 
     /// Replaces a list by what `change` makes of it under the lock; None leaves it. Says whether it was replaced.
-    fn change_list(
+    pub(super) fn change_list(
         &mut self,
         node: u32,
         level: u8,
@@ -157,12 +158,17 @@ impl<S: PageStore> Index<S> {
         })
     }
 
-    /// Links a live node that nothing leads to: to the nearest that a search finds, both ways.
-    pub(super) fn reconnect(&mut self, inserter: &mut Inserter, node: u32, dead: &NodeSet) -> Result<(), S::Error> {
+    /// A node's code, and the query for it; None if the code is none.
+    pub(super) fn code_and_query(&mut self, node: u32) -> Result<Option<(Vec<u8>, Query)>, S::Error> {
         let mut batch = CodeBatch::default();
         self.codes(&[node], &mut batch)?;
-        let code = batch.get(0).to_vec();
-        let Ok(query) = self.shape.codec.query_of_code(&code) else { return Ok(()) };
+        let query = self.shape.codec.query_of_code(batch.get(0)).ok();
+        Ok(query.map(|query| (batch.get(0).to_vec(), query)))
+    }
+
+    /// Links a live node that nothing leads to: to the nearest that a search finds, both ways.
+    pub(super) fn reconnect(&mut self, inserter: &mut Inserter, node: u32, dead: &NodeSet) -> Result<(), S::Error> {
+        let Some((code, query)) = self.code_and_query(node)? else { return Ok(()) };
         let Some(entry) = self.entry_point()?.filter(|entry| entry.node != node) else { return Ok(()) };
         // At level 0 from the entry, as the walk: upper levels may lead to an island that `node` is part of.
         let mut candidates = self.candidates(inserter, &query, EntryPoint { level: 0, ..entry }, 0)?;
@@ -178,7 +184,14 @@ impl<S: PageStore> Index<S> {
         let mut list = Vec::new();
         self.node(owner, Some(&mut list))?;
         let mut spare = list.len().saturating_sub(1);
-        if list.len() >= self.shape.layout.max_neighbours(0) {
+        if self.shape.identity.metric == Metric::InnerProduct {
+            for (index, &neighbour) in list.iter().enumerate().rev() {
+                if self.may_go(neighbour, owner, 0)? {
+                    spare = index;
+                    break;
+                }
+            }
+        } else if list.len() >= self.shape.layout.max_neighbours(0) {
             let mut others = Vec::new();
             'search: for &entry in &list {
                 self.node(entry, Some(&mut others))?;

@@ -15,7 +15,13 @@ use crate::hnsw::search::{Found, Search};
 
 /// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
 /// misses nothing.
-const EXHAUSTIVE_NODES: u32 = if cfg!(test) { 150 } else { 4_000 };
+const EXHAUSTIVE_NODES: u32 = if cfg!(fuzzing) {
+    8
+} else if cfg!(test) {
+    150
+} else {
+    4_000
+};
 const SCORED_AT_ONCE: usize = 256;
 
 /// The widest beam that a scan grows to.

@@ -19,7 +19,7 @@ use crate::hnsw::page::upper::UpperRef;
 use crate::hnsw::page::{HeapTid, Meta, PageClass, PageError, META_BLOCK};
 
 /// How often the graph is walked to connect what is not reached.
-const CONNECT_ROUNDS: usize = 8;
+const CONNECT_ROUNDS: usize = 3;
 
 /// What a vacuum did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -208,6 +208,7 @@ impl<S: PageStore> Index<S> {
         let mut kept = 0u64;
         // From the chain's begin: chunks lose their dead; an empty chunk at the begin is given back.
         let mut before: Option<u32> = None;
+        let mut links = 0u32;
         loop {
             self.store.check_interrupts()?;
             let Some(row) = self.node(node, None)?.row() else { return Ok(Some(true)) };
@@ -219,6 +220,8 @@ impl<S: PageStore> Index<S> {
                 },
             };
             let Some(chunk) = next else { break };
+            links = links.saturating_add(1);
+            self.check_chain(links)?;
             let address = layout.tids().address(chunk);
             let block = self.block(PageClass::Tids, address.page_index)?;
             let mut tids = Vec::new();
@@ -392,9 +395,10 @@ impl<S: PageStore> Index<S> {
         // A list that takes a node gives up another, to which there was a second way: seldom it was the first way of that.
         for _ in 0..CONNECT_ROUNDS {
             if !self.connect_once(inserter, dead, report)? {
-                break;
+                return Ok(());
             }
         }
+        report.nodes_reconnected += self.connect_by_tree(inserter, dead)?;
         Ok(())
     }
 

@@ -83,6 +83,11 @@ impl ClassExtents {
         self.base_pages.saturating_add(growth_pages(self.extents))
     }
 
+    /// Directory pages that name its further extents.
+    pub(super) const fn directory_pages(&self) -> u32 {
+        self.extents.saturating_sub(INLINE_EXTENTS as u32).div_ceil(directory::DIRECTORY_ENTRIES as u32)
+    }
+
     /// Checks what no index can say, given where the taken blocks end.
     pub(super) fn check(&self, next_block: u32) -> Result<(), PageError> {
         let wrong = |field, found: u32| Err(PageError::Value { field, found: u64::from(found) });

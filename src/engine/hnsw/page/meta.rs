@@ -167,6 +167,12 @@ impl Meta {
             }
             class.check(self.next_block)?;
         }
+        // Every block that is taken belongs to somebody: a wrong end would have the next insertion extend the fork up to it.
+        let blocks_of = |class: &ClassExtents| u64::from(class.pages()) + u64::from(class.directory_pages());
+        let taken = u64::from(super::META_BLOCK) + 1 + self.classes.iter().map(blocks_of).sum::<u64>();
+        if taken != u64::from(self.next_block) {
+            return wrong("next block", self.next_block);
+        }
         let layout = self.identity.layout()?;
         for &class in PageClass::ALL {
             if self.pages_in_use(&layout, class) > u64::from(self.class(class).pages()) {

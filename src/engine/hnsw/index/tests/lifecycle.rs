@@ -150,3 +150,33 @@ fn equal_vectors_share_a_node() {
         assert_eq!(assert_sound(&mut index).rows, 199);
     }
 }
+
+#[test]
+fn rows_inserted_one_by_one_are_found_as_those_of_a_build() {
+    for (page_metric, metric) in [
+        (Metric::InnerProduct, crate::distance::Metric::InnerProduct),
+        (Metric::L2, crate::distance::Metric::L2),
+        (Metric::Cosine, crate::distance::Metric::Cosine),
+    ] {
+        // Products of vectors without negative elements depend on their lengths most.
+        let positive = |vectors: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
+            vectors.into_iter().map(|vector| vector.into_iter().map(f32::abs).collect()).collect()
+        };
+        let vectors = positive(vectors(4_000, 3, 41));
+        let mut index = empty(identity(3, page_metric, 16));
+        for (row, vector) in vectors.iter().enumerate() {
+            insert(&mut index, vector, row).unwrap();
+        }
+        let mut found = 0;
+        let queries = positive(self::vectors(50, 3, 42));
+        for query in &queries {
+            let expected = exact(query, &vectors, metric, 10, |_| true);
+            let rows = search(&mut index, query, &vectors, 40, 10);
+            found += rows.iter().filter(|row| expected.contains(row)).count();
+        }
+        let recall = found as f64 / (10 * queries.len()) as f64;
+        eprintln!("{page_metric:?}: {recall}");
+        assert!(recall >= 0.95, "{page_metric:?}: {recall}");
+        assert_sound(&mut index);
+    }
+}

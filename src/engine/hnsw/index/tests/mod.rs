@@ -1,6 +1,7 @@
 //! The index on pages in memory: recall after builds, insertions and vacuums, duplicates, crashes after every change.
 
 mod crash;
+mod damage;
 mod lifecycle;
 
 use super::insert::Inserter;

@@ -113,7 +113,7 @@ fn every_reserved_byte_of_the_metapage_is_checked() {
 #[test]
 fn metapages_that_contradict_themselves_are_refused() {
     type Change = fn(&mut Meta);
-    let cases: [(&str, Change); 14] = [
+    let cases: [(&str, Change); 15] = [
         ("dead", |meta| meta.counts.dead_nodes = 301),
         ("free without head", |meta| meta.counts.free_nodes = 1),
         ("head without free", |meta| meta.counts.free_head = Some(1)),
@@ -123,6 +123,7 @@ fn metapages_that_contradict_themselves_are_refused() {
         ("entry too high", |meta| meta.entry = Some((1, MAX_LEVEL + 1))),
         ("no metapage", |meta| meta.next_block = 0),
         ("base beyond next block", |meta| meta.next_block -= 1),
+        ("blocks that belong to nobody", |meta| meta.next_block += 1),
         ("base at metapage", |meta| meta.classes[0].base_block = 0),
         ("more nodes than pages", |meta| meta.counts.nodes += 1000),
         ("inline beyond count", |meta| meta.classes[1].inline[3] = 7),
