@@ -1,7 +1,7 @@
 //! Searching a graph: greedy descent through the upper levels, then a beam search that can go on for as long as somebody
 //! wants more (Malkov and Yashunin, 2018, algorithms 2 and 5).
 //!
-//! Differences from the paper: the neighbours of an expanded node are scored as one batch, which lets the storage read
+//! Differences from the paper: the descent has a narrow beam; the neighbours of an expanded node are scored as one batch, which lets the storage read
 //! them page by page; a search is resumable: what the beam dropped is kept, and [`Search::resume`] goes on with it.
 //! Callers: a scan (resumable, level 0), an insertion (each level, no pool), the build.
 
@@ -9,6 +9,11 @@ use super::beam::Beam;
 use super::graph::{EntryPoint, Graph, Near};
 use super::visited::Visited;
 use crate::code::Query;
+
+/// The beam of a descent that begins the search of a scan; wider ones cost time and find no more.
+pub const SCAN_DESCENT: usize = 4;
+/// The same for a row that becomes a node: its neighbours are for ever.
+pub const INSERT_DESCENT: usize = 8;
 
 /// A result: a node whose row may be returned.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,48 +50,28 @@ impl<R> Default for Search<R> {
 }
 
 impl<R: Copy> Search<R> {
-    /// Goes from the entry point towards the query, down to `level`: the node nearest to it that greedy steps reach.
+    /// Goes from the entry point towards the query, down to `level`, with a narrow beam: puts the nearest nodes of that level
+    /// into `starts`, nearest first. With greedy steps (as in the paper, a beam of one) a descent may end in the wrong one of
+    /// clusters that lie apart, and level 0 leads to the right one by chance.
     pub fn descend<G: Graph<Row = R>>(
         &mut self,
         graph: &mut G,
         query: &Query,
         entry: EntryPoint,
         level: u8,
-    ) -> Result<Near, G::Error> {
+        width: usize,
+        starts: &mut Vec<Near>,
+    ) -> Result<(), G::Error> {
         self.distances.clear();
         graph.score(query, &[entry.node], &mut self.distances)?;
-        let mut nearest = Near { distance: self.distances.first().copied().unwrap_or(f32::INFINITY), node: entry.node };
+        starts.clear();
+        starts.push(Near { distance: self.distances.first().copied().unwrap_or(f32::INFINITY), node: entry.node });
         for level in (level..=entry.level).rev() {
-            // The nodes of a level that were seen: a step never goes back.
-            self.visited.clear();
-            self.visited.insert(nearest.node);
-            while self.step(graph, query, level, &mut nearest)? {}
+            self.begin(graph, query, starts, width, level, false)?;
+            starts.clear();
+            starts.extend(self.nearest());
         }
-        Ok(nearest)
-    }
-
-    /// Moves to the neighbour nearest to the query; false if there is no nearer one.
-    fn step<G: Graph<Row = R>>(
-        &mut self,
-        graph: &mut G,
-        query: &Query,
-        level: u8,
-        nearest: &mut Near,
-    ) -> Result<bool, G::Error> {
-        graph.visit(nearest.node, level, &mut self.neighbours)?;
-        let Search { visited, neighbours, distances, .. } = self;
-        neighbours.retain(|&node| visited.insert(node));
-        distances.clear();
-        graph.score(query, neighbours, distances)?;
-        self.scored += neighbours.len() as u64;
-        let mut moved = false;
-        for (&node, &distance) in neighbours.iter().zip(distances.iter()) {
-            if distance < nearest.distance {
-                *nearest = Near { distance, node };
-                moved = true;
-            }
-        }
-        Ok(moved)
+        Ok(())
     }
 
     /// Begins a search of `level` at these nodes with a beam of `ef`, and runs it to its end. `resumable`: whether it may

@@ -106,8 +106,33 @@ pub fn lost_rows(client: &mut Client, table: &str, ef_search: usize) -> Vec<i64>
     ids(client, &query)
 }
 
-/// Every row must be found by its own vector; see [`lost_rows`].
+/// Rows up to which a search looks at all of them, so that nothing is approximate.
+const EXHAUSTIVE_ROWS: usize = 4_000;
+
+/// Every row must be found by its own vector; see [`lost_rows`]. In a table that is searched approximately, one in 200 may be
+/// missed, if no row is missing from a scan to its end.
 pub fn assert_all_found(client: &mut Client, table: &str, ef_search: usize) {
     let lost = lost_rows(client, table, ef_search);
-    assert!(lost.is_empty(), "{} rows of {table} are not found, such as {:?}", lost.len(), &lost[..lost.len().min(5)]);
+    let all = ids(client, &format!("SELECT id FROM {table} WHERE v IS NOT NULL"));
+    let tolerated = if all.len() > EXHAUSTIVE_ROWS { all.len() / 200 } else { 0 };
+    assert!(lost.len() <= tolerated, "{} rows of {table} are not found, such as {:?}", lost.len(), first(&lost));
+    if !lost.is_empty() {
+        eprintln!("{} of {} rows of {table} are not found by their own vectors", lost.len(), all.len());
+        let scan = format!(
+            "SELECT id FROM {table} ORDER BY v <-> (SELECT v FROM {table} WHERE id = {}) LIMIT {}",
+            lost[0],
+            all.len() + 1
+        );
+        client.batch_execute("SET hnsw.iterative_scan = relaxed_order").unwrap();
+        let returned = ids(client, &scan);
+        client.batch_execute("RESET hnsw.iterative_scan").unwrap();
+        assert_no_row_twice(&returned);
+        let returned: BTreeSet<_> = returned.into_iter().collect();
+        let missing: Vec<i64> = all.into_iter().filter(|id| !returned.contains(id)).collect();
+        assert!(missing.is_empty(), "{} rows of {table} are missing, such as {:?}", missing.len(), first(&missing));
+    }
+}
+
+fn first(ids: &[i64]) -> &[i64] {
+    &ids[..ids.len().min(5)]
 }

@@ -8,7 +8,7 @@ use super::insert::ArenaGraph;
 use crate::code::{Codec, Query};
 use crate::hnsw::graph::{EntryPoint, Graph};
 use crate::hnsw::page::calibration::{Calibration, CalibrationPoint};
-use crate::hnsw::search::Search;
+use crate::hnsw::search::{Search, SCAN_DESCENT};
 
 /// Rows held out at most.
 pub const MOST_SAMPLES: u32 = 64;
@@ -64,11 +64,11 @@ impl Samples {
     /// The share of the nearest that searches of this width find: results not farther than the tenth nearest of all.
     pub fn recall<G: Graph>(&self, graph: &mut G, entry: EntryPoint, width: usize) -> Result<f32, G::Error> {
         let mut search: Search<G::Row> = Search::default();
-        let mut found = 0;
+        let (mut found, mut starts) = (0, Vec::new());
         for Sample { query, nearest } in &self.samples {
             let tenth = nearest.last().copied().unwrap_or(f32::INFINITY);
-            let near = search.descend(graph, query, entry, 1)?;
-            search.begin(graph, query, &[near], width, 0, false)?;
+            search.descend(graph, query, entry, 1, SCAN_DESCENT, &mut starts)?;
+            search.begin(graph, query, &starts, width, 0, false)?;
             found += search.results().take(NEIGHBOURS).filter(|result| result.distance <= tenth).count();
         }
         Ok(found as f32 / (self.samples.len() * NEIGHBOURS).max(1) as f32)

@@ -9,7 +9,7 @@ use crate::code::{Codec, Query};
 use crate::hnsw::graph::{EntryPoint, Graph, Near};
 use crate::hnsw::level::level_of;
 use crate::hnsw::page::HeapTid;
-use crate::hnsw::search::Search;
+use crate::hnsw::search::{Search, INSERT_DESCENT};
 use crate::hnsw::select::select_neighbours;
 
 /// What became of a row.
@@ -184,8 +184,9 @@ impl<'m, 'c> Builder<'m, 'c> {
     fn search_bottom(&mut self, query: &Query, entry: NodeName) {
         let mut graph = ArenaGraph(self.arena);
         let level = self.arena.level(entry);
-        let near = certain(self.search.descend(&mut graph, query, EntryPoint { node: entry, level }, 1));
-        certain(self.search.begin(&mut graph, query, &[near], self.ef_construction, 0, false));
+        let entry = EntryPoint { node: entry, level };
+        certain(self.search.descend(&mut graph, query, entry, 1, INSERT_DESCENT, &mut self.starts));
+        certain(self.search.begin(&mut graph, query, &self.starts, self.ef_construction, 0, false));
     }
 
     /// The node with this very code among the nearest.
@@ -232,8 +233,8 @@ impl<'m, 'c> Builder<'m, 'c> {
         let mut graph = ArenaGraph(self.arena);
         let first = level.min(top);
         let entry = EntryPoint { node: entry, level: top };
-        let near = certain(self.search.descend(&mut graph, query, entry, first + 1));
-        let mut starts = vec![near];
+        let mut starts = Vec::new();
+        certain(self.search.descend(&mut graph, query, entry, first + 1, INSERT_DESCENT, &mut starts));
         for level in (1..=first).rev() {
             certain(self.search.begin(&mut graph, query, &starts, self.ef_construction, level, false));
             starts.clear();

@@ -12,7 +12,7 @@ use super::write::only;
 use crate::code::{CodeError, Query, Values};
 use crate::hnsw::graph::{EntryPoint, Near};
 use crate::hnsw::page::{HeapTid, Meta, Metric, PageError, META_BLOCK};
-use crate::hnsw::search::Search;
+use crate::hnsw::search::{Search, INSERT_DESCENT};
 use crate::hnsw::select::select_neighbours;
 
 /// How far back a live node is looked for.
@@ -24,6 +24,7 @@ pub struct Inserter {
     search: Search<Row>,
     pub(super) scratch: Scratch,
     codes: CodeBatch,
+    starts: Vec<Near>,
 }
 
 /// Why a row was not inserted.
@@ -121,10 +122,10 @@ impl<S: PageStore> Index<S> {
         level: u8,
     ) -> Result<Vec<Near>, S::Error> {
         let ef = usize::from(self.shape.identity.ef_construction);
-        let Inserter { search, scratch, .. } = inserter;
+        let Inserter { search, scratch, starts, .. } = inserter;
         let mut graph = IndexGraph { index: self, scratch };
-        let near = search.descend(&mut graph, query, entry, level + 1)?;
-        search.begin(&mut graph, query, &[near], ef, level, false)?;
+        search.descend(&mut graph, query, entry, level + 1, INSERT_DESCENT, starts)?;
+        search.begin(&mut graph, query, starts, ef, level, false)?;
         Ok(search.results().map(|found| Near { distance: found.distance, node: found.node }).collect())
     }
 

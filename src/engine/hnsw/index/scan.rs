@@ -11,7 +11,7 @@ use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use crate::code::Query;
 use crate::hnsw::graph::{EntryPoint, Graph, Near};
-use crate::hnsw::search::{Found, Search};
+use crate::hnsw::search::{Found, Search, SCAN_DESCENT};
 
 /// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
 /// misses nothing.
@@ -44,6 +44,7 @@ pub struct Scan {
     search: Search<Row>,
     scratch: Scratch,
     query: Option<Query>,
+    starts: Vec<Near>,
     ef: usize,
     nodes: Vec<u32>,
     distances: Vec<f32>,
@@ -96,12 +97,13 @@ impl<S: PageStore> Index<S> {
             return self.take_batch(scan, batch);
         }
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
-        let near = scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1)?;
+        scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1, SCAN_DESCENT, &mut scan.starts)?;
         // All nodes can be reached from the entry, but not from everywhere: a scan that goes on needs it, too.
         scan.distances.clear();
         graph.score(query, &[node], &mut scan.distances)?;
         let distance = scan.distances.first().copied().unwrap_or(f32::INFINITY);
-        scan.search.begin(&mut graph, query, &[near, Near { distance, node }], scan.ef, 0, true)?;
+        scan.starts.push(Near { distance, node });
+        scan.search.begin(&mut graph, query, &scan.starts, scan.ef, 0, true)?;
         self.take_batch(scan, batch)
     }
 

@@ -180,3 +180,18 @@ fn rows_inserted_one_by_one_are_found_as_those_of_a_build() {
         assert_sound(&mut index);
     }
 }
+
+#[test]
+fn rows_of_clusters_that_lie_apart_are_found() {
+    for seed in 1..=5 {
+        let mut numbers = Numbers::new(seed);
+        // Twelve clusters, no two of which a short edge joins.
+        let element = |row: usize, at: usize| (row % 12) as f32 * 0.1 * ((at * 7 + row % 12) % 5) as f32;
+        let vectors: Vec<Vec<f32>> =
+            (0..8_000).map(|row| (0..64).map(|at| element(row, at) + numbers.unit()).collect()).collect();
+        let mut index = built(&vectors, Identity { code_seed: seed, ..identity(64, Metric::L2, 16) });
+        let lost =
+            (0..vectors.len()).filter(|&row| search(&mut index, &vectors[row], &vectors, 40, 1) != [row]).count();
+        assert!(lost <= 8, "seed {seed}: {lost} rows are not found by themselves");
+    }
+}
