@@ -5,7 +5,7 @@
 use super::open::{written, Index};
 use super::read::Row;
 use super::store::PageStore;
-use super::vacuum::NodeSet;
+use super::node_set::NodeSet;
 use crate::hnsw::page::node::{NodeRef, NodeState};
 use crate::hnsw::page::tids::TidChunkRef;
 use crate::hnsw::page::upper::UpperRef;

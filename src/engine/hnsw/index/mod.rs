@@ -16,6 +16,7 @@ mod complete;
 mod heap_tids;
 pub mod insert;
 pub mod memory;
+mod node_set;
 pub mod open;
 mod read;
 mod repair;
@@ -30,6 +31,7 @@ pub(super) mod tests;
 
 pub use check::{CheckReport, Finding};
 pub use heap_tids::ChunkRead;
+pub use node_set::NodeSet;
 pub use open::{Index, Shape};
 pub use read::Row;
 pub use scan::{Candidate, Scan};

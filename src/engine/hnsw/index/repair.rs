@@ -5,7 +5,7 @@ use super::codes::CodeBatch;
 use super::insert::Inserter;
 use super::open::Index;
 use super::store::PageStore;
-use super::vacuum::NodeSet;
+use super::node_set::NodeSet;
 use super::write::only;
 use crate::code::Query;
 use crate::hnsw::graph::{EntryPoint, Near};

@@ -8,7 +8,7 @@
 use super::insert::Inserter;
 use super::open::Index;
 use super::store::PageStore;
-use super::vacuum::NodeSet;
+use super::node_set::NodeSet;
 use crate::hnsw::graph::EntryPoint;
 use crate::hnsw::page::node::NodeState;
 use crate::hnsw::page::NONE;

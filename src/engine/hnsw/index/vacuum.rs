@@ -9,6 +9,7 @@
 use super::allocate::meta_and;
 use super::heap_tids::ChunkRead;
 use super::insert::Inserter;
+use super::node_set::NodeSet;
 use super::open::{written, Index};
 use super::store::PageStore;
 use super::write::only;
@@ -31,44 +32,6 @@ pub struct VacuumReport {
     pub lists_repaired: u32,
     /// Nodes to which nothing led any more.
     pub nodes_reconnected: u32,
-}
-
-/// A set of nodes: a bit each.
-#[derive(Debug, Clone, Default)]
-pub struct NodeSet {
-    words: Vec<u64>,
-    count: u32,
-}
-
-impl NodeSet {
-    pub fn with_nodes(nodes: u32) -> Self {
-        NodeSet { words: vec![0; nodes.div_ceil(64) as usize], count: 0 }
-    }
-
-    /// Adds a node below the number that the set was made for; false if it was there.
-    pub fn insert(&mut self, node: u32) -> bool {
-        match self.words.get_mut(node as usize / 64) {
-            Some(word) if *word & 1 << (node % 64) == 0 => {
-                *word |= 1 << (node % 64);
-                self.count += 1;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    #[inline]
-    pub fn contains(&self, node: u32) -> bool {
-        self.words.get(node as usize / 64).is_some_and(|word| word & 1 << (node % 64) != 0)
-    }
-
-    pub fn len(&self) -> u32 {
-        self.count
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
 }
 
 /// What the first pass finds.

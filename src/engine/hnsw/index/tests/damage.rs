@@ -1,7 +1,7 @@
 //! Damaged pages and lost ways: what is wrong is an error and no loop without end, and what nothing leads to is connected.
 
 use super::*;
-use crate::hnsw::index::vacuum::NodeSet;
+use crate::hnsw::index::node_set::NodeSet;
 use crate::hnsw::page::tids::TidChunkMut;
 use crate::hnsw::page::{PageClass, META_BLOCK};
 

@@ -1,0 +1,84 @@
+//! Filter columns: what an index keeps of the columns beside the vector, and what a WHERE clause asks of that.
+//!
+//! A column's value becomes a *key*: an unsigned integer of 1 to 16 bytes, by the column's [`KeyKind`]. Keys of most kinds
+//! keep the order of the values, so that comparisons become ranges of integers; those of sets are signatures, bits that
+//! each element sets. A kind whose keys are shorter than its values is *lossy*: a [`Condition`] never rejects a row that the
+//! clause accepts, but may accept others, which the caller checks again.
+//!
+//! - [`kind`]: the kinds and the widths of their keys; on disk as the type class of a column's descriptor.
+//! - [`key`]: from values to keys, and to the [`Position`] of a value that a clause compares with.
+//! - [`signature`]: keys of arrays and documents.
+//! - [`condition`]: what a clause asks of one column's key; [`Filter`]: what a WHERE clause asks of a row.
+//! - [`row`]: the keys of a row, as a build carries them behind the row's code.
+//!
+//! The PostgreSQL layer encodes the rows' values and the scan keys; [`index`](super::index) reads the keys on pages.
+
+pub mod condition;
+pub mod key;
+pub mod kind;
+pub mod row;
+pub mod signature;
+
+#[cfg(test)]
+mod tests;
+
+pub use condition::Condition;
+pub use key::{Comparison, Position};
+pub use kind::KeyKind;
+pub use row::{KeyRow, RowShape};
+
+use super::page::keys::KeyLayout;
+use super::page::{Page, PageError};
+
+/// What must hold of a row: conditions on columns, all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    conditions: Vec<(usize, Condition)>,
+}
+
+impl Filter {
+    /// Adds a condition on a filter column, by its number among them.
+    pub fn and(&mut self, column: usize, condition: Condition) {
+        self.conditions.push((column, condition));
+    }
+
+    /// Whether every row passes.
+    pub fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// Whether no row can pass.
+    pub fn is_never(&self) -> bool {
+        self.conditions.iter().any(|(_, condition)| condition.is_never())
+    }
+
+    /// A bit for each of the first `nodes` nodes of a key page: whether its row passes. Replaces what is in `into`.
+    pub fn matching(
+        &self,
+        layout: &KeyLayout,
+        page: &Page,
+        nodes: u32,
+        into: &mut Vec<u64>,
+    ) -> Result<(), PageError> {
+        into.clear();
+        into.resize(nodes.div_ceil(64) as usize, u64::MAX);
+        if let (Some(last), true) = (into.last_mut(), nodes % 64 > 0) {
+            *last = (1 << (nodes % 64)) - 1;
+        }
+        for (column, condition) in &self.conditions {
+            let width = layout.key_bytes(*column).ok_or(PageError::Refused("condition on no filter column"))?;
+            condition.narrow(width, layout.column(page, *column)?, layout.nulls(page, *column)?, into);
+        }
+        Ok(())
+    }
+
+    /// Whether the row of the node in a slot of a key page passes.
+    pub fn passes(&self, layout: &KeyLayout, page: &Page, slot: u32) -> Result<bool, PageError> {
+        for (column, condition) in &self.conditions {
+            if !condition.accepts(layout.get(page, *column, slot)?.map(key::read)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
