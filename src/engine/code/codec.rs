@@ -21,6 +21,8 @@ use crate::sparse::SparseRef;
 pub struct Codec {
     form: Form,
     dimensions: usize,
+    /// Bytes that follow every code and mean nothing here.
+    trailer_bytes: usize,
 }
 
 enum Form {
@@ -66,7 +68,7 @@ impl Codec {
         }
         let rotation = Rotation::new(dimensions, seed);
         let product = ProductSet::chosen().of_codes();
-        Codec { form: Form::Quantised { rotation, estimate: Estimate(metric), product }, dimensions }
+        Codec::of(Form::Quantised { rotation, estimate: Estimate(metric), product }, dimensions)
     }
 
     /// Codes that are the elements, for any metric and dimensions.
@@ -75,17 +77,27 @@ impl Codec {
             ElementType::Single => Form::Single(metric),
             ElementType::Half => Form::Half(metric),
         };
-        Codec { form, dimensions }
+        Codec::of(form, dimensions)
+    }
+
+    fn of(form: Form, dimensions: usize) -> Codec {
+        Codec { form, dimensions, trailer_bytes: 0 }
+    }
+
+    /// For codes that so many other bytes follow, which count as theirs wherever codes are handed over but in
+    /// [`Codec::encode`]: a build carries what belongs to a row behind its code.
+    pub fn with_trailer(self, trailer_bytes: usize) -> Codec {
+        Codec { trailer_bytes, ..self }
     }
 
     /// For bit strings of as many bits.
     pub fn bits(metric: BitMetric, bits: usize) -> Codec {
-        Codec { form: Form::Bits(metric), dimensions: bits }
+        Codec::of(Form::Bits(metric), bits)
     }
 
     /// For sparse vectors of as many dimensions, up to [`crate::sparse::MAX_DIMENSIONS`]: exact codes of variable length.
     pub fn sparse(metric: Metric, dimensions: usize) -> Codec {
-        Codec { form: Form::Sparse(Measure(metric)), dimensions }
+        Codec::of(Form::Sparse(Measure(metric)), dimensions)
     }
 
     pub fn dimensions(&self) -> usize {
@@ -180,6 +192,7 @@ impl Codec {
     /// Prepares a code to be compared with many others: the same distances as [`Codec::distance_between`], sooner. The
     /// bytes are those of the code, no more: a sparse one that says to be longer or shorter is refused.
     pub fn query_of_code(&self, code: &[u8]) -> Result<Query, CodeError> {
+        let code = code.get(..code.len().saturating_sub(self.trailer_bytes)).unwrap_or_default();
         let (expected, found) = (self.bytes_said(code)?, code.len());
         check_bytes(expected, found)?;
         let too_short = CodeError::Bytes { expected, found };

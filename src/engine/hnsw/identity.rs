@@ -1,5 +1,7 @@
 //! From what a user declares to what an index is: which codes it keeps, and the codec that reads them.
 
+use super::filter::RowShape;
+use super::page::filter_columns::FilterColumn;
 use super::page::meta::Identity;
 use super::page::{CodeKind, CodeLength, ElementType, Metric};
 use crate::code::{self, BitMetric, Codec};
@@ -73,5 +75,20 @@ impl Identity {
     /// The codec that wrote the codes of this index.
     pub fn codec(&self) -> Codec {
         codec_of(self.element, self.metric, self.dimensions, self.code_seed)
+    }
+
+    /// The codec of a build, whose codes carry the filter keys of their rows.
+    pub fn build_codec(&self) -> Codec {
+        self.codec().with_trailer(self.row_keys().bytes())
+    }
+
+    /// Where the filter keys of a row lie.
+    pub fn row_keys(&self) -> RowShape {
+        RowShape::of(&self.filter_columns)
+    }
+
+    /// With these filter columns.
+    pub fn with_filters(self, filter_columns: Vec<FilterColumn>) -> Identity {
+        Identity { filter_columns, ..self }
     }
 }

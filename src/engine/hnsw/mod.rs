@@ -3,11 +3,13 @@
 //!
 //! - [`page`]: what its pages hold;
 //! - [`graph`]: what a search reads of a graph; [`search`], [`select`], [`level`]: the algorithms over it;
+//! - [`filter`]: filter columns: keys of values, and what conditions ask of them;
 //! - [`build`]: building a graph in memory, with any number of workers;
 //! - [`index`]: the index on pages: scan, insert, vacuum, check, over a storage of pages.
 
 mod beam;
 pub mod build;
+pub mod filter;
 pub mod graph;
 mod identity;
 pub mod index;

@@ -60,7 +60,7 @@ const KIND_MERGED: u32 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaShape {
     pub m: u16,
-    /// Bytes of every code; None if they differ. Known, a code is found without reading its node's head, which would be
+    /// Bytes of every code with the filter keys behind it; None if they differ. Known, a code is found without reading its node's head, which would be
     /// waited for.
     pub code_bytes: Option<u32>,
 }
@@ -69,7 +69,7 @@ impl ArenaShape {
     /// For the graph of such an index.
     pub fn of(identity: &Identity) -> ArenaShape {
         let code_bytes = match identity.code_length {
-            CodeLength::Fixed(bytes) => Some(bytes),
+            CodeLength::Fixed(bytes) => Some(bytes + identity.row_keys().bytes() as u32),
             CodeLength::Variable { .. } => None,
         };
         ArenaShape { m: identity.m, code_bytes }

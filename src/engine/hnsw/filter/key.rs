@@ -150,8 +150,5 @@ impl Position {
 /// What `LIKE` with these bytes before the first wildcard asks of a column of strings. `is_whole`: there is no wildcard.
 pub fn like(start: &[u8], is_whole: bool) -> Condition {
     let last = if is_whole { 0 } else { u8::MAX };
-    Condition::Between(
-        u128::from(prefix(start, 0)) << 64,
-        u128::from(prefix(start, last)) << 64 | u128::from(u64::MAX),
-    )
+    Condition::Between(u128::from(prefix(start, 0)) << 64, u128::from(prefix(start, last)) << 64 | u128::from(u64::MAX))
 }

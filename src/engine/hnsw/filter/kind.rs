@@ -87,12 +87,6 @@ impl KeyKind {
 
     /// The descriptor of a column of this kind, which is this attribute of the index, from 1.
     pub fn column(self, attribute: u8) -> FilterColumn {
-        FilterColumn {
-            attribute,
-            key_bytes: self.key_bytes(),
-            type_class: self as u8,
-            flags: 0,
-            parameters: [0; 12],
-        }
+        FilterColumn { attribute, key_bytes: self.key_bytes(), type_class: self as u8, flags: 0, parameters: [0; 12] }
     }
 }

@@ -53,13 +53,7 @@ impl Filter {
     }
 
     /// A bit for each of the first `nodes` nodes of a key page: whether its row passes. Replaces what is in `into`.
-    pub fn matching(
-        &self,
-        layout: &KeyLayout,
-        page: &Page,
-        nodes: u32,
-        into: &mut Vec<u64>,
-    ) -> Result<(), PageError> {
+    pub fn matching(&self, layout: &KeyLayout, page: &Page, nodes: u32, into: &mut Vec<u64>) -> Result<(), PageError> {
         into.clear();
         into.resize(nodes.div_ceil(64) as usize, u64::MAX);
         if let (Some(last), true) = (into.last_mut(), nodes % 64 > 0) {

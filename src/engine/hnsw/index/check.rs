@@ -2,10 +2,10 @@
 //!
 //! It reads page by page while others may write, and reports only what no moment of a sound index shows.
 
+use super::node_set::NodeSet;
 use super::open::{written, Index};
 use super::read::Row;
 use super::store::PageStore;
-use super::node_set::NodeSet;
 use crate::hnsw::page::node::{NodeRef, NodeState};
 use crate::hnsw::page::tids::TidChunkRef;
 use crate::hnsw::page::upper::UpperRef;

@@ -1,11 +1,13 @@
 //! What a build in parts leaves to do on pages: ways to nodes that nothing leads to, the table of recall, and the rows that
 //! it was measured with.
 
+use std::rc::Rc;
+
 use super::insert::Inserter;
+use super::node_set::NodeSet;
 use super::open::Index;
 use super::read::IndexGraph;
 use super::store::PageStore;
-use super::node_set::NodeSet;
 use super::vacuum::VacuumReport;
 use super::write::only;
 use crate::hnsw::build::parts::Remainder;
@@ -31,8 +33,10 @@ impl<S: PageStore> Index<S> {
             })?;
         }
         for held in &remainder.held {
-            if let Ok(query) = self.shape.codec.query_of_code(&held.code) {
-                self.insert_code(&mut inserter, &query, &held.code, held.heap_tid)?;
+            let shape = Rc::clone(&self.shape);
+            let (code, keys) = shape.row_keys.split(&held.code);
+            if let Ok(query) = shape.codec.query_of_code(code) {
+                self.insert_code(&mut inserter, &query, code, keys, held.heap_tid)?;
             }
         }
         Ok(report.nodes_reconnected)

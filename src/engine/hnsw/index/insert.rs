@@ -10,6 +10,7 @@ use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use super::write::only;
 use crate::code::{CodeError, Query, Values};
+use crate::hnsw::filter::KeyRow;
 use crate::hnsw::graph::{EntryPoint, Near};
 use crate::hnsw::page::{HeapTid, Meta, Metric, PageError, META_BLOCK};
 use crate::hnsw::search::{Search, INSERT_DESCENT};
@@ -38,17 +39,18 @@ pub enum InsertError<E> {
 }
 
 impl<S: PageStore> Index<S> {
-    /// Inserts a row with this value.
+    /// Inserts a row with this value and these filter keys.
     pub fn insert(
         &mut self,
         inserter: &mut Inserter,
         value: Values<'_>,
+        keys: KeyRow<'_>,
         heap_tid: HeapTid,
     ) -> Result<(), InsertError<S::Error>> {
         let query = self.shape.codec.query(value)?;
         let mut code = Vec::new();
         self.shape.codec.encode_into(value, &mut code)?;
-        self.insert_code(inserter, &query, &code, heap_tid).map_err(InsertError::Store)
+        self.insert_code(inserter, &query, &code, keys, heap_tid).map_err(InsertError::Store)
     }
 
     pub(super) fn insert_code(
@@ -56,12 +58,13 @@ impl<S: PageStore> Index<S> {
         inserter: &mut Inserter,
         query: &Query,
         code: &[u8],
+        keys: KeyRow<'_>,
         heap_tid: HeapTid,
     ) -> Result<(), S::Error> {
         let mut candidates = Vec::new();
         if let Some(entry) = self.entry_point()? {
             candidates = self.candidates(inserter, query, entry, 0)?;
-            if let Some(twin) = self.twin(inserter, code, &candidates)? {
+            if let Some(twin) = self.twin(inserter, code, keys, &candidates)? {
                 if self.add_heap_tid(twin, heap_tid)? {
                     return Ok(());
                 }
@@ -69,6 +72,7 @@ impl<S: PageStore> Index<S> {
         }
         let node = self.allocate_node(code.len() as u32)?;
         self.write_code(&node, code)?;
+        self.write_keys(&node, keys)?;
         let entry = match self.entry_point()? {
             Some(entry) => entry,
             None if self.publish_first(&node, code.len() as u32, heap_tid)? => return Ok(()),
@@ -129,15 +133,24 @@ impl<S: PageStore> Index<S> {
         Ok(search.results().map(|found| Near { distance: found.distance, node: found.node }).collect())
     }
 
-    /// A live node with this very code among the nearest.
-    fn twin(&mut self, inserter: &mut Inserter, code: &[u8], nearest: &[Near]) -> Result<Option<u32>, S::Error> {
+    /// A live node with this very code and these keys among the nearest.
+    fn twin(
+        &mut self,
+        inserter: &mut Inserter,
+        code: &[u8],
+        keys: KeyRow<'_>,
+        nearest: &[Near],
+    ) -> Result<Option<u32>, S::Error> {
         let Some(first) = nearest.first() else { return Ok(None) };
         let equal: Vec<u32> =
             nearest.iter().take_while(|near| near.distance == first.distance).map(|near| near.node).collect();
         self.codes(&equal, &mut inserter.codes)?;
-        Ok((0..equal.len())
-            .find(|&index| inserter.codes.get(index) == code)
-            .and_then(|index| equal.get(index).copied()))
+        for (index, &node) in equal.iter().enumerate() {
+            if inserter.codes.get(index) == code && self.has_keys(node, keys)? {
+                return Ok(Some(node));
+            }
+        }
+        Ok(None)
     }
 
     /// Chooses neighbours among candidates, which ascend in distance.

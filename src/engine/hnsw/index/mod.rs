@@ -15,6 +15,7 @@ mod codes;
 mod complete;
 mod heap_tids;
 pub mod insert;
+mod keys;
 pub mod memory;
 mod node_set;
 pub mod open;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::store::PageStore;
 use crate::code::Codec;
+use crate::hnsw::filter::RowShape;
 use crate::hnsw::page::calibration::Calibration;
 use crate::hnsw::page::extents::ExtentMap;
 use crate::hnsw::page::meta::{Entry, Identity};
@@ -14,6 +15,8 @@ pub struct Shape {
     pub identity: Identity,
     pub layout: Layout,
     pub codec: Codec,
+    /// Where the filter keys of a row lie.
+    pub row_keys: RowShape,
     pub calibration: Calibration,
     maps: [ExtentMap; PageClass::ALL.len()],
 }
@@ -33,7 +36,8 @@ impl Shape {
             return Err(PageError::Value { field: "length of codes", found }.into());
         }
         let maps = read_maps(store, &meta)?;
-        Ok(Shape { identity: meta.identity, layout, codec, calibration: meta.calibration, maps })
+        let row_keys = meta.identity.row_keys();
+        Ok(Shape { identity: meta.identity, layout, codec, row_keys, calibration: meta.calibration, maps })
     }
 
     /// The narrowest beam with which the build measured this recall, between two measured ones interpolated; the widest

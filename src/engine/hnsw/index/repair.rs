@@ -3,9 +3,9 @@
 
 use super::codes::CodeBatch;
 use super::insert::Inserter;
+use super::node_set::NodeSet;
 use super::open::Index;
 use super::store::PageStore;
-use super::node_set::NodeSet;
 use super::write::only;
 use crate::code::Query;
 use crate::hnsw::graph::{EntryPoint, Near};

@@ -6,9 +6,9 @@
 //! nothing that was reached is lost, and one walk is enough. There is room: of the 2m edges of n nodes the tree takes n - 1.
 
 use super::insert::Inserter;
+use super::node_set::NodeSet;
 use super::open::Index;
 use super::store::PageStore;
-use super::node_set::NodeSet;
 use crate::hnsw::graph::EntryPoint;
 use crate::hnsw::page::node::NodeState;
 use crate::hnsw::page::NONE;

@@ -5,7 +5,7 @@
 
 use super::error::PageError;
 use super::layout::{CodeLength, Layout};
-use super::meta::{Identity, Meta};
+use super::meta::Meta;
 use super::node::CodePlace;
 use super::node_edit::NodeMut;
 use super::special::{self, PageKind};
@@ -13,6 +13,7 @@ use super::terms::PageClass;
 use super::tids::{HeapTid, TidChunkMut, CHUNK_TIDS};
 use super::upper::UpperMut;
 use super::{Page, MAX_LEVEL, META_BLOCK, NONE, PAGE_BYTES};
+use crate::hnsw::filter::RowShape;
 
 /// A finished graph, by ordinal. Each method replaces what is in the buffer it is given. Nodes are asked for in ascending
 /// order, by one method at a time, several times over.
@@ -28,13 +29,10 @@ pub trait BuiltGraph {
     fn level(&self, ordinal: u32) -> u8;
     /// At a level up to the node's own.
     fn neighbours(&mut self, ordinal: u32, level: u8, into: &mut Vec<u32>) -> Result<(), Self::Error>;
+    /// The code, and behind it the row's filter keys.
     fn code(&mut self, ordinal: u32, into: &mut Vec<u8>) -> Result<(), Self::Error>;
     /// At least one.
     fn heap_tids(&mut self, ordinal: u32, into: &mut Vec<HeapTid>) -> Result<(), Self::Error>;
-    /// The filter key in a column; false for NULL.
-    fn key(&mut self, _ordinal: u32, _column: usize, _into: &mut Vec<u8>) -> Result<bool, Self::Error> {
-        Ok(false)
-    }
 }
 
 /// Why a graph was not written.
@@ -74,6 +72,7 @@ fn count_records<E>(
     layout: &Layout,
     graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
+    let keys = meta.identity.row_keys();
     let (mut code, mut tids) = (Vec::new(), Vec::new());
     for ordinal in 0..graph.nodes() {
         meta.append_node(graph.level(ordinal))?;
@@ -82,7 +81,7 @@ fn count_records<E>(
             meta.append_tid_chunk()?;
         }
         if let CodeLength::Variable { .. } = layout.code_length() {
-            graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
+            read_code(graph, ordinal, &keys, &mut code)?;
             meta.append_code(code.len() as u32)?;
         }
     }
@@ -197,17 +196,30 @@ fn check_code(layout: &Layout, code: &[u8]) -> Result<(), PageError> {
     }
 }
 
+/// Reads a code without the keys behind it.
+fn read_code<E>(
+    graph: &mut impl BuiltGraph<Error = E>,
+    ordinal: u32,
+    keys: &RowShape,
+    into: &mut Vec<u8>,
+) -> Result<(), WriteError<E>> {
+    graph.code(ordinal, into).map_err(WriteError::Storage)?;
+    into.truncate(into.len().saturating_sub(keys.bytes()));
+    Ok(())
+}
+
 fn write_codes<E>(
     pages: &mut PageStream<impl FnMut(u32, &Page) -> Result<(), E>>,
     meta: &Meta,
     layout: &Layout,
     graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
+    let keys = meta.identity.row_keys();
     let mut stream = pages.class(PageClass::Code, meta.class(PageClass::Code).pages());
     let mut code = Vec::new();
     let mut next_chunk = 0u32;
     for ordinal in 0..graph.nodes() {
-        graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
+        read_code(graph, ordinal, &keys, &mut code)?;
         check_code(layout, &code)?;
         let pieces = match layout.code_length() {
             CodeLength::Fixed(_) => layout.code_pieces(ordinal),
@@ -243,6 +255,7 @@ fn write_nodes<E>(
     let mut stream = pages.class(PageClass::Node, meta.class(PageClass::Node).pages());
     let (mut code, mut tids, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     let (mut next_upper, mut next_tid_chunk, mut next_code_chunk) = (0u32, 0u32, 0u32);
+    let keys = meta.identity.row_keys();
     for ordinal in 0..graph.nodes() {
         let address = layout.nodes().address(ordinal);
         let mut node = NodeMut::in_page(stream.page(address.page_index)?, layout, address)?;
@@ -250,7 +263,7 @@ fn write_nodes<E>(
         node.begin(level, (level > 0).then_some(next_upper))?;
         next_upper = next_upper.saturating_add(u32::from(level));
         if let CodeLength::Variable { .. } = layout.code_length() {
-            graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
+            read_code(graph, ordinal, &keys, &mut code)?;
             node.set_code(CodePlace { first_chunk: next_code_chunk, code_bytes: code.len() as u32 })?;
             next_code_chunk = next_code_chunk.saturating_add(Layout::chunks(code.len() as u32));
         }
@@ -324,15 +337,16 @@ fn write_keys<E>(
     layout: &Layout,
     graph: &mut impl BuiltGraph<Error = E>,
 ) -> Result<(), WriteError<E>> {
-    let Identity { filter_columns, .. } = &meta.identity;
+    if meta.identity.filter_columns.is_empty() {
+        return Ok(());
+    }
+    let keys = meta.identity.row_keys();
     let mut stream = pages.class(PageClass::Keys, meta.class(PageClass::Keys).pages());
-    let mut key = Vec::new();
+    let mut code = Vec::new();
     for ordinal in 0..graph.nodes() {
         let (page_index, slot) = layout.keys().address(ordinal);
-        for column in 0..filter_columns.len() {
-            let set = graph.key(ordinal, column, &mut key).map_err(WriteError::Storage)?;
-            layout.keys().set(stream.page(page_index)?, column, slot, set.then_some(key.as_slice()))?;
-        }
+        graph.code(ordinal, &mut code).map_err(WriteError::Storage)?;
+        keys.put(keys.split(&code).1, layout.keys(), stream.page(page_index)?, slot)?;
     }
     stream.finish()
 }

@@ -9,6 +9,7 @@ use super::memory::{MemoryError, MemoryStore};
 use super::{CheckReport, Index, Scan};
 use crate::code::Values;
 use crate::hnsw::build::{Arena, ArenaShape, Builder, FinishedGraph, Inserted};
+use crate::hnsw::filter::KeyRow;
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::store::MemoryPages;
 use crate::hnsw::page::write::{write_graph, BuiltGraph};
@@ -99,7 +100,7 @@ pub(super) fn empty(identity: Identity) -> Index<MemoryStore> {
 }
 
 pub(in crate::hnsw) fn insert(index: &mut Index<MemoryStore>, vector: &[f32], row: usize) -> Result<(), MemoryError> {
-    match index.insert(&mut Inserter::default(), Values::Single(vector), tid(row)) {
+    match index.insert(&mut Inserter::default(), Values::Single(vector), KeyRow::NONE, tid(row)) {
         Ok(()) => Ok(()),
         Err(super::insert::InsertError::Store(error)) => Err(error),
         Err(error) => panic!("{error}"),

@@ -13,6 +13,7 @@ use super::meta::{Identity, Meta};
 use super::store::MemoryPages;
 use super::write::{write_graph, BuiltGraph};
 use super::*;
+use crate::hnsw::filter::{key, RowShape};
 
 /// A reproducible stream of numbers (xorshift).
 pub(super) struct Numbers(u64);
@@ -61,6 +62,7 @@ pub(super) struct TestGraph {
     pub nodes: u32,
     pub layout: Layout,
     pub seed: u64,
+    pub keys: Vec<FilterColumn>,
 }
 
 impl TestGraph {
@@ -68,6 +70,14 @@ impl TestGraph {
         let mut numbers = Numbers::new(self.seed ^ u64::from(ordinal) << 20 ^ part << 56);
         numbers.next();
         numbers
+    }
+
+    /// The filter key of a node; None is NULL.
+    fn key(&self, ordinal: u32, column: usize) -> Option<u128> {
+        let mut numbers = self.numbers(ordinal, 42 + column as u64);
+        let width = u32::from(self.keys[column].key_bytes);
+        let key = (u128::from(numbers.next()) << 64 | u128::from(numbers.next())) >> (128 - 8 * width);
+        (numbers.below(5) > 0).then_some(key)
     }
 }
 
@@ -105,6 +115,8 @@ impl BuiltGraph for TestGraph {
         };
         into.clear();
         into.extend((0..length).map(|_| numbers.next() as u8));
+        let keys: Vec<Option<u128>> = (0..self.keys.len()).map(|column| self.key(ordinal, column)).collect();
+        RowShape::of(&self.keys).append(&keys, into);
         Ok(())
     }
 
@@ -115,19 +127,12 @@ impl BuiltGraph for TestGraph {
         into.extend((0..count).filter_map(|_| HeapTid::new(numbers.next() as u32, 1 + numbers.below(290) as u16)));
         Ok(())
     }
-
-    fn key(&mut self, ordinal: u32, column: usize, into: &mut Vec<u8>) -> Result<bool, &'static str> {
-        let mut numbers = self.numbers(ordinal, 42 + column as u64);
-        let width = self.layout.keys().key_bytes(column).unwrap();
-        into.clear();
-        into.extend((0..width).map(|_| numbers.next() as u8));
-        Ok(numbers.below(5) > 0)
-    }
 }
 
 /// A graph of this identity, and the pages that it is written to.
 pub(super) fn written(identity: Identity, nodes: u32, seed: u64) -> (TestGraph, MemoryPages) {
-    let mut graph = TestGraph { nodes, layout: identity.layout().unwrap(), seed };
+    let mut graph =
+        TestGraph { nodes, layout: identity.layout().unwrap(), seed, keys: identity.filter_columns.clone() };
     let mut pages = MemoryPages::new();
     write_graph(Meta::empty(identity).unwrap(), &mut graph, |block, page| {
         assert_eq!(block, pages.blocks(), "pages come in block order, each once");
