@@ -13,7 +13,9 @@ mod back_links;
 pub mod check;
 mod codes;
 mod complete;
+pub mod filtered;
 mod heap_tids;
+mod hops;
 pub mod insert;
 mod keys;
 pub mod memory;
@@ -31,6 +33,7 @@ mod write;
 pub(super) mod tests;
 
 pub use check::{CheckReport, Finding};
+pub use filtered::Regime;
 pub use heap_tids::ChunkRead;
 pub use node_set::NodeSet;
 pub use open::{Index, Shape};

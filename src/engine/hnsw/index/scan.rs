@@ -4,8 +4,11 @@
 //! the rows and orders them. [`Candidate::bound`] tells how near a row can be at best: once the best exact distance in hand
 //! is not above the bounds of all that is left of the batch, it is the next result. Every further batch comes from a beam
 //! twice as wide.
+//!
+//! With a filter, [`filtered`](super::filtered) decides how it is searched; batches then hold rows that pass only.
 
 use super::codes::CodeBatch;
+use super::filtered::{FilteredScan, Regime};
 use super::open::Index;
 use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
@@ -15,17 +18,17 @@ use crate::hnsw::search::{Found, Search, SCAN_DESCENT};
 
 /// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
 /// misses nothing.
-const EXHAUSTIVE_NODES: u32 = if cfg!(fuzzing) {
+pub(super) const EXHAUSTIVE_NODES: u32 = if cfg!(fuzzing) {
     8
 } else if cfg!(test) {
     150
 } else {
     4_000
 };
-const SCORED_AT_ONCE: usize = 256;
+pub(super) const SCORED_AT_ONCE: usize = 256;
 
 /// The widest beam that a scan grows to.
-const WIDEST: usize = 1 << 16;
+pub(super) const WIDEST: usize = 1 << 16;
 
 /// A node that may be a result.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,24 +41,37 @@ pub struct Candidate {
     pub bound: f32,
 }
 
+impl Candidate {
+    /// A result of a search; its bound is computed later.
+    pub(super) fn of(found: Found<Row>) -> Candidate {
+        Candidate { node: found.node, row: found.row, distance: found.distance, bound: found.distance }
+    }
+}
+
 /// A search that is under way.
 #[derive(Default)]
 pub struct Scan {
-    search: Search<Row>,
-    scratch: Scratch,
-    query: Option<Query>,
-    starts: Vec<Near>,
-    ef: usize,
+    pub(super) search: Search<Row>,
+    pub(super) scratch: Scratch,
+    pub(super) query: Option<Query>,
+    pub(super) starts: Vec<Near>,
+    pub(super) ef: usize,
     nodes: Vec<u32>,
-    distances: Vec<f32>,
+    pub(super) distances: Vec<f32>,
     codes: CodeBatch,
     horizon: f32,
+    pub(super) filtered: Option<Box<FilteredScan>>,
 }
 
 impl Scan {
     /// Nodes whose distance was computed in the present search: what `hnsw.max_scan_tuples` limits.
     pub fn seen(&self) -> usize {
-        self.search.seen()
+        self.search.seen() + self.filtered.as_ref().map_or(0, |filtered| filtered.scored())
+    }
+
+    /// How the filter is searched with; None without one.
+    pub fn regime(&self) -> Option<Regime> {
+        self.filtered.as_ref().map(|filtered| filtered.regime())
     }
 
     /// The distance up to which rows of the batches so far are nearer than those of later ones, as far as what was seen
@@ -83,6 +99,7 @@ impl<S: PageStore> Index<S> {
         batch: &mut Vec<Candidate>,
     ) -> Result<(), S::Error> {
         batch.clear();
+        scan.filtered = None;
         scan.ef = ef.max(1);
         let entry = self.look()?;
         let Some((node, level)) = entry.node else {
@@ -96,20 +113,37 @@ impl<S: PageStore> Index<S> {
             scan.search.begin_with_all(all.into_iter(), scan.ef);
             return self.take_batch(scan, batch);
         }
+        self.find_starts(scan, EntryPoint { node, level })?;
+        self.begin_beam(scan, scan.ef)?;
+        self.take_batch(scan, batch)
+    }
+
+    /// Searches the upper levels for the nodes that a search of level 0 begins with.
+    pub(super) fn find_starts(&mut self, scan: &mut Scan, entry: EntryPoint) -> Result<(), S::Error> {
+        let Some(query) = &scan.query else { return Ok(()) };
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
-        scan.search.descend(&mut graph, query, EntryPoint { node, level }, 1, SCAN_DESCENT, &mut scan.starts)?;
+        scan.search.descend(&mut graph, query, entry, 1, SCAN_DESCENT, &mut scan.starts)?;
         // All nodes can be reached from the entry, but not from everywhere: a scan that goes on needs it, too.
         scan.distances.clear();
-        graph.score(query, &[node], &mut scan.distances)?;
+        graph.score(query, &[entry.node], &mut scan.distances)?;
         let distance = scan.distances.first().copied().unwrap_or(f32::INFINITY);
-        scan.starts.push(Near { distance, node });
-        scan.search.begin(&mut graph, query, &scan.starts, scan.ef, 0, true)?;
-        self.take_batch(scan, batch)
+        scan.starts.push(Near { distance, node: entry.node });
+        Ok(())
+    }
+
+    /// Searches level 0 from the starts with a beam of so many nodes.
+    pub(super) fn begin_beam(&mut self, scan: &mut Scan, width: usize) -> Result<(), S::Error> {
+        let Some(query) = &scan.query else { return Ok(()) };
+        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        scan.search.begin(&mut graph, query, &scan.starts, width, 0, true)
     }
 
     /// Goes on with a wider beam; false if all that can be reached was found. A batch may be empty.
     pub fn continue_scan(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<bool, S::Error> {
         batch.clear();
+        if scan.filtered.is_some() {
+            return self.continue_filtered(scan, batch);
+        }
         let Some(query) = &scan.query else { return Ok(false) };
         scan.ef = (2 * scan.ef).min(WIDEST);
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
@@ -144,13 +178,19 @@ impl<S: PageStore> Index<S> {
 
     /// Puts the results of the search into `batch`, with their bounds.
     fn take_batch(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<(), S::Error> {
-        let Scan { search, query, nodes, codes, .. } = scan;
-        batch.extend(search.results().map(|found| Candidate {
-            node: found.node,
-            row: found.row,
-            distance: found.distance,
-            bound: found.distance,
-        }));
+        batch.extend(scan.search.results().map(Candidate::of));
+        let nearest_left = scan.search.nearest_left();
+        self.complete_batch(scan, batch, nearest_left)
+    }
+
+    /// Computes the bounds of candidates, and how far they are in order if the nearest of what is left is at this distance.
+    pub(super) fn complete_batch(
+        &mut self,
+        scan: &mut Scan,
+        batch: &mut [Candidate],
+        nearest_left: f32,
+    ) -> Result<(), S::Error> {
+        let Scan { query, nodes, codes, .. } = scan;
         if let Some(query) = query.as_ref().filter(|_| !self.shape.codec.is_exact()) {
             nodes.clear();
             nodes.extend(batch.iter().map(|candidate| candidate.node));
@@ -162,7 +202,7 @@ impl<S: PageStore> Index<S> {
         // A bound is the root of the dimensions times the deviation below the distance.
         let slack = batch.iter().map(|candidate| candidate.distance - candidate.bound).fold(0.0, f32::max);
         let deviations = 4.0 / (self.shape.identity.dimensions as f32).sqrt();
-        scan.horizon = scan.search.nearest_left() - (slack * deviations).min(slack);
+        scan.horizon = nearest_left - (slack * deviations).min(slack);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod filtered;
 mod lifecycle;
 
 use super::insert::Inserter;
@@ -63,15 +64,26 @@ pub(in crate::hnsw) fn identity(dimensions: u32, metric: Metric, m: u16) -> Iden
 
 /// An index built of these vectors.
 pub(in crate::hnsw) fn built(vectors: &[Vec<f32>], identity: Identity) -> Index<MemoryStore> {
-    let codec = identity.codec();
+    built_with_keys(vectors, identity, |_| Vec::new())
+}
+
+/// An index built of these vectors and of the keys of their rows.
+pub(in crate::hnsw) fn built_with_keys(
+    vectors: &[Vec<f32>],
+    identity: Identity,
+    keys: impl Fn(usize) -> Vec<Option<u128>>,
+) -> Index<MemoryStore> {
+    let (codec, row_keys) = (identity.build_codec(), identity.row_keys());
     let shape = ArenaShape::of(&identity);
-    let words_count = 64 + vectors.len() * shape.mean_node_bytes(codec.code_bytes()) / 4 * 3 / 2;
+    let record_bytes = codec.code_bytes() + row_keys.bytes();
+    let words_count = 64 + vectors.len() * shape.mean_node_bytes(record_bytes) / 4 * 3 / 2;
     let words: Vec<AtomicU32> = (0..words_count).map(|_| AtomicU32::new(0)).collect();
     let arena = Arena::new(&words, shape);
     let mut builder = Builder::new(arena, &codec, identity.code_seed, identity.ef_construction);
     for (row, vector) in vectors.iter().enumerate() {
         let mut code = vec![0; codec.code_bytes()];
         codec.encode(Values::Single(vector), &mut code).unwrap();
+        row_keys.append(&keys(row), &mut code);
         let query = codec.query(Values::Single(vector)).unwrap();
         assert_ne!(builder.insert(&code, &query, tid(row)), Inserted::Full);
     }

@@ -1,0 +1,374 @@
+//! Searching with a filter: one of three ways, by how many nodes pass, as far as that is seen.
+//!
+//! - [`Regime::Beam`], where most pass: the graph is searched as without a filter, with a beam as much wider as the filter
+//!   is selective, and results that do not pass are dropped.
+//! - [`Regime::Hops`], in the middle: only nodes that pass are scored, and the others lead on ([`hops`](super::hops)); the
+//!   search begins also at some of them that lie anywhere, so that it finds them where they are far from the query.
+//! - [`Regime::Exact`], where few pass: all of them are scored.
+//!
+//! An estimate from a few pages of keys decides whether a beam is worth trying. Where it finds fewer rows than it should,
+//! because those near the query do not pass, and wherever the others are chosen, all keys are read: a set of the nodes that
+//! pass and their true number. A walk that takes more work than looking at all of these goes over to that, as does one that
+//! has reached its end: so a scan gives every row that passes, and no way costs much more than the best.
+
+use std::collections::HashSet;
+
+use super::hops::{HopGraph, HopState};
+use super::node_set::NodeSet;
+use super::open::Index;
+use super::read::IndexGraph;
+use super::scan::{Candidate, Scan, EXHAUSTIVE_NODES, SCORED_AT_ONCE, WIDEST};
+use super::store::PageStore;
+use crate::code::Query;
+use crate::hnsw::filter::Filter;
+use crate::hnsw::graph::{EntryPoint, Graph, Near};
+
+/// The least share of nodes that pass with which a beam is tried.
+const LEAST_BEAM_SHARE: f64 = 0.1;
+/// A beam that finds less than this share of the rows that it should has been misled.
+const LEAST_FOUND_SHARE: f64 = 0.5;
+/// Nodes that pass, spread over all, at which a walk begins.
+const SEEDS: usize = 32;
+/// Costs, in those of a node that a walk scores: a node that is scored among all that pass; a bridge that is crossed.
+const EXACT_COST: f64 = 0.5;
+const HOPS_COST: f64 = 2.5;
+/// Keys that are read in the time of scoring a node.
+const KEYS_PER_COST: f64 = 100.0;
+
+/// How a filter is searched with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Regime {
+    Beam,
+    Hops,
+    Exact,
+}
+
+impl Regime {
+    pub fn name(self) -> &'static str {
+        match self {
+            Regime::Beam => "beam",
+            Regime::Hops => "hops",
+            Regime::Exact => "exact",
+        }
+    }
+}
+
+/// What a filtered scan remembers.
+pub struct FilteredScan {
+    filter: Filter,
+    regime: Regime,
+    entry: EntryPoint,
+    /// The beam's width as a multiple of `ef`.
+    widening: f64,
+    /// The nodes that pass; None while only a beam needs to know.
+    matches: Option<NodeSet>,
+    /// Nodes given to the caller.
+    returned: Vec<u32>,
+    hops: HopState,
+    /// Under [`Regime::Exact`]: what is left.
+    left: Vec<Near>,
+    scored: usize,
+}
+
+impl FilteredScan {
+    pub(super) fn regime(&self) -> Regime {
+        self.regime
+    }
+
+    pub(super) fn scored(&self) -> usize {
+        self.scored
+    }
+}
+
+/// About how many nodes a search with this beam scores: pgvector's published estimate.
+pub fn nodes_scored(nodes: f64, m: f64, ef: f64) -> f64 {
+    let (log_nodes, log_m) = (nodes.max(2.0).ln(), m.max(2.0).ln());
+    let share = 0.55 * log_nodes / (log_m * (1.0 + ef.max(1.0).ln()));
+    (2.0 * m * ef * share).max(ef).min(nodes)
+}
+
+/// The way to search where this share of the nodes passes, and what it costs, in nodes scored.
+pub fn plan(nodes: f64, m: f64, ef: f64, share: f64) -> (Regime, f64) {
+    let matches = share * nodes;
+    let keys = nodes / KEYS_PER_COST;
+    let exact = keys + matches * EXACT_COST;
+    let hops = keys + nodes_scored(matches, m, ef) * HOPS_COST;
+    let beam = match share >= LEAST_BEAM_SHARE {
+        true => nodes_scored(nodes, m, ef / share),
+        false => f64::INFINITY,
+    };
+    let ways = [(Regime::Beam, beam), (Regime::Hops, hops), (Regime::Exact, exact)];
+    ways.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Regime::Exact, exact))
+}
+
+impl<S: PageStore> Index<S> {
+    /// As [`Index::begin_scan`], for rows that pass a filter.
+    pub fn begin_filtered_scan(
+        &mut self,
+        scan: &mut Scan,
+        query: Query,
+        ef: usize,
+        filter: Filter,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        if filter.is_empty() {
+            return self.begin_scan(scan, query, ef, batch);
+        }
+        self.begin_filtered_scan_by(scan, query, ef, filter, None, batch)
+    }
+
+    /// The same; `regime`: the way to begin with, unless it is to be chosen.
+    pub(super) fn begin_filtered_scan_by(
+        &mut self,
+        scan: &mut Scan,
+        query: Query,
+        ef: usize,
+        filter: Filter,
+        regime: Option<Regime>,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        batch.clear();
+        scan.ef = ef.max(1);
+        let looked = self.look()?;
+        let Some((node, level)) = looked.node.filter(|_| !filter.is_never()) else {
+            scan.filtered = None;
+            scan.query = None;
+            return self.complete_batch(scan, batch, f32::INFINITY);
+        };
+        scan.query = Some(query);
+        let mut filtered = Box::new(FilteredScan {
+            filter,
+            regime: Regime::Exact,
+            entry: EntryPoint { node, level },
+            widening: 1.0,
+            matches: None,
+            returned: Vec::new(),
+            hops: HopState::default(),
+            left: Vec::new(),
+            scored: 0,
+        });
+        let nodes = f64::from(looked.nodes);
+        if looked.nodes > EXHAUSTIVE_NODES && regime != Some(Regime::Exact) {
+            let share = self.share_matching(&filtered.filter)?;
+            let chosen = || plan(nodes, f64::from(self.shape.layout.m()), scan.ef as f64, share).0;
+            filtered.regime = regime.unwrap_or_else(chosen);
+            filtered.widening = 1.0 / share.max(LEAST_BEAM_SHARE);
+        }
+        let result = match filtered.regime {
+            Regime::Beam => self.first_beam(scan, &mut filtered, batch),
+            _ => self.begin_with_matches(scan, &mut filtered, regime, batch),
+        };
+        scan.filtered = Some(filtered);
+        result
+    }
+
+    /// Goes on; false if every row that passes was given.
+    pub(super) fn continue_filtered(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<bool, S::Error> {
+        let Some(mut filtered) = scan.filtered.take() else { return Ok(false) };
+        scan.ef = (2 * scan.ef).min(WIDEST);
+        let result = match filtered.regime {
+            Regime::Beam => self.next_beam(scan, &mut filtered, batch),
+            Regime::Hops => self.next_hops(scan, &mut filtered, batch),
+            Regime::Exact => self.next_exact(scan, &mut filtered, batch),
+        };
+        scan.filtered = Some(filtered);
+        result
+    }
+
+    fn first_beam(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        self.find_starts(scan, filtered.entry)?;
+        let width = (scan.ef as f64 * filtered.widening).ceil() as usize;
+        self.begin_beam(scan, width.min(WIDEST))?;
+        self.take_passing(scan, filtered, batch)?;
+        if (batch.len() as f64) < LEAST_FOUND_SHARE * scan.ef as f64 {
+            // Near the query fewer pass than elsewhere.
+            return self.begin_with_matches(scan, filtered, None, batch);
+        }
+        self.give(scan, filtered, batch, None)
+    }
+
+    fn next_beam(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<bool, S::Error> {
+        let Some(query) = &scan.query else { return Ok(false) };
+        let width = ((scan.ef as f64 * filtered.widening).ceil() as usize).min(WIDEST);
+        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        if scan.search.resume(&mut graph, query, width)? {
+            self.take_passing(scan, filtered, batch)?;
+            if batch.len() as f64 >= LEAST_FOUND_SHARE * scan.ef as f64 {
+                self.give(scan, filtered, batch, None)?;
+                return Ok(true);
+            }
+        }
+        self.begin_exact(scan, filtered)?;
+        self.next_exact(scan, filtered, batch)
+    }
+
+    /// Puts those results of the search into `batch` that pass.
+    fn take_passing(
+        &mut self,
+        scan: &Scan,
+        filtered: &FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        batch.clear();
+        for found in scan.search.results() {
+            if self.passes(&filtered.filter, found.node)? {
+                batch.push(Candidate::of(found));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads which nodes pass, and begins to search among them.
+    fn begin_with_matches(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        regime: Option<Regime>,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<(), S::Error> {
+        batch.clear();
+        let matches = self.matching(&filtered.filter)?;
+        let count = f64::from(matches.len());
+        let walk = nodes_scored(count, f64::from(self.shape.layout.m()), scan.ef as f64) * HOPS_COST;
+        filtered.matches = Some(matches);
+        let walks = regime.map_or(walk < count * EXACT_COST, |regime| regime == Regime::Hops);
+        if self.entry.nodes > EXHAUSTIVE_NODES && walks {
+            filtered.regime = Regime::Hops;
+            self.find_starts(scan, filtered.entry)?;
+            self.add_seeds(scan, filtered)?;
+            filtered.hops.clear();
+            if self.walk(scan, filtered, false)? {
+                batch.extend(scan.search.results().map(Candidate::of));
+                return self.give(scan, filtered, batch, None);
+            }
+        }
+        self.begin_exact(scan, filtered)?;
+        self.next_exact(scan, filtered, batch)?;
+        Ok(())
+    }
+
+    /// Adds nodes that pass to the starts, spread over all of them.
+    fn add_seeds(&mut self, scan: &mut Scan, filtered: &FilteredScan) -> Result<(), S::Error> {
+        let (Some(query), Some(matches)) = (&scan.query, &filtered.matches) else { return Ok(()) };
+        let step = (matches.len() as usize / SEEDS).max(1);
+        let seeds: Vec<u32> = matches.iter().skip(step / 2).step_by(step).take(SEEDS).collect();
+        scan.distances.clear();
+        IndexGraph { index: self, scratch: &mut scan.scratch }.score(query, &seeds, &mut scan.distances)?;
+        let near = seeds.iter().zip(&scan.distances).map(|(&node, &distance)| Near { distance, node });
+        scan.starts.extend(near);
+        Ok(())
+    }
+
+    /// Walks among nodes that pass, from the starts or on; false if that was too much work, or there was nothing left.
+    fn walk(&mut self, scan: &mut Scan, filtered: &mut FilteredScan, goes_on: bool) -> Result<bool, S::Error> {
+        let (Some(query), Some(matches)) = (&scan.query, &filtered.matches) else { return Ok(false) };
+        let graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        let budget = matches.len() as usize;
+        let mut graph = HopGraph { graph, matches, state: &mut filtered.hops, budget };
+        let has_more = match goes_on {
+            true => scan.search.resume(&mut graph, query, scan.ef)?,
+            false => {
+                scan.search.begin(&mut graph, query, &scan.starts, scan.ef, 0, true)?;
+                true
+            }
+        };
+        Ok(has_more && !graph.is_over_budget())
+    }
+
+    fn next_hops(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<bool, S::Error> {
+        if self.walk(scan, filtered, true)? {
+            batch.extend(scan.search.results().map(Candidate::of));
+            self.give(scan, filtered, batch, None)?;
+            return Ok(true);
+        }
+        self.begin_exact(scan, filtered)?;
+        self.next_exact(scan, filtered, batch)
+    }
+
+    /// Scores all nodes that pass and were not given yet.
+    fn begin_exact(&mut self, scan: &mut Scan, filtered: &mut FilteredScan) -> Result<(), S::Error> {
+        filtered.regime = Regime::Exact;
+        let Some(query) = &scan.query else { return Ok(()) };
+        let matches = match filtered.matches.take() {
+            Some(matches) => matches,
+            None => self.matching(&filtered.filter)?,
+        };
+        let returned: HashSet<u32> = filtered.returned.drain(..).collect();
+        let left: Vec<u32> = matches.iter().filter(|node| !returned.contains(node)).collect();
+        filtered.scored += left.len();
+        filtered.left.clear();
+        filtered.left.reserve(left.len());
+        for nodes in left.chunks(SCORED_AT_ONCE) {
+            self.store.check_interrupts()?;
+            scan.distances.clear();
+            IndexGraph { index: self, scratch: &mut scan.scratch }.score(query, nodes, &mut scan.distances)?;
+            let scored = nodes.iter().zip(&scan.distances).map(|(&node, &distance)| Near { distance, node });
+            filtered.left.extend(scored);
+        }
+        Ok(())
+    }
+
+    /// The nearest of what is left, those of nodes that are live.
+    fn next_exact(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<bool, S::Error> {
+        batch.clear();
+        let order = |a: &Near, b: &Near| a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node));
+        let mut nearest_left = f32::INFINITY;
+        while batch.is_empty() && !filtered.left.is_empty() {
+            let left = &mut filtered.left;
+            let mut nearest = if left.len() > scan.ef {
+                // The nearest of the others is then at the place where they begin.
+                left.select_nth_unstable_by(scan.ef, order);
+                nearest_left = left.get(scan.ef).map_or(f32::INFINITY, |near| near.distance);
+                let rest = left.split_off(scan.ef);
+                std::mem::replace(left, rest)
+            } else {
+                nearest_left = f32::INFINITY;
+                std::mem::take(left)
+            };
+            nearest.sort_unstable_by(order);
+            for Near { distance, node } in nearest {
+                if let Some(row) = self.node(node, None)?.row() {
+                    batch.push(Candidate { node, row, distance, bound: distance });
+                }
+            }
+        }
+        let found = !batch.is_empty();
+        self.give(scan, filtered, batch, Some(nearest_left))?;
+        Ok(found)
+    }
+
+    /// Completes a batch. `nearest_left`: the distance of the nearest that is left, or what the search says.
+    fn give(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &mut FilteredScan,
+        batch: &mut [Candidate],
+        nearest_left: Option<f32>,
+    ) -> Result<(), S::Error> {
+        if filtered.regime != Regime::Exact {
+            filtered.returned.extend(batch.iter().map(|candidate| candidate.node));
+        }
+        let nearest_left = nearest_left.unwrap_or_else(|| scan.search.nearest_left());
+        self.complete_batch(scan, batch, nearest_left)
+    }
+}
