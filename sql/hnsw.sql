@@ -67,7 +67,7 @@ CREATE FUNCTION hnsw_recall(index regclass, samples integer DEFAULT 100, k integ
     SET enable_seqscan = on SET enable_indexscan = on SET enable_bitmapscan = on SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-    value text := pg_get_indexdef(index, 1, true);
+    value text;
     source text;
     operator text;
     nearest text;
@@ -80,15 +80,18 @@ BEGIN
     IF samples < 1 OR k < 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'samples and k must be at least 1';
     END IF;
-    SELECT format('%s WHERE (%s) IS NOT NULL%s', i.indrelid::regclass, value,
+    -- The vector is the column whose operator class orders.
+    SELECT format('%s WHERE (%s) IS NOT NULL%s', i.indrelid::regclass, pg_get_indexdef(index, k.number::integer, true),
                   ' AND (' || pg_get_expr(i.indpred, i.indrelid, true) || ')'),
-           format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-      INTO source, operator
+           format('OPERATOR(%I.%s)', n.nspname, o.oprname),
+           pg_get_indexdef(index, k.number::integer, true)
+      INTO source, operator, value
       FROM pg_index i
       JOIN pg_class c ON c.oid = i.indexrelid
       JOIN pg_am a ON a.oid = c.relam AND a.amname = 'hnsw'
-      JOIN pg_opclass p ON p.oid = i.indclass[0]
-      JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amopstrategy = 1
+     CROSS JOIN LATERAL unnest(i.indclass) WITH ORDINALITY AS k (class, number)
+      JOIN pg_opclass p ON p.oid = k.class
+      JOIN pg_amop m ON m.amopfamily = p.opcfamily AND m.amoplefttype = p.opcintype AND m.amoppurpose = 'o'
       JOIN pg_operator o ON o.oid = m.amopopr
       JOIN pg_namespace n ON n.oid = o.oprnamespace
      WHERE i.indexrelid = index;

@@ -34,6 +34,7 @@ pgrx::pg_module_magic!(name, version);
 extension_sql_file!("../sql/requirements.sql", name = "requirements", bootstrap);
 extension_sql_file!("../sql/types.sql", name = "types", requires = ["requirements"]);
 extension_sql_file!("../sql/hnsw.sql", name = "hnsw", requires = ["types"]);
+extension_sql_file!("../sql/hnsw_filters.sql", name = "hnsw_filters", requires = ["hnsw"]);
 extension_sql_file!("../sql/models.sql", name = "models", requires = ["hnsw"]);
 extension_sql_file!("../sql/text.sql", name = "text", requires = ["models"]);
 extension_sql_file!("../sql/inference.sql", name = "inference", requires = ["text"]);

@@ -7,7 +7,7 @@
 use super::errors::IndexError;
 use super::load::{hold_out_share, load_row, Loader, Parts};
 use super::memory::{Estimate, Memory};
-use super::opclass::IndexedColumn;
+use super::opclass::IndexColumns;
 use super::options::Options;
 use super::parts::{self, Target};
 use super::store::set_header;
@@ -51,18 +51,17 @@ pub unsafe extern "C-unwind" fn ambuildphasename(phase: i64) -> *mut std::ffi::c
 ///
 /// # Safety
 /// `index` is open.
-unsafe fn identity(index: pg_sys::Relation) -> Result<(IndexedColumn, Identity), ErrorReport> {
+unsafe fn identity(index: pg_sys::Relation) -> Result<(IndexColumns, Identity), ErrorReport> {
     // SAFETY: the caller's promise.
-    let (column, options) = unsafe { (IndexedColumn::of(index)?, Options::of(index).check()?) };
+    let (columns, options) = unsafe { (IndexColumns::of(index)?, Options::of(index).check()?) };
     let mut seed = [0u8; 8];
     // SAFETY: fills the bytes.
     if !unsafe { pg_sys::pg_strong_random(seed.as_mut_ptr().cast(), seed.len()) } {
         let message = "could not draw a random number";
         return Err(ErrorReport::new(PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, message, "hnsw"));
     }
-    let IndexedColumn { element, metric, dimensions } = column;
-    let (m, ef) = (options.m, options.ef_construction);
-    Ok((column, Identity::of_column(element, metric, dimensions, m, ef, u64::from_le_bytes(seed))))
+    let identity = columns.identity(options.m, options.ef_construction, u64::from_le_bytes(seed));
+    Ok((columns, identity))
 }
 
 /// # Safety
@@ -90,10 +89,11 @@ pub unsafe extern "C-unwind" fn ambuild(
 ) -> *mut pg_sys::IndexBuildResult {
     // SAFETY: PostgreSQL gives open relations.
     unsafe {
-        let (column, identity) = identity(index).unwrap_or_report();
-        let codec = identity.codec();
+        let (columns, identity) = identity(index).unwrap_or_report();
+        let codec = identity.build_codec();
         let shape = ArenaShape::of(&identity);
-        let estimate = Estimate::of(heap, shape.mean_node_bytes(identity.code_bytes_estimate()));
+        let estimate =
+            Estimate::of(heap, shape.mean_node_bytes(identity.code_bytes_estimate() + identity.row_keys().bytes()));
         estimate.warn(index);
         progress::phase(PHASE_LOAD);
         progress::tuples_total(estimate.rows as i64);
@@ -106,7 +106,7 @@ pub unsafe extern "C-unwind" fn ambuild(
             None => None,
         };
         let (heap_rows, index_rows) = built.unwrap_or_else(|| {
-            cache::or_raise(build_alone(heap, index, info, &column, &identity, &codec, &estimate), index)
+            cache::or_raise(build_alone(heap, index, info, &columns, &identity, &codec, &estimate), index)
         });
         if buffer::needs_wal(index) {
             let blocks = buffer::blocks(index);
@@ -123,7 +123,7 @@ unsafe fn build_alone(
     heap: pg_sys::Relation,
     index: pg_sys::Relation,
     info: *mut pg_sys::IndexInfo,
-    column: &IndexedColumn,
+    columns: &IndexColumns,
     identity: &Identity,
     codec: &Codec,
     estimate: &Estimate,
@@ -134,7 +134,7 @@ unsafe fn build_alone(
         false => (Memory::new(0), Parts::Begun(PartedBuild::new(identity, codec, files)?)),
     };
     let arena = memory.arena(identity);
-    let mut loader = Loader::new(*column, codec, identity, arena);
+    let mut loader = Loader::new(columns.clone(), codec, identity, arena);
     loader.reports = true;
     loader.hold_out_share = hold_out_share(estimate.rows);
     loader.parts = parts;

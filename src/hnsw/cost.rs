@@ -41,8 +41,9 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     unsafe {
         let result = if (*path).indexorderbys.as_ref().is_some_and(|orderings| orderings.length == 1) {
             let index = &*(*path).indexinfo;
-            let wanted = wanted(&*root, (*path).path.rows, index.tuples);
-            estimate(table_of(index), index_of(index), prices_of(index), wanted)
+            let share = share_passing(root, path);
+            let wanted = wanted(&*root, (*path).path.rows, index.tuples * share);
+            estimate(table_of(index), index_of(index, share), prices_of(index), wanted)
         } else {
             // Of two plans with infinite costs, PostgreSQL 18 takes the one with fewer disabled nodes.
             #[cfg(feature = "pg18")]
@@ -60,8 +61,8 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     }
 }
 
-/// How many rows of the index the query fetches, so that as many as it wants pass its conditions. `rows` is how many pass
-/// of all. In a join, each row is taken to find one partner.
+/// How many of the rows that pass the conditions on filter columns, `tuples`, the query fetches, so that as many as it wants
+/// pass the others, too. `rows` is how many pass all of them. In a join, each row is taken to find one partner.
 fn wanted(root: &pg_sys::PlannerInfo, rows: f64, tuples: f64) -> f64 {
     let limit = match (root.limit_tuples, root.tuple_fraction) {
         (limit, _) if limit > 0.0 => limit,
@@ -90,9 +91,28 @@ unsafe fn table_of(index: &pg_sys::IndexOptInfo) -> Table {
     Table { rows: table.tuples, pages: f64::from(table.pages), vector_bytes }
 }
 
+/// The share of the rows that pass the path's conditions on filter columns.
+///
+/// # Safety
+/// Called by the planner with its own pointers.
+unsafe fn share_passing(root: *mut pg_sys::PlannerInfo, path: *mut pg_sys::IndexPath) -> f64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let index = (*path).indexinfo;
+        let clauses = pg_sys::get_quals_from_indexclauses((*path).indexclauses);
+        if clauses.is_null() {
+            return 1.0;
+        }
+        let clauses = pg_sys::add_predicate_to_index_quals(index, clauses);
+        let relation = (*(*index).rel).relid as i32;
+        let join = pg_sys::JoinType::JOIN_INNER;
+        pg_sys::clauselist_selectivity(root, clauses, relation, join, std::ptr::null_mut()).clamp(0.0, 1.0)
+    }
+}
+
 /// # Safety
 /// As for [`table_of`].
-unsafe fn index_of(index: &pg_sys::IndexOptInfo) -> Index {
+unsafe fn index_of(index: &pg_sys::IndexOptInfo, share: f64) -> Index {
     // SAFETY: the caller's promise.
     let ((column, options), ef_search) = unsafe { (shape_of(index), ef_search_of(index)) };
     let m = f64::from(options.m);
@@ -103,6 +123,7 @@ unsafe fn index_of(index: &pg_sys::IndexOptInfo) -> Index {
         m,
         ef_search: ef_search as f64,
         reranks: column.is_none_or(|column| is_estimated(&column)),
+        share,
     }
 }
 

@@ -12,6 +12,8 @@
 //! - A scan reads the row of every candidate that it keeps, for its exact distance. The pages of those that a further
 //!   search finds are not charged here: the executor reads them once more, and PostgreSQL charges the path for that.
 
+use pg_rag_engine::hnsw::index::filtered;
+
 /// The share of a node's neighbours that a search has not seen yet, at its largest.
 const UNSEEN_SHARE: f64 = 0.55;
 /// What a page holds.
@@ -41,6 +43,8 @@ pub struct Index {
     pub ef_search: f64,
     /// Whether rows are read for exact distances, because the codes are estimates.
     pub reranks: bool,
+    /// The share of the rows that pass the conditions on filter columns; 1 without any.
+    pub share: f64,
 }
 
 /// What things cost.
@@ -65,14 +69,16 @@ pub struct Estimate {
     pub pages: f64,
 }
 
-/// The cost of a scan of which the first `wanted` rows are fetched, before any filter.
+/// The cost of a scan of which the first `wanted` rows are fetched, of those that pass the conditions on filter columns,
+/// before any other filter.
 ///
 /// PostgreSQL interpolates: of a plan read for a share f of its rows it charges `startup + f · (total - startup)`. The
 /// true cost rises faster in the beginning than towards the end, so the total is made such that it is right at the
 /// share that is wanted; it is at least the true total.
 pub fn estimate(table: Table, index: Index, prices: Prices, wanted: f64) -> Estimate {
     let index = Index { nodes: index.nodes.max(1.0), ef_search: index.ef_search.max(1.0), ..index };
-    let nodes = index.nodes;
+    // Rows that can be returned.
+    let nodes = (index.nodes * index.share.clamp(0.0, 1.0)).max(1.0);
     let wanted = wanted.clamp(1.0, nodes);
     let kept = index.ef_search.min(nodes);
 
@@ -90,6 +96,9 @@ pub fn estimate(table: Table, index: Index, prices: Prices, wanted: f64) -> Esti
 
 /// Nodes that a search which keeps `kept` scores.
 fn visited(index: Index, kept: f64) -> f64 {
+    if index.share < 1.0 {
+        return filtered::plan(index.nodes, index.m, kept, index.share).1.min(index.nodes);
+    }
     // Of an m below 2 there are none; the logarithm must not be 0.
     let (log_nodes, log_m) = (index.nodes.ln(), index.m.max(2.0).ln());
     let above = (log_nodes / log_m).floor() * index.m;

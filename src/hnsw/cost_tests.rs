@@ -36,6 +36,7 @@ impl Case {
                 m: 16.0,
                 ef_search: 40.0,
                 reranks: quantised,
+                share: 1.0,
             },
             passing: 1.0,
             condition: 0.0,

@@ -1,7 +1,6 @@
 //! What PostgreSQL is told about the access method.
 //!
-//! Everything that is not set here is false, zero or NULL: no unique, clustered, covering or multi-column indexes, no
-//! bitmap, backward, parallel or index-only scans, no marks, no predicate locks.
+//! Everything that is not set here is false, zero or NULL: no unique, clustered or covering indexes, no bitmap, backward, parallel or index-only scans, no marks, no predicate locks.
 
 use super::{build, cost, insert, options, scan, vacuum, validate};
 use pgrx::prelude::*;
@@ -19,12 +18,15 @@ fn hnsw_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRouti
     // SAFETY: a zeroed node of this tag; every field of it may be zero.
     let mut routine = unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
 
-    // No fixed set of strategies: the ordering operator of each class is its strategy 1.
+    // No fixed set of strategies: those of a class for vectors and of one for filter columns differ.
     routine.amstrategies = 0;
     routine.amsupport = TERMS_PROCEDURE;
     routine.amcanorderbyop = true;
-    // A scan has an ORDER BY and no condition.
+    // A vector and filter columns, in any order; a scan needs conditions on none of them.
+    routine.amcanmulticol = true;
     routine.amoptionalkey = true;
+    routine.amsearcharray = true;
+    routine.amsearchnulls = true;
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     {
         routine.amcanbuildparallel = true;

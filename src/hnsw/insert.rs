@@ -2,8 +2,10 @@
 
 use super::cache;
 use super::errors::IndexError;
-use super::opclass::IndexedColumn;
+use super::filter_scan::append_keys;
+use super::opclass::IndexColumns;
 use super::value::Stored;
+use pg_rag_engine::hnsw::filter::KeyRow;
 use pg_rag_engine::hnsw::index::insert::Inserter;
 use pg_rag_engine::hnsw::page::{HeapTid, Metric, PageError, META_BLOCK};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -43,11 +45,12 @@ pub unsafe extern "C-unwind" fn aminsert(
 ) -> bool {
     // SAFETY: PostgreSQL gives an open index, one value per column, and a valid tid.
     unsafe {
-        let column = IndexedColumn::of(index).unwrap_or_report();
-        if *nulls {
+        let columns = IndexColumns::of(index).unwrap_or_report();
+        let column = columns.vector;
+        if *nulls.add(column.place) {
             return false;
         }
-        let Some(stored) = Stored::read(column.element, *values) else { return false };
+        let Some(stored) = Stored::read(column.element, *values.add(column.place)) else { return false };
         let value = stored.value();
         value.check_row(column.dimensions).unwrap_or_report();
         if column.metric == Metric::Cosine && value.is_zero_norm() {
@@ -58,7 +61,9 @@ pub unsafe extern "C-unwind" fn aminsert(
         pg_sys::LockPage(index, META_BLOCK, share);
         let mut inserter = INSERTER.with_borrow_mut(Option::take).unwrap_or_default();
         let result = cache::open(index).and_then(|mut open| {
-            open.insert(&mut inserter, value.values(), tid)?;
+            let mut keys = Vec::new();
+            append_keys(&columns, &open.shape().row_keys, values, nulls, &mut keys);
+            open.insert(&mut inserter, value.values(), KeyRow(&keys), tid)?;
             cache::close(open);
             Ok(())
         });

@@ -2,8 +2,9 @@
 
 use super::cache;
 use super::errors::IndexError;
+use super::filter_scan::append_keys;
 use super::insert::heap_tid;
-use super::opclass::IndexedColumn;
+use super::opclass::IndexColumns;
 use super::parts::Leader;
 use super::temp_files::BufFiles;
 use super::value::Stored;
@@ -11,6 +12,7 @@ use crate::pg::progress;
 use pg_rag_engine::code::Codec;
 use pg_rag_engine::hnsw::build::parts::PartedBuild;
 use pg_rag_engine::hnsw::build::{calibrate, Arena, Builder, Inserted};
+use pg_rag_engine::hnsw::filter::RowShape;
 use pg_rag_engine::hnsw::page::meta::Identity;
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -18,13 +20,14 @@ use pgrx::{pg_guard, pg_sys, PgSqlErrorCode};
 
 /// A worker's part of loading: what [`load_row`] needs.
 pub struct Loader<'m, 'c> {
-    pub column: IndexedColumn,
+    pub columns: IndexColumns,
     pub codec: &'c Codec,
     pub builder: Builder<'m, 'c>,
     pub arena: Arena<'m>,
     pub context: pg_sys::MemoryContext,
-    /// The code of the row at hand.
+    /// The code of the row at hand, and its filter keys behind it.
     code: Vec<u8>,
+    row_keys: RowShape,
     /// Rows that this worker has put in.
     pub rows: u64,
     /// The arena had no room for a row.
@@ -55,7 +58,7 @@ pub enum Parts<'c> {
 }
 
 impl<'m, 'c> Loader<'m, 'c> {
-    pub fn new(column: IndexedColumn, codec: &'c Codec, identity: &Identity, arena: Arena<'m>) -> Self {
+    pub fn new(columns: IndexColumns, codec: &'c Codec, identity: &Identity, arena: Arena<'m>) -> Self {
         // SAFETY: makes a context below the current one.
         let context = unsafe {
             pg_sys::AllocSetContextCreateInternal(
@@ -68,12 +71,13 @@ impl<'m, 'c> Loader<'m, 'c> {
         };
         let builder = Builder::new(arena, codec, identity.code_seed, identity.ef_construction);
         Loader {
-            column,
+            columns,
             codec,
             builder,
             arena,
             context,
             code: Vec::new(),
+            row_keys: identity.row_keys(),
             rows: 0,
             is_full: false,
             parts: Parts::Never,
@@ -83,22 +87,35 @@ impl<'m, 'c> Loader<'m, 'c> {
     }
 
     /// Takes one row.
-    unsafe fn take(&mut self, tid: pg_sys::ItemPointer, datum: pg_sys::Datum, is_null: bool) -> Result<(), IndexError> {
+    ///
+    /// # Safety
+    /// `values` and `nulls` are those of the row, one for each column of the index.
+    unsafe fn take(
+        &mut self,
+        tid: pg_sys::ItemPointer,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+    ) -> Result<(), IndexError> {
+        let column = self.columns.vector;
         if self.is_full && matches!(self.parts, Parts::Never) {
             return Ok(());
         }
-        if is_null {
-            return Ok(());
-        }
         // SAFETY: PostgreSQL's values of the row.
-        let (stored, tid) = unsafe { (Stored::read(self.column.element, datum), heap_tid(tid)?) };
+        let (stored, tid) = unsafe {
+            if *nulls.add(column.place) {
+                return Ok(());
+            }
+            (Stored::read(column.element, *values.add(column.place)), heap_tid(tid)?)
+        };
         let Some(stored) = stored else { return Ok(()) };
         let value = stored.value();
-        value.check_row(self.column.dimensions).unwrap_or_report();
-        if self.column.metric == Metric::Cosine && value.is_zero_norm() {
+        value.check_row(column.dimensions).unwrap_or_report();
+        if column.metric == Metric::Cosine && value.is_zero_norm() {
             return Ok(());
         }
         self.codec.encode_into(value.values(), &mut self.code)?;
+        // SAFETY: PostgreSQL's values of the row.
+        unsafe { append_keys(&self.columns, &self.row_keys, values, nulls, &mut self.code) };
         let is_held_out = self.is_held_out(tid);
         if let Parts::Begun(parts) = &mut self.parts {
             if !(is_held_out && parts.hold_out(&self.code, tid)) {
@@ -171,7 +188,7 @@ pub unsafe extern "C-unwind" fn load_row(
         let Some(loader) = state.cast::<Loader<'_, '_>>().as_mut() else { return };
         let before = pg_sys::CurrentMemoryContext;
         pg_sys::CurrentMemoryContext = loader.context;
-        let result = loader.take(tid, *values, *nulls);
+        let result = loader.take(tid, values, nulls);
         pg_sys::CurrentMemoryContext = before;
         pg_sys::MemoryContextReset(loader.context);
         cache::or_raise(result, index);

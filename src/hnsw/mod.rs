@@ -4,7 +4,8 @@
 //! - [`handler`]: what PostgreSQL is told the access method can do, and which function does it;
 //! - [`options`]: storage parameters, `WITH (m = …, ef_construction = …)`;
 //! - [`settings`]: settings, `hnsw.…`;
-//! - [`opclass`]: from an operator class to the element type and the metric of an indexed column;
+//! - [`opclass`]: from operator classes to what the columns of an index are;
+//! - [`filter_value`] and [`filter_scan`]: from values of filter columns to keys, from scan keys to a filter;
 //! - [`validate`]: whether an operator class is complete and right;
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
 //! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic;
@@ -14,7 +15,7 @@
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
 //! - [`errors`]: errors of the engine as PostgreSQL's.
 //!
-//! The SQL objects are declared in `sql/hnsw.sql`.
+//! The SQL objects are declared in `sql/hnsw.sql` and `sql/hnsw_filters.sql`.
 
 #![allow(unsafe_code)]
 
@@ -23,6 +24,8 @@ mod cache;
 mod cost;
 mod cost_model;
 mod errors;
+mod filter_scan;
+mod filter_value;
 mod functions;
 mod handler;
 mod insert;

@@ -3,7 +3,7 @@
 
 use super::load::{hold_out_share, load_row, Loader};
 use super::memory::Estimate;
-use super::opclass::IndexedColumn;
+use super::opclass::IndexColumns;
 use crate::pg::parallel::{block_of, show_query_text, Workers};
 use crate::pg::table;
 use pg_rag_engine::hnsw::build::{Arena, ArenaShape};
@@ -155,10 +155,10 @@ unsafe fn load(
 ) {
     // SAFETY: the shared memory and the relations live while this runs.
     unsafe {
-        let column = IndexedColumn::of(index).unwrap_or_report();
-        let codec = identity.codec();
+        let columns = IndexColumns::of(index).unwrap_or_report();
+        let codec = identity.build_codec();
         let arena = arena_of(memory, (*shared).arena_bytes, identity);
-        let mut loader = Loader::new(column, &codec, identity, arena);
+        let mut loader = Loader::new(columns, &codec, identity, arena);
         loader.reports = reports;
         loader.hold_out_share = (*shared).hold_out_share;
         let scan = pg_sys::table_beginscan_parallel(heap, scan_of(shared));
@@ -197,10 +197,9 @@ impl WorkerRelations {
     /// What the index is, with the seed that the leader has drawn.
     pub fn identity(&self, seed: u64) -> Identity {
         // SAFETY: the index is open.
-        let (column, options) =
-            unsafe { (IndexedColumn::of(self.index).unwrap_or_report(), super::options::Options::of(self.index)) };
-        let IndexedColumn { element, metric, dimensions } = column;
-        Identity::of_column(element, metric, dimensions, options.m, options.ef_construction, seed)
+        let (columns, options) =
+            unsafe { (IndexColumns::of(self.index).unwrap_or_report(), super::options::Options::of(self.index)) };
+        columns.identity(options.m, options.ef_construction, seed)
     }
 
     pub fn close(self) {

@@ -212,7 +212,7 @@ pub unsafe extern "C-unwind" fn pg_rag_hnsw_link_worker(_segment: *mut pg_sys::d
         let shared = &*block_of(toc, KEY_SHARED).cast::<Shared>();
         let relations = WorkerRelations::open(shared.heap, shared.index, shared.is_concurrent);
         let identity = relations.identity(shared.seed);
-        let codec = identity.codec();
+        let codec = identity.build_codec();
         let arena = arena_of(block_of(toc, KEY_ARENA), shared.arena_bytes, &identity);
         let mut builder = Builder::new(arena, &codec, identity.code_seed, identity.ef_construction);
         loop {

@@ -23,6 +23,8 @@ pub struct RowReader {
     slot: *mut pg_sys::TupleTableSlot,
     /// The column; None if the index is over an expression.
     attribute: Option<i16>,
+    /// Its place among the columns of the index.
+    place: usize,
     info: *mut pg_sys::IndexInfo,
     /// What expressions are evaluated in; null without.
     estate: *mut pg_sys::EState,
@@ -32,17 +34,18 @@ pub struct RowReader {
 
 impl RowReader {
     /// # Safety
-    /// Both relations are open and stay so until [`RowReader::end`].
-    pub unsafe fn begin(heap: pg_sys::Relation, index: pg_sys::Relation) -> RowReader {
+    /// Both relations are open and stay so until [`RowReader::end`]; the index has a column at this place, from 0.
+    pub unsafe fn begin(heap: pg_sys::Relation, index: pg_sys::Relation, place: usize) -> RowReader {
         // SAFETY: the caller's promise.
         unsafe {
             let info = pg_sys::BuildIndexInfo(index);
-            let attribute = (*info).ii_IndexAttrNumbers[0];
+            let attribute = (*info).ii_IndexAttrNumbers[place];
             let estate = if attribute == 0 { pg_sys::CreateExecutorState() } else { std::ptr::null_mut() };
             RowReader {
                 fetch: table::index_fetch_begin(heap),
                 slot: pg_sys::table_slot_create(heap, std::ptr::null_mut()),
                 attribute: (attribute != 0).then_some(attribute),
+                place,
                 info,
                 estate,
                 heap,
@@ -96,7 +99,7 @@ impl RowReader {
             let mut values = [pg_sys::Datum::from(0usize); pg_sys::INDEX_MAX_KEYS as usize];
             let mut nulls = [true; pg_sys::INDEX_MAX_KEYS as usize];
             pg_sys::FormIndexDatum(self.info, self.slot, self.estate, values.as_mut_ptr(), nulls.as_mut_ptr());
-            (values[0], nulls[0])
+            (values[self.place], nulls[self.place])
         }
     }
 

@@ -7,11 +7,13 @@
 
 use super::cache;
 use super::errors::IndexError;
-use super::opclass::IndexedColumn;
+use super::filter_scan::filter_of;
+use super::opclass::{IndexColumns, IndexedColumn};
 use super::rerank::RowReader;
 use super::settings::{self, IterativeScan};
 use super::store::RelationStore;
 use super::value::Stored;
+use pg_rag_engine::hnsw::filter::Filter;
 use pg_rag_engine::hnsw::index::{Candidate, ChunkRead, Index, Scan};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
@@ -112,6 +114,7 @@ impl Workspace {
 
 /// A scan between `amrescan` and `amendscan`.
 struct ScanState {
+    columns: IndexColumns,
     column: IndexedColumn,
     index: Option<Index<RelationStore>>,
     reader: Option<RowReader>,
@@ -138,8 +141,10 @@ pub unsafe extern "C-unwind" fn ambeginscan(
     // SAFETY: PostgreSQL gives an open index. The state is dropped with the memory context, which an error deletes, too.
     unsafe {
         let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
+        let columns = IndexColumns::of(index).unwrap_or_report();
         let state = ScanState {
-            column: IndexedColumn::of(index).unwrap_or_report(),
+            column: columns.vector,
+            columns,
             index: None,
             reader: None,
             work: Workspace::take(),
@@ -202,7 +207,8 @@ pub unsafe extern "C-unwind" fn amgettuple(
         match cache::or_raise(state.next(scan), (*scan).indexRelation) {
             Some(tid) => {
                 pgrx::itemptr::item_pointer_set_all(&mut (*scan).xs_heaptid, tid.block(), tid.offset());
-                (*scan).xs_recheck = false;
+                // Keys may be lossy.
+                (*scan).xs_recheck = (*scan).numberOfKeys > 0;
                 (*scan).xs_recheckorderby = false;
                 true
             }
@@ -294,9 +300,10 @@ impl ScanState {
                     shape.codec.query_of_nothing()?
                 }
             };
-            index.begin_scan(&mut self.work.scan, prepared, ef, &mut self.work.batch)?;
+            let filter = filter(&self.columns, scan);
+            index.begin_filtered_scan(&mut self.work.scan, prepared, ef, filter, &mut self.work.batch)?;
             if self.reranks && self.reader.is_none() {
-                self.reader = Some(RowReader::begin((*scan).heapRelation, relation));
+                self.reader = Some(RowReader::begin((*scan).heapRelation, relation, self.column.place));
             }
         }
         self.take_batch();
@@ -331,7 +338,9 @@ impl ScanState {
             return Ok(false);
         }
         let Some(index) = &mut self.index else { return Ok(false) };
-        if !index.continue_scan(&mut self.work.scan, &mut self.work.batch)? {
+        let seen = self.work.scan.seen() as u64;
+        let most = settings::max_scan_tuples().map_or(usize::MAX, |most| most.saturating_sub(seen) as usize);
+        if !index.continue_scan(&mut self.work.scan, most, &mut self.work.batch)? {
             self.is_exhausted = true;
             return Ok(false);
         }
@@ -414,6 +423,24 @@ impl ScanState {
             }
         })
     }
+}
+
+/// What the conditions of a scan ask of the filter columns.
+///
+/// # Safety
+/// The scan is running.
+unsafe fn filter(columns: &IndexColumns, scan: pg_sys::IndexScanDesc) -> Filter {
+    // SAFETY: the scan has so many keys.
+    let keys = unsafe {
+        let count = usize::try_from((*scan).numberOfKeys).unwrap_or(0);
+        if count == 0 {
+            return Filter::default();
+        }
+        std::slice::from_raw_parts((*scan).keyData, count)
+    };
+    // What reading the values takes is freed.
+    // SAFETY: the keys are the scan's.
+    unsafe { PgMemoryContexts::new("hnsw scan keys").switch_to(|_| filter_of(columns, keys)) }
 }
 
 /// Counts the scan in `pg_stat_user_indexes`.

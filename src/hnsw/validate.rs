@@ -1,8 +1,10 @@
 //! Whether the operator classes of a family are complete and right: what `amvalidate(oid)` answers.
 //!
-//! A class has one operator, strategy 1, which orders by a `float8`, and both support functions. Each thing that is
-//! wrong is reported as INFO, as PostgreSQL's own access methods do.
+//! A class for vectors has one operator, strategy 1, which orders by a `float8`, and both support functions; one for filter
+//! columns has operators that answer true or false, and the second support function. Each thing that is wrong is reported as
+//! INFO, as PostgreSQL's own access methods do.
 
+use super::filter_scan::STRATEGIES;
 use super::handler::{DISTANCE_PROCEDURE, TERMS_PROCEDURE};
 use crate::error::{error, Result};
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -52,10 +54,13 @@ unsafe fn faults_of(opclass: Oid) -> Result<Vec<String>> {
         faults.extend(procedures.iter().filter_map(|procedure| fault_of_procedure(procedure)));
     }
 
-    if !operators.iter().any(|row| (row.amoplefttype, row.amoprighttype) == (class.input, class.input)) {
+    let is_for_vectors = operators.iter().any(orders) || operators.is_empty();
+    let has_own = |row: &pg_sys::FormData_pg_amop| row.amoplefttype == class.input && orders(row) == is_for_vectors;
+    if !operators.iter().any(has_own) {
         faults.push(format!("operator class \"{}\" of access method hnsw has no ordering operator", class.name));
     }
-    for number in [DISTANCE_PROCEDURE, TERMS_PROCEDURE] {
+    let numbers: &[u16] = if is_for_vectors { &[DISTANCE_PROCEDURE, TERMS_PROCEDURE] } else { &[TERMS_PROCEDURE] };
+    for &number in numbers {
         let is_it = |row: &&pg_sys::FormData_pg_amproc| {
             u16::try_from(row.amprocnum) == Ok(number)
                 && (row.amproclefttype, row.amprocrighttype) == (class.input, class.input)
@@ -68,6 +73,11 @@ unsafe fn faults_of(opclass: Oid) -> Result<Vec<String>> {
     Ok(faults)
 }
 
+/// Whether an operator orders rows.
+fn orders(row: &pg_sys::FormData_pg_amop) -> bool {
+    row.amoppurpose == pg_sys::AMOP_ORDER as c_char
+}
+
 /// # Safety
 /// Runs in a transaction.
 unsafe fn fault_of_operator(row: &pg_sys::FormData_pg_amop) -> Option<String> {
@@ -78,10 +88,13 @@ unsafe fn fault_of_operator(row: &pg_sys::FormData_pg_amop) -> Option<String> {
         let result = pg_sys::get_op_rettype(row.amopopr);
         (result, sorts_floats(row.amopsortfamily), text(pg_sys::format_operator(row.amopopr)))
     };
+    if !orders(row) && result == pg_sys::BOOLOID && STRATEGIES.contains(&(row.amopstrategy as u16)) {
+        return None;
+    }
     if row.amopstrategy != ORDERING_STRATEGY {
         return Some(format!("operator {name} has strategy number {}, which hnsw does not know", row.amopstrategy));
     }
-    if row.amoppurpose != pg_sys::AMOP_ORDER as c_char {
+    if !orders(row) {
         return Some(format!("operator {name} is not FOR ORDER BY"));
     }
     if !sorts || result != pg_sys::FLOAT8OID {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use pg_rag_engine::code::{Query, Values};
 use pg_rag_engine::hnsw::build::{Arena, ArenaShape, Builder, FinishedGraph, Inserted};
+use pg_rag_engine::hnsw::filter::KeyRow;
 use pg_rag_engine::hnsw::index::insert::{InsertError, Inserter};
 use pg_rag_engine::hnsw::index::{Candidate, Index, PageStore, Scan};
 use pg_rag_engine::hnsw::page::meta::Identity;
@@ -61,7 +62,7 @@ pub fn built(identity: Identity, values: &[Values<'_>]) -> MemoryPages {
 
 /// Inserts a row whose value fits the index.
 pub fn insert<S: PageStore>(index: &mut Index<S>, value: Values<'_>, row: u32) -> Result<(), S::Error> {
-    match index.insert(&mut Inserter::default(), value, tid(row)) {
+    match index.insert(&mut Inserter::default(), value, KeyRow::NONE, tid(row)) {
         Ok(()) => Ok(()),
         Err(InsertError::Store(error)) => Err(error),
         Err(InsertError::Code(error)) => panic!("the value fits the index: {error}"),
@@ -86,7 +87,7 @@ pub fn scan<S: PageStore>(
             found.push((*candidate, tids.iter().map(|tid| tid.block()).collect()));
         }
         batches.push(found);
-        if batches.len() == most_batches || !index.continue_scan(&mut scan, &mut batch)? {
+        if batches.len() == most_batches || !index.continue_scan(&mut scan, usize::MAX, &mut batch)? {
             return Ok(batches);
         }
     }

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use pg_rag_engine::code::Values;
+use pg_rag_engine::hnsw::filter::KeyRow;
 use pg_rag_engine::hnsw::index::insert::Inserter;
 use pg_rag_engine::hnsw::index::memory::MemoryStore;
 use pg_rag_engine::hnsw::index::Index;
@@ -169,7 +170,7 @@ fn use_all(kind: Kind, pages: MemoryPages, input: &mut Decisions<'_>) {
     let _ = index.check();
     for row in [u32::from(input.byte()) % ROWS, EQUAL_FROM] {
         if let Some(tid) = HeapTid::new(ROWS + row, 1) {
-            let _ = index.insert(&mut Inserter::default(), kind.value(row).values(), tid);
+            let _ = index.insert(&mut Inserter::default(), kind.value(row).values(), KeyRow::NONE, tid);
         }
     }
     let (divisor, rest) = (1 + input.below(5) as u32, input.below(5) as u32);

@@ -152,3 +152,12 @@ pub fn like(start: &[u8], is_whole: bool) -> Condition {
     let last = if is_whole { 0 } else { u8::MAX };
     Condition::Between(u128::from(prefix(start, 0)) << 64, u128::from(prefix(start, last)) << 64 | u128::from(u64::MAX))
 }
+
+/// A hash of bytes, for ever the same: FNV-1a, its bits mixed.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let sum = bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
+    let mixed = (sum ^ sum >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mixed ^ mixed >> 32
+}

@@ -165,7 +165,6 @@ impl<S: PageStore> Index<S> {
     /// Goes on; false if every row that passes was given.
     pub(super) fn continue_filtered(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<bool, S::Error> {
         let Some(mut filtered) = scan.filtered.take() else { return Ok(false) };
-        scan.ef = (2 * scan.ef).min(WIDEST);
         let result = match filtered.regime {
             Regime::Beam => self.next_beam(scan, &mut filtered, batch),
             Regime::Hops => self.next_hops(scan, &mut filtered, batch),

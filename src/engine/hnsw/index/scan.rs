@@ -138,14 +138,20 @@ impl<S: PageStore> Index<S> {
         scan.search.begin(&mut graph, query, &scan.starts, width, 0, true)
     }
 
-    /// Goes on with a wider beam; false if all that can be reached was found. A batch may be empty.
-    pub fn continue_scan(&mut self, scan: &mut Scan, batch: &mut Vec<Candidate>) -> Result<bool, S::Error> {
+    /// Goes on with a wider beam, but not wider than `most`; false if all that can be reached was found. A batch may be
+    /// empty.
+    pub fn continue_scan(
+        &mut self,
+        scan: &mut Scan,
+        most: usize,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<bool, S::Error> {
         batch.clear();
+        scan.ef = (2 * scan.ef).min(WIDEST).min(most).max(1);
         if scan.filtered.is_some() {
             return self.continue_filtered(scan, batch);
         }
         let Some(query) = &scan.query else { return Ok(false) };
-        scan.ef = (2 * scan.ef).min(WIDEST);
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
         if !scan.search.resume(&mut graph, query, scan.ef)? {
             return Ok(false);

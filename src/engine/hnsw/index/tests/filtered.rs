@@ -56,7 +56,7 @@ fn filtered(
         }
         found.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)));
         rows.extend(found);
-        if rows.len() < limit && !index.continue_scan(&mut scan, &mut batch).unwrap() {
+        if rows.len() < limit && !index.continue_scan(&mut scan, usize::MAX, &mut batch).unwrap() {
             break;
         }
     }

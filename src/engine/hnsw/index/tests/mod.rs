@@ -151,7 +151,7 @@ pub(in crate::hnsw) fn search(
         }
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
         rows.extend(found.into_iter().map(|(_, row)| row));
-        if rows.len() >= limit || !index.continue_scan(&mut scan, &mut batch).unwrap() {
+        if rows.len() >= limit || !index.continue_scan(&mut scan, usize::MAX, &mut batch).unwrap() {
             rows.truncate(limit);
             return rows;
         }
