@@ -1,7 +1,7 @@
 //! Benchmark of the index access method `hnsw`, beside another server that has one of this name.
 //!
 //! ```text
-//! pg_rag_bench_index --data DIR [--ours DSN] [--peer DSN] [--only build,size,search,insert,vacuum]
+//! pg_rag_bench_index --data DIR [--ours DSN] [--peer DSN] [--only build,size,search,filter,insert,vacuum]
 //!     [--dims 384,768,1536] [--metric cosine,l2] [--rows 60000] [--m 16] [--ef-construction 64] [--ef-search 10,20,…]
 //!     [--queries 1000] [--passes 3] [--inserts 2000] [--workers 1] [--memory 4GB] [--truth DIR] [--json FILE]
 //! ```
@@ -21,6 +21,7 @@ mod build;
 mod case;
 mod change;
 mod data;
+mod filter;
 mod load;
 mod npy;
 mod options;
@@ -100,6 +101,9 @@ fn measure(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
     }
     if wants("search") {
         search::sweep(sides, case, report)?;
+    }
+    if wants("filter") {
+        filter::run(sides, case, report)?;
     }
     if wants("insert") {
         change::insert(sides, case, report)?;

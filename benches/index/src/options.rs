@@ -3,7 +3,7 @@
 use crate::truth::Metric;
 use std::path::PathBuf;
 
-pub const PARTS: [&str; 5] = ["build", "size", "search", "insert", "vacuum"];
+pub const PARTS: [&str; 6] = ["build", "size", "search", "filter", "insert", "vacuum"];
 
 pub struct Options {
     pub data: PathBuf,

@@ -103,7 +103,7 @@ impl Condition {
         match self {
             Condition::NotNull => {}
             Condition::Between(first, last) => match (K::narrow(*first), K::narrow(*last).or(K::narrow_last(*last))) {
-                (Some(first), Some(last)) => each(keys, into, |key: K| key >= first && key <= last),
+                (Some(first), Some(last)) => each(keys, into, |key: K| (key >= first) & (key <= last)),
                 _ => into.fill(0),
             },
             Condition::Not(other) => {
@@ -159,9 +159,15 @@ fn each<K: Key<W>, const W: usize>(keys: &[[u8; W]], into: &mut [u64], passes: i
         if *word == 0 {
             continue;
         }
+        // A byte for each key first, which is done for many at a time; then the bytes' lowest bits.
+        let mut bytes = [0u8; 64];
+        for (byte, &key) in bytes.iter_mut().zip(keys) {
+            *byte = u8::from(passes(K::read(key)));
+        }
         let mut passed = 0;
-        for (bit, &key) in keys.iter().enumerate() {
-            passed |= u64::from(passes(K::read(key))) << bit;
+        for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            passed |= gathered << (8 * at);
         }
         *word &= passed;
     }

@@ -1,14 +1,14 @@
 //! Searching with a filter: one of three ways, by how many nodes pass, as far as that is seen.
 //!
-//! - [`Regime::Beam`], where most pass: the graph is searched as without a filter, with a beam as much wider as the filter
-//!   is selective, and results that do not pass are dropped.
+//! - [`Regime::Beam`], where most pass: the graph is searched as without a filter, and results that do not pass are dropped;
+//!   the search goes on before anything is returned until the beam was as much wider as what passes there is less.
 //! - [`Regime::Hops`], in the middle: only nodes that pass are scored, and the others lead on ([`hops`](super::hops)); the
 //!   search begins also at some of them that lie anywhere, so that it finds them where they are far from the query.
 //! - [`Regime::Exact`], where few pass: all of them are scored.
 //!
-//! An estimate from a few pages of keys decides whether a beam is worth trying. Where it finds fewer rows than it should,
-//! because those near the query do not pass, and wherever the others are chosen, all keys are read: a set of the nodes that
-//! pass and their true number. A walk that takes more work than looking at all of these goes over to that, as does one that
+//! An estimate from a few pages of keys decides whether a beam is worth trying; how many of its first results pass, how it
+//! goes on. Where few do, because the rows that pass are far from the query, and wherever the others are chosen, all keys are
+//! read: a set of the nodes that pass and their true number. A walk that takes more work than looking at all of these goes over to that, as does one that
 //! has reached its end: so a scan gives every row that passes, and no way costs much more than the best.
 
 use std::collections::HashSet;
@@ -25,15 +25,20 @@ use crate::hnsw::graph::{EntryPoint, Graph, Near};
 
 /// The least share of nodes that pass with which a beam is tried.
 const LEAST_BEAM_SHARE: f64 = 0.1;
-/// A beam that finds less than this share of the rows that it should has been misled.
-const LEAST_FOUND_SHARE: f64 = 0.5;
+/// Of the results of a beam, the share that suffices.
+const ENOUGH_PASSING: f64 = 0.6;
+/// With a share s of rows that pass, the beam is s to this power wider: the nearest ten of them are among more of the nearest
+/// of all, and a beam finds a hundred of these with a smaller multiple of its width than ten.
+const WIDENING_POWER: f64 = 0.7;
 /// Nodes that pass, spread over all, at which a walk begins.
 const SEEDS: usize = 32;
 /// Costs, in those of a node that a walk scores: a node that is scored among all that pass; a bridge that is crossed.
-const EXACT_COST: f64 = 0.5;
-const HOPS_COST: f64 = 2.5;
+const EXACT_COST: f64 = 0.4;
+const HOPS_COST: f64 = 7.0;
 /// Keys that are read in the time of scoring a node.
-const KEYS_PER_COST: f64 = 100.0;
+const KEYS_PER_COST: f64 = 400.0;
+/// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
+const MISLED_WIDENING: usize = 4;
 
 /// How a filter is searched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +63,10 @@ pub struct FilteredScan {
     filter: Filter,
     regime: Regime,
     entry: EntryPoint,
-    /// The beam's width as a multiple of `ef`.
-    widening: f64,
+    /// A beam has found too few.
+    is_misled: bool,
+    /// What looking at all nodes that pass should cost, in nodes scored.
+    expected_cost: f64,
     /// The nodes that pass; None while only a beam needs to know.
     matches: Option<NodeSet>,
     /// Nodes given to the caller.
@@ -78,6 +85,15 @@ impl FilteredScan {
     pub(super) fn scored(&self) -> usize {
         self.scored
     }
+
+    /// The beam of a walk.
+    fn walk_width(&self, ef: usize) -> usize {
+        if self.is_misled {
+            MISLED_WIDENING * ef
+        } else {
+            ef
+        }
+    }
 }
 
 /// About how many nodes a search with this beam scores: pgvector's published estimate.
@@ -87,14 +103,23 @@ pub fn nodes_scored(nodes: f64, m: f64, ef: f64) -> f64 {
     (2.0 * m * ef * share).max(ef).min(nodes)
 }
 
+/// What reading all keys and scoring the nodes that pass costs.
+fn exact_cost(nodes: f64, share: f64) -> f64 {
+    nodes / KEYS_PER_COST + share * nodes * EXACT_COST
+}
+
+/// The width of a beam where this share of the nodes passes.
+fn widened(ef: f64, share: f64) -> f64 {
+    ef / share.powf(WIDENING_POWER)
+}
+
 /// The way to search where this share of the nodes passes, and what it costs, in nodes scored.
 pub fn plan(nodes: f64, m: f64, ef: f64, share: f64) -> (Regime, f64) {
     let matches = share * nodes;
-    let keys = nodes / KEYS_PER_COST;
-    let exact = keys + matches * EXACT_COST;
-    let hops = keys + nodes_scored(matches, m, ef) * HOPS_COST;
+    let exact = exact_cost(nodes, share);
+    let hops = nodes / KEYS_PER_COST + nodes_scored(matches, m, ef) * HOPS_COST;
     let beam = match share >= LEAST_BEAM_SHARE {
-        true => nodes_scored(nodes, m, ef / share),
+        true => nodes_scored(nodes, m, widened(ef, share)),
         false => f64::INFINITY,
     };
     let ways = [(Regime::Beam, beam), (Regime::Hops, hops), (Regime::Exact, exact)];
@@ -140,7 +165,8 @@ impl<S: PageStore> Index<S> {
             filter,
             regime: Regime::Exact,
             entry: EntryPoint { node, level },
-            widening: 1.0,
+            is_misled: false,
+            expected_cost: f64::INFINITY,
             matches: None,
             returned: Vec::new(),
             hops: HopState::default(),
@@ -150,9 +176,9 @@ impl<S: PageStore> Index<S> {
         let nodes = f64::from(looked.nodes);
         if looked.nodes > EXHAUSTIVE_NODES && regime != Some(Regime::Exact) {
             let share = self.share_matching(&filtered.filter)?;
+            filtered.expected_cost = exact_cost(nodes, share);
             let chosen = || plan(nodes, f64::from(self.shape.layout.m()), scan.ef as f64, share).0;
             filtered.regime = regime.unwrap_or_else(chosen);
-            filtered.widening = 1.0 / share.max(LEAST_BEAM_SHARE);
         }
         let result = match filtered.regime {
             Regime::Beam => self.first_beam(scan, &mut filtered, batch),
@@ -181,14 +207,13 @@ impl<S: PageStore> Index<S> {
         batch: &mut Vec<Candidate>,
     ) -> Result<(), S::Error> {
         self.find_starts(scan, filtered.entry)?;
-        let width = (scan.ef as f64 * filtered.widening).ceil() as usize;
-        self.begin_beam(scan, width.min(WIDEST))?;
+        self.begin_beam(scan, scan.ef)?;
         self.take_passing(scan, filtered, batch)?;
-        if (batch.len() as f64) < LEAST_FOUND_SHARE * scan.ef as f64 {
-            // Near the query fewer pass than elsewhere.
-            return self.begin_with_matches(scan, filtered, None, batch);
+        if self.widen_beam(scan, filtered, batch)? {
+            return self.give(scan, filtered, batch, None);
         }
-        self.give(scan, filtered, batch, None)
+        filtered.is_misled = true;
+        self.begin_with_matches(scan, filtered, None, batch)
     }
 
     fn next_beam(
@@ -197,12 +222,9 @@ impl<S: PageStore> Index<S> {
         filtered: &mut FilteredScan,
         batch: &mut Vec<Candidate>,
     ) -> Result<bool, S::Error> {
-        let Some(query) = &scan.query else { return Ok(false) };
-        let width = ((scan.ef as f64 * filtered.widening).ceil() as usize).min(WIDEST);
-        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
-        if scan.search.resume(&mut graph, query, width)? {
+        if self.resume_beam(scan, scan.ef)? {
             self.take_passing(scan, filtered, batch)?;
-            if batch.len() as f64 >= LEAST_FOUND_SHARE * scan.ef as f64 {
+            if self.widen_beam(scan, filtered, batch)? {
                 self.give(scan, filtered, batch, None)?;
                 return Ok(true);
             }
@@ -211,14 +233,51 @@ impl<S: PageStore> Index<S> {
         self.next_exact(scan, filtered, batch)
     }
 
-    /// Puts those results of the search into `batch` that pass.
+    fn resume_beam(&mut self, scan: &mut Scan, width: usize) -> Result<bool, S::Error> {
+        let Some(query) = &scan.query else { return Ok(false) };
+        let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
+        scan.search.resume(&mut graph, query, width)
+    }
+
+    /// Goes on with a beam until it was wide enough for the share of its results that pass; false if so few do that another
+    /// way is better.
+    fn widen_beam(
+        &mut self,
+        scan: &mut Scan,
+        filtered: &FilteredScan,
+        batch: &mut Vec<Candidate>,
+    ) -> Result<bool, S::Error> {
+        let mut width = scan.ef;
+        loop {
+            let (ef, share) = (scan.ef as f64, batch.len() as f64 / width as f64);
+            if share >= ENOUGH_PASSING {
+                return Ok(true);
+            }
+            let nodes = f64::from(self.entry.nodes);
+            let m = f64::from(self.shape.layout.m());
+            // Nobody knows how many pass elsewhere: at worst about as many as the estimate said.
+            if share < LEAST_BEAM_SHARE || nodes_scored(nodes, m, widened(ef, share)) > filtered.expected_cost {
+                return Ok(false);
+            }
+            let more = (widened(ef, share).ceil() as usize).min(WIDEST).saturating_sub(width);
+            if more * 4 < width {
+                return Ok(true);
+            }
+            if !self.resume_beam(scan, more)? {
+                return Ok(!batch.is_empty());
+            }
+            self.take_passing(scan, filtered, batch)?;
+            width += more;
+        }
+    }
+
+    /// Adds those results of the search to `batch` that pass.
     fn take_passing(
         &mut self,
         scan: &Scan,
         filtered: &FilteredScan,
         batch: &mut Vec<Candidate>,
     ) -> Result<(), S::Error> {
-        batch.clear();
         for found in scan.search.results() {
             if self.passes(&filtered.filter, found.node)? {
                 batch.push(Candidate::of(found));
@@ -238,7 +297,8 @@ impl<S: PageStore> Index<S> {
         batch.clear();
         let matches = self.matching(&filtered.filter)?;
         let count = f64::from(matches.len());
-        let walk = nodes_scored(count, f64::from(self.shape.layout.m()), scan.ef as f64) * HOPS_COST;
+        let width = filtered.walk_width(scan.ef);
+        let walk = nodes_scored(count, f64::from(self.shape.layout.m()), width as f64) * HOPS_COST;
         filtered.matches = Some(matches);
         let walks = regime.map_or(walk < count * EXACT_COST, |regime| regime == Regime::Hops);
         if self.entry.nodes > EXHAUSTIVE_NODES && walks {
@@ -272,12 +332,12 @@ impl<S: PageStore> Index<S> {
     fn walk(&mut self, scan: &mut Scan, filtered: &mut FilteredScan, goes_on: bool) -> Result<bool, S::Error> {
         let (Some(query), Some(matches)) = (&scan.query, &filtered.matches) else { return Ok(false) };
         let graph = IndexGraph { index: self, scratch: &mut scan.scratch };
-        let budget = matches.len() as usize;
+        let (budget, width) = (matches.len() as usize, filtered.walk_width(scan.ef));
         let mut graph = HopGraph { graph, matches, state: &mut filtered.hops, budget };
         let has_more = match goes_on {
-            true => scan.search.resume(&mut graph, query, scan.ef)?,
+            true => scan.search.resume(&mut graph, query, width)?,
             false => {
-                scan.search.begin(&mut graph, query, &scan.starts, scan.ef, 0, true)?;
+                scan.search.begin(&mut graph, query, &scan.starts, width, 0, true)?;
                 true
             }
         };

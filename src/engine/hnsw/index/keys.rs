@@ -14,7 +14,7 @@ use crate::hnsw::filter::{Filter, KeyRow};
 use crate::hnsw::page::{PageClass, PageError};
 
 /// Pages that an estimate reads.
-const SAMPLED_PAGES: u32 = 16;
+const SAMPLED_PAGES: u32 = 8;
 
 impl<S: PageStore> Index<S> {
     /// Writes the keys of a node, which nothing leads to yet.
