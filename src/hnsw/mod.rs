@@ -8,7 +8,8 @@
 //! - [`filter_value`] and [`filter_scan`]: from values of filter columns to keys, from scan keys to a filter;
 //! - [`validate`]: whether an operator class is complete and right;
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
-//! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic;
+//! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that PostgreSQL does
+//!   not give to an index by itself;
 //! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with [`rerank`], [`vacuum`]: the phases of an
 //!   index's life;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
@@ -35,6 +36,7 @@ mod opclass;
 mod options;
 mod parallel;
 mod parts;
+mod planner;
 mod rerank;
 mod scan;
 mod settings;
@@ -55,6 +57,7 @@ mod tests;
 /// whose own definitions of `hnsw.…` would then fail. So the settings wait there until the first index is opened.
 pub fn init() {
     options::init();
+    planner::init();
     // SAFETY: a flag of the process.
     if !unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         settings::init_once();

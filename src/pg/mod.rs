@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod drop_notice;
 pub mod invalidation;
 pub mod latch;
+pub mod list;
 pub mod owner;
 pub mod parallel;
 pub mod progress;

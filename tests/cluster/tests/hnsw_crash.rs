@@ -20,7 +20,7 @@ const WRITERS: usize = 3;
 const FIRST_ROWS: i64 = 600;
 /// Above this, writers delete more than they insert.
 const MANY_ROWS: usize = 1_200;
-const INDEX: &str = "USING hnsw (v vector_l2_ops)";
+const INDEX: &str = "USING hnsw (id, v vector_l2_ops)";
 
 /// What the client knows of the table.
 #[derive(Default)]
@@ -180,6 +180,10 @@ fn check(client: &mut Client, known: &mut Known, random: &mut Random) {
     assert_all_found(client, "items", 200);
     let queries: Vec<String> = (0..10).map(|_| vector_of(-1 - random.below(1_000) as i64, DIMENSIONS)).collect();
     assert_recall(client, "items", "<->", &queries, 0.95, "after a crash");
+    // The index has the rows' keys, too.
+    let lost = "SELECT id FROM items o
+                 WHERE id IS DISTINCT FROM (SELECT id FROM items i WHERE i.id = o.id ORDER BY i.v <-> o.v LIMIT 1)";
+    assert_eq!(ids(client, lost), [], "rows are not found by their keys");
 }
 
 fn crashes(full_page_writes: &str, rounds: usize, seed: u64) {

@@ -111,7 +111,7 @@ fn table_of_numbers(client: &mut Client) {
     client
         .batch_execute(&format!(
             "CREATE TABLE items (id bigint PRIMARY KEY, v vector({DIMENSIONS}));
-             CREATE INDEX near ON items USING hnsw (v vector_l2_ops)"
+             CREATE INDEX near ON items USING hnsw (v vector_l2_ops, id)"
         ))
         .unwrap();
     add_rows(client, "items", (0..600).map(|id| (id, vector_of(id, DIMENSIONS))));

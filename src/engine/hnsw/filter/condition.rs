@@ -161,8 +161,11 @@ fn each<K: Key<W>, const W: usize>(keys: &[[u8; W]], into: &mut [u64], passes: i
         }
         // A byte for each key first, which is done for many at a time; then the bytes' lowest bits.
         let mut bytes = [0u8; 64];
-        for (byte, &key) in bytes.iter_mut().zip(keys) {
-            *byte = u8::from(passes(K::read(key)));
+        let passes = |key: &[u8; W]| u8::from(passes(K::read(*key)));
+        match <&[[u8; W]; 64]>::try_from(keys) {
+            // So many that the compiler knows how many.
+            Ok(keys) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
+            Err(_) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
         }
         let mut passed = 0;
         for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {

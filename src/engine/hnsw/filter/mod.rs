@@ -56,7 +56,7 @@ impl Filter {
     pub fn matching(&self, layout: &KeyLayout, page: &Page, nodes: u32, into: &mut Vec<u64>) -> Result<(), PageError> {
         into.clear();
         into.resize(nodes.div_ceil(64) as usize, u64::MAX);
-        if let (Some(last), true) = (into.last_mut(), nodes % 64 > 0) {
+        if let Some(last) = into.last_mut().filter(|_| !nodes.is_multiple_of(64)) {
             *last = (1 << (nodes % 64)) - 1;
         }
         for (column, condition) in &self.conditions {

@@ -180,7 +180,7 @@ proptest! {
             prop_assert_eq!(words[slot as usize / 64] >> (slot % 64) & 1 == 1, expected, "slot {}", slot);
             prop_assert_eq!(filter.passes(&layout, &page, slot).unwrap(), expected);
         }
-        let beyond = words.last().map_or(0, |word| if nodes % 64 > 0 { word >> (nodes % 64) } else { 0 });
+        let beyond = words.last().map_or(0, |word| if nodes.is_multiple_of(64) { 0 } else { word >> (nodes % 64) });
         prop_assert_eq!(beyond, 0);
     }
 }

@@ -29,7 +29,7 @@ const LEAST_BEAM_SHARE: f64 = 0.1;
 const ENOUGH_PASSING: f64 = 0.6;
 /// With a share s of rows that pass, the beam is s to this power wider: the nearest ten of them are among more of the nearest
 /// of all, and a beam finds a hundred of these with a smaller multiple of its width than ten.
-const WIDENING_POWER: f64 = 0.7;
+const WIDENING_POWER: f64 = 0.5;
 /// Nodes that pass, spread over all, at which a walk begins.
 const SEEDS: usize = 32;
 /// Costs, in those of a node that a walk scores: a node that is scored among all that pass; a bridge that is crossed.

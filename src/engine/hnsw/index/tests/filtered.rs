@@ -64,6 +64,9 @@ fn filtered(
     (rows, scan.regime())
 }
 
+/// Whether a row passes.
+type Passes<'a> = Box<dyn Fn(usize) -> bool + 'a>;
+
 fn exact(query: &[f32], vectors: &[Vec<f32>], passes: impl Fn(usize) -> bool) -> Vec<usize> {
     let distance = |row: usize| crate::distance::Metric::L2.distance(query, vectors[row].as_slice()).unwrap();
     let mut rows: Vec<usize> = (0..vectors.len()).filter(|&row| passes(row)).collect();
@@ -89,7 +92,7 @@ fn every_way_finds_the_nearest_that_pass() {
                     true => (Comparison::Less, Comparison::GreaterOrEqual),
                     false => (Comparison::GreaterOrEqual, Comparison::Less),
                 };
-                let cases: [(Filter, Box<dyn Fn(usize) -> bool>); 3] = [
+                let cases: [(Filter, Passes<'_>); 3] = [
                     (
                         compare(0, Comparison::Less, share),
                         Box::new(|row| number(row).is_some_and(|number| number < share)),
@@ -168,7 +171,7 @@ fn rows_that_come_and_go_are_filtered() {
         insert(&mut index, row, row + 1);
     }
     assert_sound(&mut index);
-    let number_now = |row: usize| number(if row % 8 == 0 { row + 1 } else { row });
+    let number_now = |row: usize| number(if row.is_multiple_of(8) { row + 1 } else { row });
     for value in 0..100 {
         let filter = compare(0, Comparison::Equal, value);
         let (mut rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
