@@ -122,7 +122,7 @@ CREATE ROLE filter_reader;
 GRANT SELECT ON secret TO filter_reader;
 CREATE FUNCTION tell(id integer) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$
 BEGIN
-    RAISE NOTICE 'row %', id;
+    RAISE WARNING 'row %', id;
     RETURN true;
 END
 $$;
