@@ -59,6 +59,15 @@ unsafe fn faults_of(opclass: Oid) -> Result<Vec<String>> {
     if !operators.iter().any(has_own) {
         faults.push(format!("operator class \"{}\" of access method hnsw has no ordering operator", class.name));
     }
+    let is_distance = |row: &pg_sys::FormData_pg_amproc| {
+        u16::try_from(row.amprocnum) == Ok(DISTANCE_PROCEDURE) && row.amproclefttype == class.input
+    };
+    if !is_for_vectors && procedures.iter().any(is_distance) {
+        faults.push(format!(
+            "operator class \"{}\" of access method hnsw has a distance and no ordering operator",
+            class.name
+        ));
+    }
     let numbers: &[u16] = if is_for_vectors { &[DISTANCE_PROCEDURE, TERMS_PROCEDURE] } else { &[TERMS_PROCEDURE] };
     for &number in numbers {
         let is_it = |row: &&pg_sys::FormData_pg_amproc| {
