@@ -54,7 +54,7 @@ unsafe fn condition_of(column: Option<&FilteredColumn>, scan_key: &pg_sys::ScanK
     // SAFETY: the key's value is of its type, or an array of that.
     unsafe {
         if has(pg_sys::SK_SEARCHARRAY) {
-            let (values, _) = members(value_type, scan_key.sk_argument);
+            let (values, _) = members(scan_key.sk_argument);
             let each = values.into_iter().map(|value| compare(column, scan_key.sk_strategy, value_type, value));
             return Condition::any(each.collect());
         }

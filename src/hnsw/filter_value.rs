@@ -217,7 +217,7 @@ pub unsafe fn elements(column: &FilteredColumn, datum: Datum) -> (Vec<u64>, bool
     // SAFETY: the caller's promise.
     unsafe {
         let element = pg_sys::get_element_type(column.type_oid);
-        let (values, has_null) = members(element, datum);
+        let (values, has_null) = members(datum);
         let flags = pg_sys::TYPECACHE_HASH_EXTENDED_PROC_FINFO as i32;
         let cached = pg_sys::lookup_type_cache(element, flags);
         let function = &raw mut (*cached).hash_extended_proc_finfo;
@@ -240,14 +240,15 @@ pub unsafe fn elements(column: &FilteredColumn, datum: Datum) -> (Vec<u64>, bool
 /// The elements of an array that are not NULL, and whether others are.
 ///
 /// # Safety
-/// `datum` is a valid, not null array with elements of this type, in any form.
-pub unsafe fn members(element: Oid, datum: Datum) -> (Vec<Datum>, bool) {
+/// `datum` is a valid, not null array, in any form.
+pub unsafe fn members(datum: Datum) -> (Vec<Datum>, bool) {
     let (mut length, mut by_value, mut align) = (0, false, 0);
     let (mut values, mut nulls, mut count) = (std::ptr::null_mut(), std::ptr::null_mut(), 0);
     // SAFETY: the caller's promise; so many values and flags are written to palloc'd memory.
     unsafe {
+        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::ArrayType>();
+        let element = (*array).elemtype;
         pg_sys::get_typlenbyvalalign(element, &mut length, &mut by_value, &mut align);
-        let array = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast();
         let length = i32::from(length);
         pg_sys::deconstruct_array(array, element, length, by_value, align, &mut values, &mut nulls, &mut count);
         let count = usize::try_from(count).unwrap_or(0);

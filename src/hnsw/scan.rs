@@ -104,6 +104,7 @@ impl Workspace {
     }
 
     fn clear(&mut self) {
+        self.scan.end();
         self.batch.clear();
         self.nodes.clear();
         self.rows.clear();

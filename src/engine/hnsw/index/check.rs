@@ -81,8 +81,30 @@ impl<S: PageStore> Index<S> {
         self.check_entry(&mut report)?;
         self.check_free(&mut report)?;
         self.check_codes(nodes, &mut report)?;
+        self.check_keys(&linked, &mut report)?;
         self.check_reach(&mut report)?;
         Ok(report)
+    }
+
+    /// Every node that searches meet has filter keys, if the index has any: its page was written before it was published.
+    fn check_keys(&mut self, linked: &NodeSet, report: &mut CheckReport) -> Result<(), S::Error> {
+        let layout = *self.shape.layout.keys();
+        for page_index in 0..layout.pages(self.entry.nodes) {
+            self.store.check_interrupts()?;
+            let first = page_index * layout.nodes_per_page();
+            let is_used = (first..first.saturating_add(layout.nodes_per_page())).any(|node| linked.contains(node));
+            let block = self.block(PageClass::Keys, page_index)?;
+            match self
+                .store
+                .read(block, |page| written(page, PageClass::Keys, page_index).map(|page| page.is_some()))?
+            {
+                Ok(true) => {}
+                Ok(false) if !is_used => {}
+                Ok(false) => report.find(|| format!("block {block}: nodes from {first} have no keys")),
+                Err(error) => report.find(|| format!("block {block}: {error}")),
+            }
+        }
+        Ok(())
     }
 
     /// The nodes of a page, counted by state.

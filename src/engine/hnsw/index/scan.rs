@@ -69,6 +69,12 @@ impl Scan {
         self.search.seen() + self.filtered.as_ref().map_or(0, |filtered| filtered.scored())
     }
 
+    /// Lets go of what the search has found, but for memory that the next one uses.
+    pub fn end(&mut self) {
+        self.query = None;
+        self.filtered = None;
+    }
+
     /// How the filter is searched with; None without one.
     pub fn regime(&self) -> Option<Regime> {
         self.filtered.as_ref().map(|filtered| filtered.regime())

@@ -212,3 +212,13 @@ fn the_way_follows_from_what_passes() {
     let cost = |share: f64| plan(1e6, 16.0, 40.0, share).1;
     assert!(cost(0.001) < cost(0.01) && cost(0.9) < cost(0.5));
 }
+
+#[test]
+fn nodes_without_keys_are_findings() {
+    let vectors = vectors(300, DIMENSIONS, 66);
+    let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
+    assert_eq!(index.check().unwrap().findings, []);
+    let block = index.block(crate::hnsw::page::PageClass::Keys, 0).unwrap();
+    index.store().pages.page_mut(block).unwrap().fill(0);
+    assert_eq!(index.check().unwrap().findings.len(), 1);
+}
