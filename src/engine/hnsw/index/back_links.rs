@@ -149,7 +149,9 @@ impl<S: PageStore> Index<S> {
         order.push((distance, list.len()));
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut chosen = Vec::new();
-        for _ in 0..VICTIMS {
+        // Under other metrics a list that has none to spare declines the newcomer, which others take.
+        let victims = if shape.identity.metric == Metric::InnerProduct { VICTIMS } else { 1 };
+        for _ in 0..victims {
             let distances: Vec<f32> = order.iter().map(|(distance, _)| *distance).collect();
             let index_at = |rank: usize| order.get(rank).map_or(0, |(_, index)| *index);
             let between = |a: usize, b: usize| shape.codec.distance_between(code_of(index_at(a)), code_of(index_at(b)));
