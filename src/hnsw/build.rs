@@ -1,8 +1,8 @@
 //! CREATE INDEX: the rows of a table go into a graph in memory, which is then written in its final order.
 //!
-//! With parallel workers (`parallel.rs`) the memory is shared. Memory is bounded by `maintenance_work_mem`: if the graph does
-//! not fit, it is built in parts (`parts.rs`) out of temporary files. A warning announces that before the build starts
-//! if the table's estimated size says so. Nothing is logged until the end, when all pages are at once.
+//! With parallel workers (`parallel.rs`) the memory is shared. Memory is bounded by `maintenance_work_mem`: if the
+//! graph does not fit, it is built in parts (`parts.rs`) out of temporary files. A warning announces that before the
+//! build starts if the table's estimated size says so. Nothing is logged until the end, when all pages are at once.
 
 use super::errors::IndexError;
 use super::load::{hold_out_share, load_row, Loader, Parts};

@@ -41,9 +41,10 @@ pub unsafe extern "C-unwind" fn amcostestimate(
     unsafe {
         let result = if (*path).indexorderbys.as_ref().is_some_and(|orderings| orderings.length == 1) {
             let index = &*(*path).indexinfo;
-            let share = share_passing(root, path);
+            let (shape, share) = (Shape::of(index), share_passing(root, path));
             let wanted = wanted(&*root, (*path).path.rows, index.tuples * share);
-            estimate(table_of(index), index_of(index, share), prices_of(index), wanted)
+            let table = table_of(&*index.rel, shape.column);
+            estimate(table, index_of(index, shape, share), prices_of(index), wanted)
         } else {
             // Of two plans with infinite costs, PostgreSQL 18 takes the one with fewer disabled nodes.
             #[cfg(feature = "pg18")]
@@ -76,11 +77,7 @@ fn wanted(root: &pg_sys::PlannerInfo, rows: f64, tuples: f64) -> f64 {
     limit * tuples / rows.clamp(1.0, tuples)
 }
 
-/// # Safety
-/// Called by the planner, which holds locks of table and index.
-unsafe fn table_of(index: &pg_sys::IndexOptInfo) -> Table {
-    // SAFETY: the caller's promise; the table of an index is known.
-    let (table, column) = unsafe { (&*index.rel, shape_of(index).0) };
+fn table_of(table: &pg_sys::RelOptInfo, column: Option<IndexedColumn>) -> Table {
     let vector_bytes = column.map_or(0.0, |column| match column.element {
         ElementType::Vector => f64::from(column.dimensions) * 4.0,
         ElementType::Halfvec => f64::from(column.dimensions) * 2.0,
@@ -110,11 +107,8 @@ unsafe fn share_passing(root: *mut pg_sys::PlannerInfo, path: *mut pg_sys::Index
     }
 }
 
-/// # Safety
-/// As for [`table_of`].
-unsafe fn index_of(index: &pg_sys::IndexOptInfo, share: f64) -> Index {
-    // SAFETY: the caller's promise.
-    let ((column, options), ef_search) = unsafe { (shape_of(index), ef_search_of(index)) };
+fn index_of(index: &pg_sys::IndexOptInfo, shape: Shape, share: f64) -> Index {
+    let Shape { column, options, ef_search } = shape;
     let m = f64::from(options.m);
     Index {
         nodes: index.tuples,
@@ -127,41 +121,48 @@ unsafe fn index_of(index: &pg_sys::IndexOptInfo, share: f64) -> Index {
     }
 }
 
-/// The width of the beam that a scan would begin with.
-///
-/// # Safety
-/// As for [`table_of`].
-unsafe fn ef_search_of(index: &pg_sys::IndexOptInfo) -> usize {
-    let Some(recall) = settings::target_recall().filter(|_| !index.hypothetical) else { return settings::ef_search() };
-    // SAFETY: the caller's promise: the lock is held. The relation is closed before anything is returned.
-    unsafe {
-        let relation = pg_sys::index_open(index.indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
-        // What is wrong with an index is told by the scan.
-        let ef_search = cache::open(relation).ok().and_then(|open| {
-            let ef_search = open.shape().ef_for(recall as f32);
-            cache::close(open);
-            ef_search
-        });
-        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        ef_search.unwrap_or(settings::ef_search())
+/// What an index is, as far as costs depend on it.
+struct Shape {
+    /// None where the index cannot be read, because it is only hypothetical.
+    column: Option<IndexedColumn>,
+    options: Options,
+    /// The width of the beam that a scan would begin with.
+    ef_search: usize,
+}
+
+impl Shape {
+    /// # Safety
+    /// Called by the planner, which holds locks of table and index.
+    unsafe fn of(index: &pg_sys::IndexOptInfo) -> Shape {
+        if index.hypothetical {
+            return Shape { column: None, options: Options::default(), ef_search: settings::ef_search() };
+        }
+        // SAFETY: the caller's promise: the lock is held. The relation is closed before anything is returned.
+        unsafe {
+            let relation = pg_sys::index_open(index.indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
+            let shape = Shape {
+                column: IndexedColumn::of(relation).ok(),
+                options: Options::of(relation),
+                ef_search: settings::target_recall()
+                    .and_then(|recall| ef_for(relation, recall))
+                    .unwrap_or(settings::ef_search()),
+            };
+            pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
+            shape
+        }
     }
 }
 
-/// What the index is: None where it cannot be read, because it is only hypothetical.
+/// The beam that gives this recall; None if it is not known. What is wrong with an index is told by the scan.
 ///
 /// # Safety
-/// As for [`table_of`].
-unsafe fn shape_of(index: &pg_sys::IndexOptInfo) -> (Option<IndexedColumn>, Options) {
-    if index.hypothetical {
-        return (None, Options::default());
-    }
-    // SAFETY: the caller's promise: the lock is held. The relation is closed before anything is returned.
-    unsafe {
-        let relation = pg_sys::index_open(index.indexoid, pg_sys::NoLock as pg_sys::LOCKMODE);
-        let shape = (IndexedColumn::of(relation).ok(), Options::of(relation));
-        pg_sys::index_close(relation, pg_sys::NoLock as pg_sys::LOCKMODE);
-        shape
-    }
+/// The index is open.
+unsafe fn ef_for(relation: pg_sys::Relation, recall: f64) -> Option<usize> {
+    // SAFETY: the caller's promise.
+    let open = unsafe { cache::open(relation) }.ok()?;
+    let ef_search = open.shape().ef_for(recall as f32);
+    cache::close(open);
+    ef_search
 }
 
 /// Whether codes are estimates, so that rows are read for exact distances.
@@ -186,7 +187,7 @@ fn code_bytes(column: Option<IndexedColumn>) -> f64 {
 }
 
 /// # Safety
-/// As for [`table_of`].
+/// Called by the planner with its own value.
 unsafe fn prices_of(index: &pg_sys::IndexOptInfo) -> Prices {
     let (mut index_page, mut table_page) = (0.0, 0.0);
     // SAFETY: the results are written to the stack, and NULL says what is not wanted; the costs are numbers that only

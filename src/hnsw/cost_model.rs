@@ -1,9 +1,8 @@
 //! The arithmetic of costs: numbers in, numbers out; nothing here knows PostgreSQL.
 //!
-//! A search scores some of the nodes. How many is pgvector's published estimate: m on each level above the lowest, and
-//! there `2m · ef · s`, where `s = 0.55 · ln N / (ln m · (1 + ln ef))` stands for neighbours that were seen before. Rows
-//! beyond the first `ef` cost what a search that keeps as many as are wanted would, because a scan that goes on does
-//! just that.
+//! A search scores some of the nodes: m on each level above the lowest, and there as many as
+//! [`filtered::nodes_scored`] says. Rows beyond the first `ef` cost what a search that keeps as many as are wanted would,
+//! because a scan that goes on does just that.
 //!
 //! Pages are charged as the share of the nodes that is scored: neighbours are numbered near each other. Two corrections:
 //! - Vectors too long for the table's rows lie in a TOAST table, which PostgreSQL charges no other plan for. Where they
@@ -14,8 +13,6 @@
 
 use pg_rag_engine::hnsw::index::filtered;
 
-/// The share of a node's neighbours that a search has not seen yet, at its largest.
-const UNSEEN_SHARE: f64 = 0.55;
 /// What a page holds.
 const PAGE_BYTES: f64 = 8152.0;
 /// Pages that fetching a vector from a TOAST table reads: one of its index, which else is cached, and one of itself.
@@ -99,12 +96,9 @@ fn visited(index: Index, kept: f64) -> f64 {
     if index.share < 1.0 {
         return filtered::plan(index.nodes, index.m, kept, index.share).1.min(index.nodes);
     }
-    // Of an m below 2 there are none; the logarithm must not be 0.
-    let (log_nodes, log_m) = (index.nodes.ln(), index.m.max(2.0).ln());
-    let above = (log_nodes / log_m).floor() * index.m;
-    let share = UNSEEN_SHARE * log_nodes / (log_m * (1.0 + kept.ln()));
-    // No more than there are; and what is kept was scored.
-    (above + 2.0 * index.m * kept * share).max(kept).min(index.nodes)
+    // Of an m below 2 there are no levels; the logarithm must not be 0.
+    let above = (index.nodes.ln() / index.m.max(2.0).ln()).floor() * index.m;
+    (above + filtered::nodes_scored(index.nodes, index.m, kept)).min(index.nodes)
 }
 
 fn pages_of(index: Index, visited: f64) -> f64 {

@@ -1,6 +1,7 @@
 //! What PostgreSQL is told about the access method.
 //!
-//! Everything that is not set here is false, zero or NULL: no unique, clustered or covering indexes, no bitmap, backward, parallel or index-only scans, no marks, no predicate locks.
+//! Everything that is not set here is false, zero or NULL: no unique, clustered or covering indexes, no bitmap,
+//! backward, parallel or index-only scans, no marks, no predicate locks.
 
 use super::{build, cost, insert, options, scan, vacuum, validate};
 use pgrx::prelude::*;

@@ -8,10 +8,10 @@
 //! - [`filter_value`] and [`filter_scan`]: from values of filter columns to keys, from scan keys to a filter;
 //! - [`validate`]: whether an operator class is complete and right;
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
-//! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that PostgreSQL does
-//!   not give to an index by itself;
-//! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with [`rerank`], [`vacuum`]: the phases of an
-//!   index's life;
+//! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that
+//!   PostgreSQL does not give to an index by itself;
+//! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with
+//!   [`rerank`], [`vacuum`]: the phases of an index's life;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
 //! - [`errors`]: errors of the engine as PostgreSQL's.

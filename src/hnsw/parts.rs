@@ -1,5 +1,5 @@
-//! Building in parts, with PostgreSQL's parallel workers if there are any: the leader fills the arena with the rows of a part,
-//! everybody links them, and the leader writes their lists to temporary files before the next part.
+//! Building in parts, with PostgreSQL's parallel workers if there are any: the leader fills the arena with the rows of
+//! a part, everybody links them, and the leader writes their lists to temporary files before the next part.
 //!
 //! Workers look for rows that wait in the arena, and sleep until there are some. The leader knows that a part is done when
 //! none waits and no worker is at work: a worker says so before it takes its first row, and until it has linked its last.

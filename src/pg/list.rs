@@ -1,4 +1,4 @@
-//! PostgreSQL's lists of pointers.
+//! PostgreSQL's lists.
 #![allow(unsafe_code)]
 
 use pgrx::pg_sys;
@@ -13,6 +13,19 @@ pub unsafe fn pointers<T>(list: *mut pg_sys::List) -> Vec<*mut T> {
         let Some(list) = list.as_ref() else { return Vec::new() };
         let length = usize::try_from(list.length).unwrap_or(0);
         (0..length).map(|at| (*list.elements.add(at)).ptr_value.cast()).collect()
+    }
+}
+
+/// The numbers of a list of them.
+///
+/// # Safety
+/// `list` is null, which is an empty list, or a valid list of object ids.
+pub unsafe fn oids(list: *mut pg_sys::List) -> Vec<pg_sys::Oid> {
+    // SAFETY: the caller's promise: so many cells hold object ids.
+    unsafe {
+        let Some(list) = list.as_ref() else { return Vec::new() };
+        let length = usize::try_from(list.length).unwrap_or(0);
+        (0..length).map(|at| (*list.elements.add(at)).oid_value).collect()
     }
 }
 

@@ -1,10 +1,11 @@
 //! Values stored out of line, fetched one after the other.
 //!
 //! PostgreSQL opens the TOAST table and its index, begins a scan and goes through the table's access method for every
-//! chunk of every value. A reader of many values of one table keeps the scan open, and copies the chunks, which lie side by
-//! side as they were stored, from their page at once. Whatever is not as it expects (compressed values, other access methods,
-//! chunks that are missing or twice) it leaves to PostgreSQL.
+//! chunk of every value. A reader of many values of one table keeps the scan open, and copies the chunks, which lie
+//! side by side as they were stored, from their page at once. Whatever is not as it expects (compressed values, other
+//! access methods, chunks that are missing or twice) it leaves to PostgreSQL.
 
+use super::list::oids;
 use pgrx::pg_sys;
 
 /// Bytes of every chunk but the last: PostgreSQL's TOAST_MAX_CHUNK_SIZE, of which four fill a page.
@@ -75,10 +76,8 @@ impl ToastReader {
     unsafe fn open_index(toast: pg_sys::Relation, lock: pg_sys::LOCKMODE) -> pg_sys::Relation {
         // SAFETY: the relation is open.
         unsafe {
-            let list = pg_sys::RelationGetIndexList(toast);
-            let length = if list.is_null() { 0 } else { (*list).length };
-            for at in 0..length {
-                let index = pg_sys::index_open((*(*list).elements.add(at as usize)).oid_value, lock);
+            for id in oids(pg_sys::RelationGetIndexList(toast)) {
+                let index = pg_sys::index_open(id, lock);
                 if (*(*index).rd_index).indisvalid {
                     return index;
                 }

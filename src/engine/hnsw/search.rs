@@ -1,9 +1,10 @@
-//! Searching a graph: greedy descent through the upper levels, then a beam search that can go on for as long as somebody
+//! Searching a graph: a descent through the upper levels, then a beam search that can go on for as long as somebody
 //! wants more (Malkov and Yashunin, 2018, algorithms 2 and 5).
 //!
-//! Differences from the paper: the descent has a narrow beam; the neighbours of an expanded node are scored as one batch, which lets the storage read
-//! them page by page; a search is resumable: what the beam dropped is kept, and [`Search::resume`] goes on with it.
-//! Callers: a scan (resumable, level 0), an insertion (each level, no pool), the build.
+//! Differences from the paper: the descent has a narrow beam; the neighbours of an expanded node are scored as one
+//! batch, which lets the storage read them page by page; a search is resumable: what the beam dropped is kept, and
+//! [`Search::resume`] goes on with it. Callers: a scan (resumable, level 0), an insertion (each level, no pool), the
+//! build.
 
 use super::beam::Beam;
 use super::graph::{EntryPoint, Graph, Near};
@@ -50,9 +51,9 @@ impl<R> Default for Search<R> {
 }
 
 impl<R: Copy> Search<R> {
-    /// Goes from the entry point towards the query, down to `level`, with a narrow beam: puts the nearest nodes of that level
-    /// into `starts`, nearest first. With greedy steps (as in the paper, a beam of one) a descent may end in the wrong one of
-    /// clusters that lie apart, and level 0 leads to the right one by chance.
+    /// Goes from the entry point towards the query, down to `level`, with a narrow beam: puts the nearest nodes of that
+    /// level into `starts`, nearest first. With greedy steps (as in the paper, a beam of one) a descent may end in the
+    /// wrong one of clusters that lie apart, and level 0 leads to the right one by chance.
     pub fn descend<G: Graph<Row = R>>(
         &mut self,
         graph: &mut G,

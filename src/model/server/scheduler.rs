@@ -6,7 +6,8 @@
 //! 3. one micro-batch of bulk embeddings, if no interactive one waits.
 //!
 //! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
-//! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first come first served.
+//! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first
+//! come first served.
 //!
 //! A panic in a model fails the requests of that pass with an internal error, and the model is evicted from the
 //! registry: its next user gets a fresh copy. Nothing else can be affected: a generation owns its state, weights are

@@ -60,8 +60,8 @@ const KIND_MERGED: u32 = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArenaShape {
     pub m: u16,
-    /// Bytes of every code with the filter keys behind it; None if they differ. Known, a code is found without reading its node's head, which would be
-    /// waited for.
+    /// Bytes of every code with the filter keys behind it; None if they differ. Known, a code is found without reading
+    /// its node's head, which would be waited for.
     pub code_bytes: Option<u32>,
 }
 

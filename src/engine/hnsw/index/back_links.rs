@@ -1,9 +1,9 @@
 //! Back-links: offering a node to the lists of others.
 //!
 //! A list with room takes it. For a full one the owner's neighbours and the newcomer are chosen from anew, by the
-//! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked under
-//! it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name stays, and the
-//! next one goes.
+//! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked
+//! under it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name
+//! stays, and the next one goes.
 
 use std::rc::Rc;
 

@@ -6,10 +6,11 @@
 //!   search begins also at some of them that lie anywhere, so that it finds them where they are far from the query.
 //! - [`Regime::Exact`], where few pass: all of them are scored.
 //!
-//! An estimate from a few pages of keys decides whether a beam is worth trying; how many of its first results pass, how it
-//! goes on. Where few do, because the rows that pass are far from the query, and wherever the others are chosen, all keys are
-//! read: a set of the nodes that pass and their true number. A walk that takes more work than looking at all of these goes over to that, as does one that
-//! has reached its end: so a scan gives every row that passes, and no way costs much more than the best.
+//! An estimate from a few pages of keys decides whether a beam is worth trying; how many of its first results pass, how
+//! it goes on. Where few do, because the rows that pass are far from the query, and wherever the others are chosen, all
+//! keys are read: a set of the nodes that pass and their true number. A walk that takes more work than looking at all
+//! of these goes over to that, as does one that has reached its end: so a scan gives every row that passes, and no way
+//! costs much more than the best.
 
 use std::collections::HashSet;
 
@@ -23,12 +24,14 @@ use crate::code::Query;
 use crate::hnsw::filter::Filter;
 use crate::hnsw::graph::{EntryPoint, Graph, Near};
 
+/// The share of a node's neighbours that a search has not seen yet, at its largest.
+const UNSEEN_SHARE: f64 = 0.55;
 /// The least share of nodes that pass with which a beam is tried.
 const LEAST_BEAM_SHARE: f64 = 0.1;
 /// Of the results of a beam, the share that suffices.
 const ENOUGH_PASSING: f64 = 0.6;
-/// With a share s of rows that pass, the beam is s to this power wider: the nearest ten of them are among more of the nearest
-/// of all, and a beam finds a hundred of these with a smaller multiple of its width than ten.
+/// With a share s of rows that pass, the beam is s to this power wider: the nearest ten of them are among more of the
+/// nearest of all, and a beam finds a hundred of these with a smaller multiple of its width than ten.
 const WIDENING_POWER: f64 = 0.5;
 /// Nodes that pass, spread over all, at which a walk begins.
 const SEEDS: usize = 32;
@@ -96,10 +99,11 @@ impl FilteredScan {
     }
 }
 
-/// About how many nodes a search with this beam scores: pgvector's published estimate.
+/// About how many nodes a search with this beam scores at level 0. It is pgvector's published estimate: `2m · ef · s`,
+/// where `s = 0.55 · ln N / (ln m · (1 + ln ef))` leaves out neighbours that were seen before.
 pub fn nodes_scored(nodes: f64, m: f64, ef: f64) -> f64 {
     let (log_nodes, log_m) = (nodes.max(2.0).ln(), m.max(2.0).ln());
-    let share = 0.55 * log_nodes / (log_m * (1.0 + ef.max(1.0).ln()));
+    let share = UNSEEN_SHARE * log_nodes / (log_m * (1.0 + ef.max(1.0).ln()));
     (2.0 * m * ef * share).max(ef).min(nodes)
 }
 

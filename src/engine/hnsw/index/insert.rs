@@ -202,9 +202,9 @@ impl<S: PageStore> Index<S> {
         }
     }
 
-    /// The node that a new one hangs on. Under the inner product nearly all lists name the few longest vectors and decline the
-    /// others, and searches need the edges between the longest: so each node is tied to the live one before it, both ways,
-    /// and the other edges of lists are free to be the best.
+    /// The node that a new one hangs on. Under the inner product nearly all lists name the few longest vectors and
+    /// decline the others, and searches need the edges between the longest: so each node is tied to the live one before
+    /// it, both ways, and the other edges of lists are free to be the best.
     fn hung_on(&mut self, node: u32) -> Result<Option<u32>, S::Error> {
         match self.shape.identity.metric {
             Metric::InnerProduct => self.live_before(node),

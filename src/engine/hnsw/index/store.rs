@@ -20,10 +20,10 @@ pub trait PageStore {
     /// Calls `read` with a block, which nobody changes meanwhile. `read` calls nothing of the store.
     fn read<R>(&mut self, block: u32, read: impl FnOnce(&Page) -> R) -> Result<R, Self::Error>;
 
-    /// Calls `read` with the index of each span and its block: bytes that are written once, so that no lock is needed to read
-    /// them. The spans are what will be looked at, so that they can be fetched ahead. `read` may be called more than once
-    /// with an index, with any bytes, and in any order; what counts is the last time, when the bytes are right. It neither
-    /// calls the store nor panics nor allocates.
+    /// Calls `read` with the index of each span and its block: bytes that are written once, so that no lock is needed
+    /// to read them. The spans are what will be looked at, so that they can be fetched ahead. `read` may be called more
+    /// than once with an index, with any bytes, and in any order; what counts is the last time, when the bytes are
+    /// right. It neither calls the store nor panics nor allocates.
     fn read_stable(&mut self, spans: &[Span], read: impl FnMut(usize, &Page)) -> Result<(), Self::Error>;
 
     /// Changes up to [`MAX_CHANGED_PAGES`] blocks, which are given in ascending order, each once, as one: all of it

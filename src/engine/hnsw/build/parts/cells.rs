@@ -57,8 +57,8 @@ impl Cells {
         let Sample { mut pivots, others } = sample;
         pivots.sort_unstable();
         pivots.dedup();
-        // By the product most rows would be nearest to the longest pivot. |p|² - 2ap ranks pivots as |a - p|² does, and codes
-        // give products with the opposite sign.
+        // By the product most rows would be nearest to the longest pivot. |p|² - 2ap ranks pivots as |a - p|² does, and
+        // codes give products with the opposite sign.
         let (factor, offsets) = if is_product {
             (2.0, pivots.iter().map(|pivot| -codec.distance_between(pivot, pivot)).collect())
         } else {

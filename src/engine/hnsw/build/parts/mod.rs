@@ -1,10 +1,11 @@
 //! A build whose graph does not fit into memory.
 //!
-//! The rows' codes go to a temporary file; when all are there, they are divided into parts that fit ([`cells`]), each row
-//! into two or a few more. Each part is built in the arena as a graph of its own ([`part`]). A row's node gets its ordinal
-//! where the row is at home; the lists of its parts are merged when the pages are written ([`graph`]). The levels above 0 are one more graph, of a sixteenth of the
-//! nodes, or of as many of them as fit. What the parts have not connected is connected on pages afterwards
-//! ([`Index::complete`](crate::hnsw::index::Index::complete)), where recall is measured, too.
+//! The rows' codes go to a temporary file; when all are there, they are divided into parts that fit ([`cells`]), each
+//! row into two or a few more. Each part is built in the arena as a graph of its own ([`part`]). A row's node gets its
+//! ordinal where the row is at home; the lists of its parts are merged when the pages are written ([`graph`]). The
+//! levels above 0 are one more graph, of a sixteenth of the nodes, or of as many of them as fit. What the parts have
+//! not connected is connected on pages afterwards ([`Index::complete`](crate::hnsw::index::Index::complete)), where
+//! recall is measured, too.
 //!
 //! Memory: the arena, 4 bytes a row for the rows' ordinals, and the lists that other parts made for one part, a fifth of
 //! the arena. All files are written from begin to end; those of rows are read in their order, too, but with gaps.
