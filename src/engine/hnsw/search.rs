@@ -29,6 +29,8 @@ pub struct Found<R> {
 pub struct Search<R> {
     beam: Beam,
     visited: Visited,
+    /// All that is not in `visited` was added, too.
+    has_all: bool,
     rows: Vec<R>,
     neighbours: Vec<u32>,
     distances: Vec<f32>,
@@ -41,6 +43,7 @@ impl<R> Default for Search<R> {
         Search {
             beam: Beam::default(),
             visited: Visited::default(),
+            has_all: false,
             rows: Vec::new(),
             neighbours: Vec::new(),
             distances: Vec::new(),
@@ -87,6 +90,7 @@ impl<R: Copy> Search<R> {
         resumable: bool,
     ) -> Result<(), G::Error> {
         self.visited.clear();
+        self.has_all = false;
         self.rows.clear();
         self.beam.begin(ef, resumable);
         for start in starts {
@@ -103,12 +107,29 @@ impl<R: Copy> Search<R> {
         self.visited.clear();
         self.rows.clear();
         self.beam.begin(ef, true);
+        self.go_on_with_all(all, ef);
+    }
+
+    /// Takes all nodes that the search has not [seen](Search::has_seen), instead of going on along edges, and makes the
+    /// nearest `ef` of what is left the results; false if there are none.
+    pub fn go_on_with_all(&mut self, all: impl Iterator<Item = Found<R>>, ef: usize) -> bool {
+        self.has_all = true;
         for found in all {
             self.beam.pool(found.distance, found.node, self.rows.len());
             self.rows.push(found.row);
+            self.scored += 1;
         }
-        self.scored += self.rows.len() as u64;
-        self.beam.widen(ef);
+        self.beam.widen(ef)
+    }
+
+    /// Whether the present search has seen a node.
+    pub fn has_seen(&self, node: u32) -> bool {
+        self.has_all || self.visited.contains(node)
+    }
+
+    /// Whether the present search has seen all nodes, one by one or all at once.
+    pub fn has_seen_all(&self) -> bool {
+        self.has_all
     }
 
     /// Goes on after the results so far with a beam of `ef`; false if all that can be reached was found.

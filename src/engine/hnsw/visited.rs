@@ -13,6 +13,12 @@ pub struct Visited {
     has_last: bool,
 }
 
+/// Where an entry is looked for first. Fibonacci hashing: neighbours in number end up far apart.
+#[inline(always)]
+fn slot_of(entry: u32, mask: usize) -> usize {
+    (u64::from(entry).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask
+}
+
 /// Enough for the nodes that a search with a beam of 100 sees.
 const LEAST_SLOTS: usize = 4096;
 
@@ -55,11 +61,24 @@ impl Visited {
         added
     }
 
+    /// Whether a node was added.
+    pub fn contains(&self, node: u32) -> bool {
+        let Some(entry) = node.checked_add(1) else { return self.has_last };
+        let Some(mask) = self.slots.len().checked_sub(1) else { return false };
+        let mut at = slot_of(entry, mask);
+        while self.slots[at] != 0 {
+            if self.slots[at] == entry {
+                return true;
+            }
+            at = (at + 1) & mask;
+        }
+        false
+    }
+
     #[inline(always)]
     fn put(slots: &mut [u32], entry: u32) -> bool {
         let mask = slots.len() - 1;
-        // Fibonacci hashing: neighbours in number end up far apart.
-        let mut at = (u64::from(entry).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        let mut at = slot_of(entry, mask);
         loop {
             match slots[at] {
                 0 => {
@@ -90,7 +109,9 @@ mod tests {
     fn knows_what_it_was_given() {
         let mut visited = Visited::default();
         for node in (0..100_000u32).chain([u32::MAX, u32::MAX - 1]) {
+            assert!(!visited.contains(node), "{node}");
             assert!(visited.insert(node), "{node}");
+            assert!(visited.contains(node), "{node}");
         }
         for node in (0..100_000u32).chain([u32::MAX]) {
             assert!(!visited.insert(node), "{node}");

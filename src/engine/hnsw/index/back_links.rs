@@ -2,8 +2,11 @@
 //!
 //! A list with room takes it. For a full one the owner's neighbours and the newcomer are chosen from anew, by the
 //! heuristic of [`select_neighbours`]; at most one entry is replaced. The choice is made without a lock and checked
-//! under it: if the list has changed meanwhile, it is made again, a few times. A neighbour that few other lists name
-//! stays, and the next one goes.
+//! under it: if the list has changed meanwhile, it is made again, a few times.
+//!
+//! Whatever could be reached before can be reached afterwards: a neighbour leaves a list of level 0 only if another entry
+//! of that list, or the newcomer, names it. The exception is two insertions at once that count on each other's lists; the
+//! next vacuum connects what they have lost.
 
 use std::rc::Rc;
 
@@ -19,20 +22,26 @@ use crate::hnsw::select::select_neighbours;
 /// How often a list that changes meanwhile is tried: a back-link more or less does not matter.
 const TRIES: usize = 3;
 
-/// How many other lists must name a neighbour that is crowded out. One could be that of a node which only it leads to.
-const OTHER_WAYS: usize = 3;
-
 /// How many neighbours are asked to leave a full list, the least useful first.
 const VICTIMS: usize = 3;
 
 /// What is to happen to a list.
 #[derive(Debug, Clone, Copy)]
-struct Edit {
+pub(super) struct Edit {
     owner: u32,
     block: u32,
     address: Address,
     /// The neighbour to be replaced if the list is full; None if it should have room.
     replaced: Option<u32>,
+}
+
+/// A node that is offered to lists.
+struct Newcomer<'a> {
+    node: u32,
+    code: &'a [u8],
+    level: u8,
+    /// What other lists have been chosen to do.
+    planned: &'a [Edit],
 }
 
 impl<S: PageStore> Index<S> {
@@ -49,7 +58,8 @@ impl<S: PageStore> Index<S> {
             let mut edits = Vec::with_capacity(left.len());
             for &(owner, distance) in &left {
                 self.store.check_interrupts()?;
-                edits.extend(self.plan_edit(node, code, level, owner, distance)?);
+                let edit = self.plan_edit(&Newcomer { node, code, level, planned: &edits }, owner, distance)?;
+                edits.extend(edit);
             }
             let failed = self.apply_edits(node, level, edits)?;
             left.retain(|(owner, _)| failed.contains(owner));
@@ -61,18 +71,11 @@ impl<S: PageStore> Index<S> {
     }
 
     /// What should happen to the list of an owner: None if it stays as it is.
-    fn plan_edit(
-        &mut self,
-        node: u32,
-        code: &[u8],
-        level: u8,
-        owner: u32,
-        distance: f32,
-    ) -> Result<Option<Edit>, S::Error> {
-        let layout = self.shape.layout;
+    fn plan_edit(&mut self, newcomer: &Newcomer<'_>, owner: u32, distance: f32) -> Result<Option<Edit>, S::Error> {
+        let (layout, level) = (self.shape.layout, newcomer.level);
         let mut list = Vec::with_capacity(layout.max_neighbours(level));
         let head = self.list(owner, level, &mut list)?;
-        if !head.state.is_linked() || head.level < level || list.contains(&node) {
+        if !head.state.is_linked() || head.level < level || list.contains(&newcomer.node) {
             return Ok(None);
         }
         let (address, class) = match level {
@@ -84,56 +87,58 @@ impl<S: PageStore> Index<S> {
         if list.len() < layout.max_neighbours(level) {
             return Ok(Some(edit));
         }
-        edit.replaced = self.crowded_out(&list, level, owner, code, distance)?;
+        edit.replaced = self.crowded_out(newcomer, &list, owner, distance)?;
         Ok(edit.replaced.map(|_| edit))
     }
 
-    /// Whether a neighbour may leave the list of an owner: the last ways to a node are not given up. Under the inner product
-    /// those are the edges between a node and the live one before it, where an insertion has made them: a node that hangs on
-    /// the one before it may leave all other lists.
-    pub(super) fn may_go(&mut self, neighbour: u32, owner: u32, level: u8) -> Result<bool, S::Error> {
-        if level > 0 {
-            return Ok(true);
-        }
+    /// Whether a neighbour may leave the list of an owner for a newcomer, at level 0: something that the list still leads
+    /// to then names it. Under the inner product edges between a node and the live one before it stay, where an insertion
+    /// has made them, and a node that hangs on the one before it may leave all other lists.
+    pub(super) fn may_go(
+        &mut self,
+        neighbour: u32,
+        owner: u32,
+        list: &[u32],
+        newcomer: u32,
+        planned: &[Edit],
+    ) -> Result<bool, S::Error> {
         if self.shape.identity.metric == Metric::InnerProduct {
             let (first, second) = (neighbour.min(owner), neighbour.max(owner));
             if self.live_before(second)? == Some(first) {
                 return Ok(false);
             }
             if let Some(before) = self.live_before(neighbour)? {
-                let mut list = Vec::new();
-                self.node(before, Some(&mut list))?;
-                if list.contains(&neighbour) {
+                if self.names(before, neighbour)? {
                     return Ok(true);
                 }
             }
         }
-        self.has_other_ways(neighbour, owner)
-    }
-
-    /// Whether a node is in the lists of [`OTHER_WAYS`] of its neighbours without `owner`. Edges mostly go both ways, so the
-    /// first neighbours looked at tell.
-    fn has_other_ways(&mut self, node: u32, owner: u32) -> Result<bool, S::Error> {
-        let (mut list, mut back) = (Vec::new(), Vec::new());
-        let mut ways = 0;
-        self.node(node, Some(&mut list))?;
-        for &other in list.iter().filter(|&&other| other != owner) {
-            self.node(other, Some(&mut back))?;
-            ways += usize::from(back.contains(&node));
-            if ways == OTHER_WAYS {
+        let is_dropped = |by: u32| planned.iter().any(|edit| edit.owner == by && edit.replaced == Some(neighbour));
+        let mut own = Vec::new();
+        self.node(neighbour, Some(&mut own))?;
+        // Edges mostly go both ways, so neighbours of the neighbour are asked first.
+        let (near, far): (Vec<u32>, Vec<u32>) = list.iter().partition(|&entry| own.contains(entry));
+        for other in std::iter::once(newcomer).chain(near).chain(far) {
+            if other != neighbour && !is_dropped(other) && self.names(other, neighbour)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Which neighbour of a full list gives way to a newcomer with this code and distance; None if none does.
+    /// Whether a node is in the list of another at level 0.
+    fn names(&mut self, owner: u32, node: u32) -> Result<bool, S::Error> {
+        let mut list = Vec::new();
+        self.node(owner, Some(&mut list))?;
+        Ok(list.contains(&node))
+    }
+
+    /// Which neighbour of a full list gives way to a newcomer at this distance; None if none does.
     fn crowded_out(
         &mut self,
+        newcomer: &Newcomer<'_>,
         list: &[u32],
-        level: u8,
         owner: u32,
-        code: &[u8],
         distance: f32,
     ) -> Result<Option<u32>, S::Error> {
         let mut batch = CodeBatch::default();
@@ -143,7 +148,7 @@ impl<S: PageStore> Index<S> {
         let shape = Rc::clone(&self.shape);
         let owner_code = batch.get(list.len());
         // The newcomer is number `list.len()`.
-        let code_of = |index: usize| if index < list.len() { batch.get(index) } else { code };
+        let code_of = |index: usize| if index < list.len() { batch.get(index) } else { newcomer.code };
         let distance_to = |index: usize| shape.codec.distance_between(owner_code, batch.get(index));
         let mut order: Vec<(f32, usize)> = (0..list.len()).map(|index| (distance_to(index), index)).collect();
         order.push((distance, list.len()));
@@ -160,7 +165,7 @@ impl<S: PageStore> Index<S> {
             let left_out = (0..order.len()).find(|rank| chosen.binary_search_by_key(rank, |(rank, _)| *rank).is_err());
             let Some(rank) = left_out else { return Ok(None) };
             let Some(&victim) = list.get(index_at(rank)) else { return Ok(None) };
-            if self.may_go(victim, owner, level)? {
+            if newcomer.level > 0 || self.may_go(victim, owner, list, newcomer.node, newcomer.planned)? {
                 return Ok(Some(victim));
             }
             // It stays, and another is looked for.

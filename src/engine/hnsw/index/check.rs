@@ -187,6 +187,8 @@ impl<S: PageStore> Index<S> {
             })?;
             match list {
                 Ok(Some(list)) => lists.push((node.ordinal, level, list)),
+                // A dead node may be one whose insertion was given up before it had lists.
+                Ok(None) if node.state == NodeState::Dead => {}
                 Ok(None) => report.find(|| format!("node {}: list of level {level} was never written", node.ordinal)),
                 Err(error) => report.find(|| format!("node {}, level {level}: {error}", node.ordinal)),
             }

@@ -183,11 +183,14 @@ impl<S: PageStore> Index<S> {
         })
     }
 
-    /// Sees to it that a node is in some list: if all of its neighbours have declined it, the nearest takes it. Under the
-    /// inner product it is in the list of the node that it hangs on, whatever others have done.
+    /// Sees to it that a node is in some list: if all of its neighbours have declined it, the first takes it that can. Under
+    /// the inner product it is in the list of the node that it hangs on, whatever others have done.
     pub(super) fn ensure_linked(&mut self, node: u32, chosen: &[Near]) -> Result<(), S::Error> {
         if let Some(before) = self.hung_on(node)? {
-            return self.put_into(before, node).map(drop);
+            if !self.put_into(before, node)? {
+                self.hand_over(before, node)?;
+            }
+            return Ok(());
         }
         let mut list = Vec::new();
         for near in chosen {
@@ -196,10 +199,12 @@ impl<S: PageStore> Index<S> {
                 return Ok(());
             }
         }
-        match chosen.first() {
-            Some(near) => self.put_into(near.node, node).map(drop),
-            None => Ok(()),
+        for near in chosen {
+            if self.put_into(near.node, node)? {
+                return Ok(());
+            }
         }
+        chosen.first().map_or(Ok(()), |near| self.hand_over(near.node, node))
     }
 
     /// The node that a new one hangs on. Under the inner product nearly all lists name the few longest vectors and

@@ -12,7 +12,7 @@ use crate::hnsw::graph::{EntryPoint, Near};
 use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::node_edit::NodeMut;
 use crate::hnsw::page::upper::{UpperMut, UpperRef};
-use crate::hnsw::page::{Metric, PageClass, PageError};
+use crate::hnsw::page::{PageClass, PageError};
 
 /// How many dead nodes in a row are gone through before a list takes what it has.
 const DEAD_HOPS: usize = 200;
@@ -178,44 +178,54 @@ impl<S: PageStore> Index<S> {
         self.ensure_linked(node, &chosen)
     }
 
-    /// Puts a node into a list at level 0, come what may: at the end, or instead of the last entry that another entry's list
-    /// names, too, or of the last.
+    /// Puts a node into a list at level 0: at the end, or instead of an entry that may leave; false if none may.
     pub(super) fn put_into(&mut self, owner: u32, node: u32) -> Result<bool, S::Error> {
+        let room = self.shape.layout.max_neighbours(0);
         let mut list = Vec::new();
-        self.node(owner, Some(&mut list))?;
-        let mut spare = list.len().saturating_sub(1);
-        if self.shape.identity.metric == Metric::InnerProduct {
-            for (index, &neighbour) in list.iter().enumerate().rev() {
-                if self.may_go(neighbour, owner, 0)? {
-                    spare = index;
-                    break;
-                }
+        for _ in 0..TRIES {
+            self.node(owner, Some(&mut list))?;
+            if list.contains(&node) {
+                return Ok(true);
             }
-        } else if list.len() >= self.shape.layout.max_neighbours(0) {
-            let mut others = Vec::new();
-            'search: for &entry in &list {
-                self.node(entry, Some(&mut others))?;
-                for (index, neighbour) in list.iter().enumerate().rev() {
-                    if others.contains(neighbour) {
-                        spare = index;
-                        break 'search;
+            let mut ids = list.clone();
+            if list.len() >= room {
+                let mut spare = None;
+                for (index, &neighbour) in list.iter().enumerate().rev() {
+                    if self.may_go(neighbour, owner, &list, node, &[])? {
+                        spare = Some(index);
+                        break;
                     }
                 }
-            }
-        }
-        let room = self.shape.layout.max_neighbours(0);
-        let spared = list.get(spare).copied();
-        self.change_list(owner, 0, |list| {
-            let mut ids = list.to_vec();
-            if ids.contains(&node) {
-                return None;
-            }
-            if ids.len() >= room {
-                let index = spared.and_then(|spared| ids.iter().position(|&id| id == spared));
-                ids.remove(index.unwrap_or(ids.len() - 1));
+                let Some(spare) = spare else { return Ok(false) };
+                ids.remove(spare);
             }
             ids.push(node);
-            Some(ids)
-        })
+            if self.replace_list(owner, 0, &list, &ids)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Puts a node, which no list has taken, into a list at level 0 in the place of its last entry, which the node takes over.
+    pub(super) fn hand_over(&mut self, owner: u32, node: u32) -> Result<(), S::Error> {
+        let room = self.shape.layout.max_neighbours(0);
+        let mut list = Vec::new();
+        for _ in 0..TRIES {
+            self.node(owner, Some(&mut list))?;
+            let last = if list.len() >= room { list.last().copied() } else { None };
+            if let Some(last) = last {
+                self.change_list(node, 0, |own| {
+                    let kept = own.iter().copied().filter(|&neighbour| neighbour != last).take(room - 1);
+                    Some(kept.chain([last]).collect())
+                })?;
+            }
+            let kept = list.iter().copied().filter(|&neighbour| Some(neighbour) != last && neighbour != node);
+            let ids: Vec<u32> = kept.chain([node]).collect();
+            if self.replace_list(owner, 0, &list, &ids)? {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }

@@ -115,7 +115,7 @@ impl<S: PageStore> Index<S> {
         };
         let query = scan.query.insert(query);
         if entry.nodes <= EXHAUSTIVE_NODES {
-            let all = self.score_all(&mut scan.scratch, query)?;
+            let all = self.score_all(&mut scan.scratch, query, usize::MAX, |_| true)?;
             scan.search.begin_with_all(all.into_iter(), scan.ef);
             return self.take_batch(scan, batch);
         }
@@ -144,8 +144,10 @@ impl<S: PageStore> Index<S> {
         scan.search.begin(&mut graph, query, &scan.starts, width, 0, true)
     }
 
-    /// Goes on with a wider beam, but not wider than `most`; false if all that can be reached was found. A batch may be
-    /// empty.
+    /// Goes on with a wider beam, but not wider than `most`; false if every row was found. A batch may be empty.
+    ///
+    /// At the end of what edges lead to, all pages of nodes are looked through for others: insertions at the same time, or
+    /// a vacuum that was cut off, may have cut a node off.
     pub fn continue_scan(
         &mut self,
         scan: &mut Scan,
@@ -160,20 +162,38 @@ impl<S: PageStore> Index<S> {
         let Some(query) = &scan.query else { return Ok(false) };
         let mut graph = IndexGraph { index: self, scratch: &mut scan.scratch };
         if !scan.search.resume(&mut graph, query, scan.ef)? {
-            return Ok(false);
+            if scan.search.has_seen_all() {
+                return Ok(false);
+            }
+            let Scan { search, scratch, .. } = scan;
+            let unseen = self.score_all(scratch, query, most, |node| !search.has_seen(node))?;
+            if !search.go_on_with_all(unseen.into_iter(), scan.ef) {
+                return Ok(false);
+            }
         }
         self.take_batch(scan, batch)?;
         Ok(true)
     }
 
-    /// All live nodes with their distances, read page by page.
-    fn score_all(&mut self, scratch: &mut Scratch, query: &Query) -> Result<Vec<Found<Row>>, S::Error> {
-        let mut all: Vec<Found<Row>> = Vec::with_capacity(self.entry.nodes as usize);
+    /// All live nodes that are wanted, but so many at most, with their distances, read page by page.
+    fn score_all(
+        &mut self,
+        scratch: &mut Scratch,
+        query: &Query,
+        most: usize,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Result<Vec<Found<Row>>, S::Error> {
+        let mut all: Vec<Found<Row>> = Vec::new();
         let mut heads = Vec::new();
         for page_index in 0..self.shape.layout.nodes().pages(self.entry.nodes) {
             self.heads(page_index, &mut heads)?;
-            let rows = heads.iter().filter_map(|(node, head)| Some((*node, head.row()?)));
+            let rows = heads.iter().filter(|(node, _)| is_wanted(*node));
+            let rows = rows.filter_map(|(node, head)| Some((*node, head.row()?)));
             all.extend(rows.map(|(node, row)| Found { distance: f32::INFINITY, node, row }));
+            if all.len() >= most {
+                all.truncate(most);
+                break;
+            }
         }
         let (mut nodes, mut distances) = (Vec::new(), Vec::new());
         for group in all.chunks_mut(SCORED_AT_ONCE) {
