@@ -8,10 +8,11 @@
 //! Without ORDER BY, or with a second ordering, which the index does not have, the cost is infinite.
 
 use super::cache;
-use super::cost_model::{estimate, Estimate, Index, Prices, Table};
+use super::cost_model::{estimate, estimate_masked, Estimate, Index, Prices, Table};
 use super::opclass::IndexedColumn;
 use super::options::Options;
 use super::settings;
+use pg_rag_engine::hnsw::index::filtered::LooksAt;
 use pg_rag_engine::hnsw::page::{ElementType, Metric};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -59,6 +60,30 @@ pub unsafe extern "C-unwind" fn amcostestimate(
         // Rows come in order of distance, which is not that of the table.
         *correlation = 0.0;
         *pages = result.pages;
+    }
+}
+
+/// The cost of a scan in order of distance among the rows that other indexes give.
+///
+/// `share`: that of the rows which pass the path's conditions and are in the mask; `mask_rows`: how many are in the mask.
+///
+/// # Safety
+/// Called by the planner with its own pointers; the path is one of this access method.
+pub unsafe fn masked(
+    root: *mut pg_sys::PlannerInfo,
+    path: *mut pg_sys::IndexPath,
+    share: f64,
+    mask_rows: f64,
+) -> Estimate {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let index = &*(*path).indexinfo;
+        let shape = Shape::of(index);
+        let wanted = wanted(&*root, (*path).path.rows, index.tuples * share);
+        let table = table_of(&*index.rel, shape.column);
+        let looks_at = LooksAt { keys: !(*path).indexclauses.is_null(), rows: true };
+        let index = Index { looks_at, ..index_of(index, shape, share) };
+        estimate_masked(table, index, prices_of(&*(*path).indexinfo), wanted, mask_rows)
     }
 }
 
@@ -118,6 +143,7 @@ fn index_of(index: &pg_sys::IndexOptInfo, shape: Shape, share: f64) -> Index {
         ef_search: ef_search as f64,
         reranks: column.is_none_or(|column| is_estimated(&column)),
         share,
+        looks_at: LooksAt { keys: share < 1.0, rows: false },
     }
 }
 
@@ -186,19 +212,29 @@ fn code_bytes(column: Option<IndexedColumn>) -> f64 {
     }
 }
 
+/// What PostgreSQL charges for a page of a table that is read at random.
+///
+/// # Safety
+/// Called by the planner with its own value.
+pub unsafe fn table_page(table: *const pg_sys::RelOptInfo) -> f64 {
+    let mut price = 0.0;
+    // SAFETY: the result is written to the stack, and NULL says what is not wanted.
+    unsafe { pg_sys::get_tablespace_page_costs((*table).reltablespace, &mut price, std::ptr::null_mut()) };
+    price
+}
+
 /// # Safety
 /// Called by the planner with its own value.
 unsafe fn prices_of(index: &pg_sys::IndexOptInfo) -> Prices {
-    let (mut index_page, mut table_page) = (0.0, 0.0);
+    let mut index_page = 0.0;
     // SAFETY: the results are written to the stack, and NULL says what is not wanted; the costs are numbers that only
     // this thread changes.
     unsafe {
         let none = std::ptr::null_mut();
         pg_sys::get_tablespace_page_costs(index.reltablespace, &mut index_page, none);
-        pg_sys::get_tablespace_page_costs((*index.rel).reltablespace, &mut table_page, none);
         Prices {
             index_page,
-            table_page,
+            table_page: table_page(index.rel),
             index_tuple: pg_sys::cpu_index_tuple_cost,
             operator: pg_sys::cpu_operator_cost,
         }

@@ -11,7 +11,7 @@
 //! - A scan reads the row of every candidate that it keeps, for its exact distance. The pages of those that a further
 //!   search finds are not charged here: the executor reads them once more, and PostgreSQL charges the path for that.
 
-use pg_rag_engine::hnsw::index::filtered;
+use pg_rag_engine::hnsw::index::filtered::{self, LooksAt};
 
 /// What a page holds.
 const PAGE_BYTES: f64 = 8152.0;
@@ -40,8 +40,9 @@ pub struct Index {
     pub ef_search: f64,
     /// Whether rows are read for exact distances, because the codes are estimates.
     pub reranks: bool,
-    /// The share of the rows that pass the conditions on filter columns; 1 without any.
+    /// The share of the rows that pass the conditions on filter columns and a mask; 1 without any.
     pub share: f64,
+    pub looks_at: LooksAt,
 }
 
 /// What things cost.
@@ -91,10 +92,22 @@ pub fn estimate(table: Table, index: Index, prices: Prices, wanted: f64) -> Esti
     }
 }
 
+/// The cost of a search among the rows of a mask, which other indexes have given. Where that is cheaper, the rows of the
+/// mask are read from the table instead; the conditions on filter columns leave `index.share` of all rows.
+pub fn estimate_masked(table: Table, index: Index, prices: Prices, wanted: f64, mask_rows: f64) -> Estimate {
+    let searched = estimate(table, index, prices, wanted);
+    let all = Index { ef_search: mask_rows, reranks: true, ..index };
+    let read = rerank(table, all, prices, mask_rows.max(1.0));
+    if read >= searched.startup {
+        return searched;
+    }
+    Estimate { startup: read, total: read, ..searched }
+}
+
 /// Nodes that a search which keeps `kept` scores.
 fn visited(index: Index, kept: f64) -> f64 {
     if index.share < 1.0 {
-        return filtered::plan(index.nodes, index.m, kept, index.share).1.min(index.nodes);
+        return filtered::plan(index.nodes, index.m, kept, index.share, index.looks_at).1.min(index.nodes);
     }
     // Of an m below 2 there are no levels; the logarithm must not be 0.
     let above = (index.nodes.ln() / index.m.max(2.0).ln()).floor() * index.m;

@@ -2,6 +2,7 @@
 //! between them.
 
 use super::cost_model::{estimate, Estimate, Index, Prices, Table};
+use pg_rag_engine::hnsw::index::filtered::LooksAt;
 
 const PRICES: Prices = Prices { index_page: 4.0, table_page: 4.0, index_tuple: 0.005, operator: 0.0025 };
 const TUPLE: f64 = 0.01;
@@ -37,6 +38,7 @@ impl Case {
                 ef_search: 40.0,
                 reranks: quantised,
                 share: 1.0,
+                looks_at: LooksAt { keys: false, rows: false },
             },
             passing: 1.0,
             condition: 0.0,

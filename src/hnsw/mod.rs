@@ -11,7 +11,8 @@
 //! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that
 //!   PostgreSQL does not give to an index by itself;
 //! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with
-//!   [`rerank`], [`vacuum`]: the phases of an index's life;
+//!   [`workspace`] and [`rerank`], [`vacuum`]: the phases of an index's life;
+//! - [`filtered_search`]: the plan node of a search with a WHERE clause, which takes what other indexes find as a mask;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
 //! - [`errors`]: errors of the engine as PostgreSQL's.
@@ -27,6 +28,7 @@ mod cost_model;
 mod errors;
 mod filter_scan;
 mod filter_value;
+mod filtered_search;
 mod functions;
 mod handler;
 mod insert;
@@ -45,6 +47,7 @@ mod temp_files;
 mod vacuum;
 mod validate;
 mod value;
+mod workspace;
 
 #[cfg(test)]
 mod cost_tests;
@@ -58,6 +61,7 @@ mod tests;
 pub fn init() {
     options::init();
     planner::init();
+    filtered_search::init();
     // SAFETY: a flag of the process.
     if !unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
         settings::init_once();

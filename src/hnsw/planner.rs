@@ -8,9 +8,10 @@
 //! A hook that runs when all paths of a table are known adds, for each path that scans an hnsw index in order, the same one
 //! with these conditions. It costs what the access method says, and the planner chooses. The rules are PostgreSQL's own: the
 //! operator and collation must be the index column's, the value must not depend on the table or be volatile, and no clause
-//! goes before one of a higher security level unless it is leakproof.
+//! goes before one of a higher security level unless it is leakproof. [`filtered_search`] goes on from there.
 
 use super::cost::amcostestimate;
+use super::filtered_search;
 use crate::pg::list::{list_of, pointers};
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Node, NodeTag, Oid};
@@ -73,11 +74,15 @@ unsafe extern "C-unwind" fn add_paths(
                 pg_sys::add_path(rel, better.cast());
             }
         }
+        filtered_search::add_paths(root, rel);
     }
 }
 
 /// Whether an index is of this access method.
-unsafe fn is_ours(index: *mut pg_sys::IndexOptInfo) -> bool {
+///
+/// # Safety
+/// The index is the planner's.
+pub unsafe fn is_ours(index: *mut pg_sys::IndexOptInfo) -> bool {
     let ours = amcostestimate as *const () as usize;
     // SAFETY: the planner's index; the function is declared without arguments there.
     unsafe { (*index).amcostestimate.is_some_and(|function| function as *const () as usize == ours) }

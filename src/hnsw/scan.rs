@@ -13,104 +13,20 @@ use super::rerank::RowReader;
 use super::settings::{self, IterativeScan};
 use super::store::RelationStore;
 use super::value::Stored;
-use pg_rag_engine::hnsw::filter::Filter;
-use pg_rag_engine::hnsw::index::{Candidate, ChunkRead, Index, Scan};
+use super::workspace::{Nearest, NodeRows, Workspace};
+use pg_rag_engine::hnsw::filter::{Filter, RowMask};
+use pg_rag_engine::hnsw::index::filtered::LooksAt;
+use pg_rag_engine::hnsw::index::{filtered, Candidate, ChunkRead, Index, ScanCounts};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
 use pgrx::{pg_guard, pg_sys, PgMemoryContexts, PgSqlErrorCode};
-use std::cell::RefCell;
-use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashSet};
-
-/// A row or a node by its distance or bound: the least first.
-struct Nearest<T>(f64, T);
-
-impl<T> PartialEq for Nearest<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<T> Eq for Nearest<T> {}
-
-impl<T> PartialOrd for Nearest<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> Ord for Nearest<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.0.total_cmp(&self.0)
-    }
-}
-
-/// What is left of a node's rows: its first, then a chain of chunks, then its first again, since a vacuum may move a row
-/// from the chain there.
-#[derive(Clone, Copy)]
-struct NodeRows {
-    node: u32,
-    version: u16,
-    heap_tid: Option<HeapTid>,
-    overflow: Option<u32>,
-}
+use std::rc::Rc;
 
 /// The value that is searched for.
 #[derive(Clone, Copy)]
 struct QueryDatum {
     datum: pg_sys::Datum,
     is_null: bool,
-}
-
-/// The memory of a scan, which the next one of the process uses again: taken from the system and given back for every
-/// search, it would cost as much as a tenth of that.
-#[derive(Default)]
-struct Workspace {
-    scan: Scan,
-    batch: Vec<Candidate>,
-    /// Nodes whose rows were not read, by the bound of their distance.
-    nodes: BinaryHeap<Nearest<NodeRows>>,
-    /// Rows by their distance.
-    rows: BinaryHeap<Nearest<HeapTid>>,
-    tids: Vec<HeapTid>,
-    /// Rows of nodes with chains, which may be met twice.
-    returned: HashSet<HeapTid>,
-}
-
-/// A workspace that has grown beyond this is not kept.
-const KEPT_BYTES: usize = 4 << 20;
-
-thread_local! {
-    static WORKSPACE: RefCell<Option<Workspace>> = const { RefCell::new(None) };
-}
-
-impl Workspace {
-    /// The one kept, if there is one and no other scan uses it.
-    fn take() -> Workspace {
-        WORKSPACE.with_borrow_mut(Option::take).unwrap_or_default()
-    }
-
-    /// Keeps it for the next scan.
-    fn keep(mut self) {
-        self.clear();
-        let bytes = self.scan.memory_bytes()
-            + self.batch.capacity() * size_of::<Candidate>()
-            + self.nodes.capacity() * size_of::<Nearest<NodeRows>>()
-            + self.rows.capacity() * size_of::<Nearest<HeapTid>>()
-            + self.returned.capacity() * size_of::<HeapTid>();
-        if bytes <= KEPT_BYTES {
-            WORKSPACE.with_borrow_mut(|kept| *kept = Some(self));
-        }
-    }
-
-    fn clear(&mut self) {
-        self.scan.end();
-        self.batch.clear();
-        self.nodes.clear();
-        self.rows.clear();
-        self.tids.clear();
-        self.returned.clear();
-    }
 }
 
 /// A scan between `amrescan` and `amendscan`.
@@ -129,6 +45,30 @@ struct ScanState {
     horizon: f64,
     order: IterativeScan,
     last: f64,
+    /// The rows among which is searched, if other indexes have given them.
+    mask: Option<Rc<RowMask>>,
+    /// What the workspace had counted before this scan took it.
+    counted_before: ScanCounts,
+    way: &'static str,
+    candidates: u64,
+    heap_fetches: u64,
+}
+
+/// What a scan has done so far, over all its searches, for EXPLAIN.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanStatistics {
+    /// How the last search went: `none` before the first, `plain` without a filter, `rows` if the rows of a mask were read
+    /// from the table, else as the engine names it.
+    pub way: &'static str,
+    pub nodes_visited: u64,
+    /// Distances of codes that were computed.
+    pub distances: u64,
+    /// Nodes that did not pass the filter.
+    pub filtered: u64,
+    /// Nodes that passed, and might be results.
+    pub candidates: u64,
+    /// Rows read for their exact distances.
+    pub heap_fetches: u64,
 }
 
 /// # Safety
@@ -143,12 +83,18 @@ pub unsafe extern "C-unwind" fn ambeginscan(
     unsafe {
         let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
         let columns = IndexColumns::of(index).unwrap_or_report();
+        let work = Workspace::take();
         let state = ScanState {
             column: columns.vector,
             columns,
             index: None,
             reader: None,
-            work: Workspace::take(),
+            counted_before: work.scan.counts(),
+            work,
+            mask: None,
+            way: "none",
+            candidates: 0,
+            heap_fetches: 0,
             query: None,
             reranks: false,
             has_begun: false,
@@ -301,18 +247,47 @@ impl ScanState {
                     shape.codec.query_of_nothing()?
                 }
             };
-            let filter = filter(&self.columns, scan);
-            index.begin_filtered_scan(&mut self.work.scan, prepared, ef, filter, &mut self.work.batch)?;
+            let mut filter = filter(&self.columns, scan);
+            let rows = match (&self.mask, &value) {
+                // Of rows that are not in a partial index nobody checks its predicate.
+                (Some(mask), Some(_)) if pg_sys::RelationGetIndexPredicate(relation).is_null() => {
+                    rows_to_read(mask, &filter, index, ef)
+                }
+                _ => None,
+            };
+            if let Some(mask) = &self.mask {
+                filter.within(Rc::clone(mask));
+            }
+            self.reranks |= rows.is_some();
             if self.reranks && self.reader.is_none() {
                 self.reader = Some(RowReader::begin((*scan).heapRelation, relation, self.column.place));
             }
+            if let Some(rows) = rows {
+                self.take_rows(rows);
+                return Ok(());
+            }
+            index.begin_filtered_scan(&mut self.work.scan, prepared, ef, filter, &mut self.work.batch)?;
         }
         self.take_batch();
         Ok(())
     }
 
+    /// Takes rows that are read for their distances, all of them, instead of a search.
+    fn take_rows(&mut self, rows: Vec<HeapTid>) {
+        self.way = "rows";
+        self.is_exhausted = true;
+        self.horizon = f64::INFINITY;
+        self.candidates += rows.len() as u64;
+        let nodes = rows.into_iter().map(|tid| {
+            Nearest(f64::NEG_INFINITY, NodeRows { node: 0, version: 0, heap_tid: Some(tid), overflow: None })
+        });
+        self.work.nodes.extend(nodes);
+    }
+
     /// Takes the candidates of a batch.
     fn take_batch(&mut self) {
+        self.way = self.work.scan.regime().map_or("plain", |regime| regime.name());
+        self.candidates += self.work.batch.len() as u64;
         let is_squared = self.column.metric == Metric::L2;
         let rows = self.work.batch.drain(..).map(|candidate| {
             let Candidate { node, row, bound, .. } = candidate;
@@ -382,7 +357,9 @@ impl ScanState {
             self.work.nodes.push(Nearest(bound, rows));
         }
         if has_chain {
-            self.work.tids.retain(|tid| self.work.returned.insert(*tid));
+            let mask = self.mask.as_deref();
+            let Workspace { tids, returned, .. } = &mut self.work;
+            tids.retain(|tid| mask.is_none_or(|mask| mask.contains(*tid)) && returned.insert(*tid));
         }
         let (Some(reader), true) = (&mut self.reader, self.reranks) else {
             self.work.rows.extend(self.work.tids.drain(..).map(|tid| Nearest(bound, tid)));
@@ -393,8 +370,11 @@ impl ScanState {
         unsafe {
             let Some(stored) = Stored::read(self.column.element, query.datum) else { return Ok(()) };
             let value = stored.value();
+            self.heap_fetches += self.work.tids.len() as u64;
             for tid in self.work.tids.drain(..) {
-                if let Some(distance) = reader.distance((*scan).xs_snapshot, tid, &self.column, &value) {
+                let distance = reader.distance((*scan).xs_snapshot, tid, &self.column, &value);
+                // A zero vector under the cosine is not in the index.
+                if let Some(distance) = distance.filter(|distance| !distance.is_nan()) {
                     self.work.rows.push(Nearest(distance, tid));
                 }
             }
@@ -424,6 +404,47 @@ impl ScanState {
             }
         })
     }
+}
+
+/// Searches only among these rows from the next [`amrescan`] on, or from the beginning.
+///
+/// # Safety
+/// `scan` was begun by [`ambeginscan`], and not ended.
+pub unsafe fn set_mask(scan: pg_sys::IndexScanDesc, mask: Rc<RowMask>) {
+    // SAFETY: the caller's promise.
+    if let Some(state) = unsafe { (*scan).opaque.cast::<ScanState>().as_mut() } {
+        state.mask = Some(mask);
+    }
+}
+
+/// What a scan has done.
+///
+/// # Safety
+/// As for [`set_mask`].
+pub unsafe fn statistics(scan: pg_sys::IndexScanDesc) -> Option<ScanStatistics> {
+    // SAFETY: the caller's promise.
+    let state = unsafe { (*scan).opaque.cast::<ScanState>().as_ref() }?;
+    let (counts, before) = (state.work.scan.counts(), state.counted_before);
+    Some(ScanStatistics {
+        way: state.way,
+        nodes_visited: counts.visited - before.visited,
+        distances: counts.scored - before.scored,
+        filtered: counts.rejected - before.rejected,
+        candidates: state.candidates,
+        heap_fetches: state.heap_fetches,
+    })
+}
+
+/// The rows of a mask, if reading all of them costs less than a search would: few rows, or an index so large that looking
+/// for their nodes takes longer. Conditions on filter columns are checked by the executor then.
+fn rows_to_read(mask: &RowMask, filter: &Filter, index: &Index<RelationStore>, ef: usize) -> Option<Vec<HeapTid>> {
+    let (nodes, m) = (f64::from(index.entry().nodes), f64::from(index.shape().layout.m()));
+    let looks_at = LooksAt { keys: filter.has_conditions(), rows: true };
+    let (_, cost) = filtered::plan(nodes, m, ef as f64, (mask.rows() as f64 / nodes.max(1.0)).min(1.0), looks_at);
+    if mask.whole_blocks() > 0 || filtered::fetch_cost(mask.rows() as f64) > cost {
+        return None;
+    }
+    mask.to_rows()
 }
 
 /// What the conditions of a scan ask of the filter columns.

@@ -7,9 +7,9 @@
 //! - the nearest come first: batch by batch in the order of their distances, which are exact, and with a beam as wide as
 //!   the index exactly the nearest.
 //!
-//! After every vacuum, all live nodes can be reached, and insertions leave it so, but under the inner product, where they
-//! rely on edges that a vacuum may have taken. A crash keeps the changes of pages so far, ends the transaction of the row
-//! that was being inserted, and opens the index again.
+//! After every vacuum, all live nodes can be reached, and insertions that are not cut off leave it so, but under the inner
+//! product, where they rely on edges that a vacuum may have taken. A crash keeps the changes of pages so far, ends the
+//! transaction of the row that was being inserted, and opens the index again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -51,7 +51,7 @@ struct Row {
 struct Life {
     index: Index<WatchedStore>,
     rows: Vec<Row>,
-    /// A vacuum was cut off, and none has run to its end since.
+    /// An insertion or a vacuum was cut off, and no vacuum has run to its end since.
     is_vacuum_pending: bool,
 }
 
@@ -116,7 +116,13 @@ impl Life {
         let result = insert(&mut self.index, Values::Single(&self.rows[number].vector), number as u32);
         if self.reopen_after(result) {
             self.rows[number].fate = Fate::Dead;
+            self.is_vacuum_pending = true;
         }
+    }
+
+    /// Whether edges lead to all live nodes.
+    fn is_connected(&self) -> bool {
+        !self.is_vacuum_pending && self.identity().metric != Metric::InnerProduct
     }
 
     /// Deletes rows: one, or every so many.
@@ -170,8 +176,7 @@ impl Life {
             }
         }
         // As wide as the index: nothing is missed, so the first batch is all there is, in order.
-        let is_connected = !self.is_vacuum_pending && self.identity().metric != Metric::InnerProduct;
-        if ef >= self.rows.len() && is_connected {
+        if ef >= self.rows.len() && self.is_connected() {
             let later = batches.iter().skip(1).flatten().count();
             assert_eq!(later, 0, "the first batch was wide enough for all");
         }
@@ -181,7 +186,7 @@ impl Life {
     fn check(&mut self) {
         let report = self.index.check().expect("the index is sound");
         assert_eq!(report.findings, [], "{report:?}");
-        if !self.is_vacuum_pending && self.identity().metric != Metric::InnerProduct {
+        if self.is_connected() {
             assert_eq!(report.reachable_nodes, report.live_nodes, "{report:?}");
         }
         let vector = self.rows.last().map_or(vec![1.0; self.identity().dimensions as usize], |row| row.vector.clone());

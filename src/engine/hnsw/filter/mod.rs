@@ -10,12 +10,14 @@
 //! - [`signature`]: keys of arrays and documents.
 //! - [`condition`]: what a clause asks of one column's key; [`Filter`]: what a WHERE clause asks of a row.
 //! - [`row`]: the keys of a row, as a build carries them behind the row's code.
+//! - [`mask`]: the rows that other indexes have found, for clauses on columns that this one does not have.
 //!
 //! The PostgreSQL layer encodes the rows' values and the scan keys; [`index`](super::index) reads the keys on pages.
 
 pub mod condition;
 pub mod key;
 pub mod kind;
+pub mod mask;
 pub mod row;
 pub mod signature;
 
@@ -25,15 +27,19 @@ mod tests;
 pub use condition::Condition;
 pub use key::{Comparison, Position};
 pub use kind::KeyKind;
+pub use mask::RowMask;
 pub use row::{KeyRow, RowShape};
+
+use std::rc::Rc;
 
 use super::page::keys::KeyLayout;
 use super::page::{Page, PageError};
 
-/// What must hold of a row: conditions on columns, all of them.
+/// What must hold of a row: conditions on columns, all of them, and that it is in a mask if there is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     conditions: Vec<(usize, Condition)>,
+    mask: Option<Rc<RowMask>>,
 }
 
 impl Filter {
@@ -42,17 +48,31 @@ impl Filter {
         self.conditions.push((column, condition));
     }
 
+    /// Lets only rows of a mask pass.
+    pub fn within(&mut self, mask: Rc<RowMask>) {
+        self.mask = Some(mask);
+    }
+
+    pub fn mask(&self) -> Option<&RowMask> {
+        self.mask.as_deref()
+    }
+
     /// Whether every row passes.
     pub fn is_empty(&self) -> bool {
-        self.conditions.is_empty()
+        self.conditions.is_empty() && self.mask.is_none()
+    }
+
+    /// Whether it asks anything of filter columns.
+    pub fn has_conditions(&self) -> bool {
+        !self.conditions.is_empty()
     }
 
     /// Whether no row can pass.
     pub fn is_never(&self) -> bool {
-        self.conditions.iter().any(|(_, condition)| condition.is_never())
+        self.conditions.iter().any(|(_, condition)| condition.is_never()) || self.mask().is_some_and(RowMask::is_empty)
     }
 
-    /// A bit for each of the first `nodes` nodes of a key page: whether its row passes. Replaces what is in `into`.
+    /// A bit for each of the first `nodes` nodes of a key page: whether its row meets the conditions. Replaces what is in `into`.
     pub fn matching(&self, layout: &KeyLayout, page: &Page, nodes: u32, into: &mut Vec<u64>) -> Result<(), PageError> {
         into.clear();
         into.resize(nodes.div_ceil(64) as usize, u64::MAX);
@@ -66,7 +86,7 @@ impl Filter {
         Ok(())
     }
 
-    /// Whether the row of the node in a slot of a key page passes.
+    /// Whether the row of the node in a slot of a key page meets the conditions.
     pub fn passes(&self, layout: &KeyLayout, page: &Page, slot: u32) -> Result<bool, PageError> {
         for (column, condition) in &self.conditions {
             if !condition.accepts(layout.get(page, *column, slot)?.map(key::read)) {

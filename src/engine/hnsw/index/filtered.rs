@@ -38,8 +38,11 @@ const SEEDS: usize = 32;
 /// Costs, in those of a node that a walk scores: a node that is scored among all that pass; a bridge that is crossed.
 const EXACT_COST: f64 = 0.4;
 const HOPS_COST: f64 = 7.0;
-/// Keys that are read in the time of scoring a node.
+/// Keys that are read in the time of scoring a node, and nodes whose rows are looked up in a mask.
 const KEYS_PER_COST: f64 = 400.0;
+const ROWS_PER_COST: f64 = 10.0;
+/// Rows of the table that are read for their exact distances in this time.
+const FETCHES_PER_COST: f64 = 0.1;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
 
@@ -107,9 +110,33 @@ pub fn nodes_scored(nodes: f64, m: f64, ef: f64) -> f64 {
     (2.0 * m * ef * share).max(ef).min(nodes)
 }
 
-/// What reading all keys and scoring the nodes that pass costs.
-fn exact_cost(nodes: f64, share: f64) -> f64 {
-    nodes / KEYS_PER_COST + share * nodes * EXACT_COST
+/// What a filter looks at of all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LooksAt {
+    pub keys: bool,
+    pub rows: bool,
+}
+
+impl LooksAt {
+    fn of(filter: &Filter) -> LooksAt {
+        LooksAt { keys: filter.has_conditions(), rows: filter.mask().is_some() }
+    }
+
+    /// What finding the nodes that pass costs.
+    fn cost(self, nodes: f64) -> f64 {
+        let per = |is: bool, per_cost: f64| if is { nodes / per_cost } else { 0.0 };
+        per(self.keys, KEYS_PER_COST) + per(self.rows, ROWS_PER_COST)
+    }
+}
+
+/// What finding the nodes that pass and scoring them costs.
+fn exact_cost(nodes: f64, share: f64, looks_at: LooksAt) -> f64 {
+    looks_at.cost(nodes) + share * nodes * EXACT_COST
+}
+
+/// What reading so many rows of the table for their exact distances costs, in nodes scored: the way without the index.
+pub fn fetch_cost(rows: f64) -> f64 {
+    rows / FETCHES_PER_COST
 }
 
 /// The width of a beam where this share of the nodes passes.
@@ -118,10 +145,10 @@ fn widened(ef: f64, share: f64) -> f64 {
 }
 
 /// The way to search where this share of the nodes passes, and what it costs, in nodes scored.
-pub fn plan(nodes: f64, m: f64, ef: f64, share: f64) -> (Regime, f64) {
+pub fn plan(nodes: f64, m: f64, ef: f64, share: f64, looks_at: LooksAt) -> (Regime, f64) {
     let matches = share * nodes;
-    let exact = exact_cost(nodes, share);
-    let hops = nodes / KEYS_PER_COST + nodes_scored(matches, m, ef) * HOPS_COST;
+    let exact = exact_cost(nodes, share, looks_at);
+    let hops = looks_at.cost(nodes) + nodes_scored(matches, m, ef) * HOPS_COST;
     let beam = match share >= LEAST_BEAM_SHARE {
         true => nodes_scored(nodes, m, widened(ef, share)),
         false => f64::INFINITY,
@@ -180,8 +207,9 @@ impl<S: PageStore> Index<S> {
         let nodes = f64::from(looked.nodes);
         if looked.nodes > EXHAUSTIVE_NODES && regime != Some(Regime::Exact) {
             let share = self.share_matching(&filtered.filter)?;
-            filtered.expected_cost = exact_cost(nodes, share);
-            let chosen = || plan(nodes, f64::from(self.shape.layout.m()), scan.ef as f64, share).0;
+            let looks_at = LooksAt::of(&filtered.filter);
+            filtered.expected_cost = exact_cost(nodes, share, looks_at);
+            let chosen = || plan(nodes, f64::from(self.shape.layout.m()), scan.ef as f64, share, looks_at).0;
             filtered.regime = regime.unwrap_or_else(chosen);
         }
         let result = match filtered.regime {
@@ -278,13 +306,15 @@ impl<S: PageStore> Index<S> {
     /// Adds those results of the search to `batch` that pass.
     fn take_passing(
         &mut self,
-        scan: &Scan,
+        scan: &mut Scan,
         filtered: &FilteredScan,
         batch: &mut Vec<Candidate>,
     ) -> Result<(), S::Error> {
         for found in scan.search.results() {
-            if self.passes(&filtered.filter, found.node)? {
+            if self.passes(&filtered.filter, found.node, found.row)? {
                 batch.push(Candidate::of(found));
+            } else {
+                scan.rejected += 1;
             }
         }
         Ok(())
@@ -300,6 +330,7 @@ impl<S: PageStore> Index<S> {
     ) -> Result<(), S::Error> {
         batch.clear();
         let matches = self.matching(&filtered.filter)?;
+        scan.rejected += u64::from(self.entry.nodes - matches.len().min(self.entry.nodes));
         let count = f64::from(matches.len());
         let width = filtered.walk_width(scan.ef);
         let walk = nodes_scored(count, f64::from(self.shape.layout.m()), width as f64) * HOPS_COST;
@@ -374,6 +405,7 @@ impl<S: PageStore> Index<S> {
         let returned: HashSet<u32> = filtered.returned.drain(..).collect();
         let left: Vec<u32> = matches.iter().filter(|node| !returned.contains(node)).collect();
         filtered.scored += left.len();
+        scan.scored_apart += left.len() as u64;
         filtered.left.clear();
         filtered.left.reserve(left.len());
         for nodes in left.chunks(SCORED_AT_ONCE) {

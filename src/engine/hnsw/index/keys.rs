@@ -1,4 +1,4 @@
-//! Filter keys on pages: writing those of a node, and asking which nodes pass a filter.
+//! Filter keys on pages: writing those of a node, and asking which nodes pass a filter, by their keys and rows.
 //!
 //! Keys are written once in a node's use, before it is published, so whoever was told of a node finds them. The keys of a
 //! freed node stay until the next use: they make a dead node match at worst, which is no result.
@@ -8,13 +8,16 @@ use std::rc::Rc;
 use super::allocate::Allocated;
 use super::node_set::NodeSet;
 use super::open::{prepare, written, Index};
+use super::read::Row;
 use super::store::PageStore;
 use super::write::only;
-use crate::hnsw::filter::{Filter, KeyRow};
+use crate::hnsw::filter::{Filter, KeyRow, RowMask};
 use crate::hnsw::page::{PageClass, PageError};
 
 /// Pages that an estimate reads.
 const SAMPLED_PAGES: u32 = 8;
+/// Rows that a block may hold of which nothing else is known.
+const ROWS_PER_WHOLE_BLOCK: u64 = 8;
 
 impl<S: PageStore> Index<S> {
     /// Writes the keys of a node, which nothing leads to yet.
@@ -49,8 +52,14 @@ impl<S: PageStore> Index<S> {
         Ok(read?)
     }
 
-    /// Whether a node passes a filter.
-    pub(super) fn passes(&mut self, filter: &Filter, node: u32) -> Result<bool, S::Error> {
+    /// Whether a node with this row passes a filter. Of a node with several rows it is not known: it passes the mask.
+    pub(super) fn passes(&mut self, filter: &Filter, node: u32, row: Row) -> Result<bool, S::Error> {
+        if !filter.mask().is_none_or(|mask| row.overflow.is_some() || mask.contains(row.heap_tid)) {
+            return Ok(false);
+        }
+        if !filter.has_conditions() {
+            return Ok(true);
+        }
         let layout = *self.shape.layout.keys();
         let (page_index, slot) = layout.address(node);
         let block = self.block(PageClass::Keys, page_index)?;
@@ -61,8 +70,34 @@ impl<S: PageStore> Index<S> {
         Ok(read?)
     }
 
-    /// All nodes that pass a filter, whatever their state.
+    /// All nodes that pass a filter, and perhaps some that are no results.
     pub(super) fn matching(&mut self, filter: &Filter) -> Result<NodeSet, S::Error> {
+        let meeting = if filter.has_conditions() { Some(self.meeting(filter)?) } else { None };
+        match meeting {
+            Some(meeting) if filter.mask().is_none() => Ok(meeting),
+            among => self.within_mask(filter, among),
+        }
+    }
+
+    /// The live nodes of a set, or of all, that pass a filter's mask.
+    fn within_mask(&mut self, filter: &Filter, among: Option<NodeSet>) -> Result<NodeSet, S::Error> {
+        let mut set = NodeSet::with_nodes(self.entry.nodes);
+        let mut heads = Vec::new();
+        for page_index in 0..self.shape.layout.nodes().pages(self.entry.nodes) {
+            self.heads(page_index, &mut heads)?;
+            for (node, head) in &heads {
+                let Some(row) = head.row() else { continue };
+                let is_there = |mask: &RowMask| row.overflow.is_some() || mask.contains(row.heap_tid);
+                if among.as_ref().is_none_or(|among| among.contains(*node)) && filter.mask().is_none_or(is_there) {
+                    set.insert(*node);
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// All nodes that meet the conditions of a filter, whatever their state.
+    fn meeting(&mut self, filter: &Filter) -> Result<NodeSet, S::Error> {
         let mut set = NodeSet::with_nodes(self.entry.nodes);
         let mut words = Vec::new();
         for page_index in 0..self.shape.layout.keys().pages(self.entry.nodes) {
@@ -74,8 +109,20 @@ impl<S: PageStore> Index<S> {
         Ok(set)
     }
 
-    /// About which share of the nodes passes a filter.
+    /// About which share of the nodes passes a filter. Conditions and mask are taken to be independent.
     pub(super) fn share_matching(&mut self, filter: &Filter) -> Result<f64, S::Error> {
+        let meeting = if filter.has_conditions() { self.share_meeting(filter)? } else { 1.0 };
+        Ok(filter.mask().map_or(meeting, |mask| meeting * self.share_masked(mask)))
+    }
+
+    /// About which share of the nodes has rows in a mask.
+    fn share_masked(&self, mask: &RowMask) -> f64 {
+        let rows = mask.rows() + u64::from(mask.whole_blocks()) * ROWS_PER_WHOLE_BLOCK;
+        (rows as f64 / f64::from(self.entry.nodes.max(1))).min(1.0)
+    }
+
+    /// About which share of the nodes meets the conditions of a filter.
+    fn share_meeting(&mut self, filter: &Filter) -> Result<f64, S::Error> {
         let pages = self.shape.layout.keys().pages(self.entry.nodes);
         let sampled = pages.min(SAMPLED_PAGES);
         let (mut words, mut nodes, mut matching) = (Vec::new(), 0u32, 0u32);

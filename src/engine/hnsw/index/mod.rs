@@ -38,6 +38,6 @@ pub use heap_tids::ChunkRead;
 pub use node_set::NodeSet;
 pub use open::{Index, Shape};
 pub use read::Row;
-pub use scan::{Candidate, Scan};
+pub use scan::{Candidate, Scan, ScanCounts};
 pub use store::{PageStore, Span};
 pub use vacuum::VacuumReport;

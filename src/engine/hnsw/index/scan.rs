@@ -61,6 +61,20 @@ pub struct Scan {
     codes: CodeBatch,
     horizon: f32,
     pub(super) filtered: Option<Box<FilteredScan>>,
+    /// Nodes that a filter has rejected, and nodes that were scored without a search of the graph.
+    pub(super) rejected: u64,
+    pub(super) scored_apart: u64,
+}
+
+/// What searches have done since a [`Scan`] was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScanCounts {
+    /// Nodes whose lists were read.
+    pub visited: u64,
+    /// Distances computed from codes.
+    pub scored: u64,
+    /// Nodes that did not pass a filter.
+    pub rejected: u64,
 }
 
 impl Scan {
@@ -90,8 +104,12 @@ impl Scan {
         self.search.memory_bytes()
     }
 
-    pub fn expansions(&self) -> u64 {
-        self.search.expansions()
+    pub fn counts(&self) -> ScanCounts {
+        ScanCounts {
+            visited: self.search.expansions(),
+            scored: self.search.scored() + self.scored_apart,
+            rejected: self.rejected,
+        }
     }
 }
 

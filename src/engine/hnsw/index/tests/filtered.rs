@@ -1,8 +1,10 @@
 //! Searches with filters: what they give, whichever way they go, next to the exact answer.
 
+use std::rc::Rc;
+
 use super::*;
-use crate::hnsw::filter::{key, Comparison, Condition, Filter, KeyKind, Position};
-use crate::hnsw::index::filtered::plan;
+use crate::hnsw::filter::{key, Comparison, Condition, Filter, KeyKind, Position, RowMask};
+use crate::hnsw::index::filtered::{plan, LooksAt};
 use crate::hnsw::index::Regime;
 
 const DIMENSIONS: usize = 16;
@@ -202,14 +204,15 @@ fn equal_vectors_share_a_node_only_with_equal_keys() {
 
 #[test]
 fn the_way_follows_from_what_passes() {
-    let way = |nodes: f64, share: f64| plan(nodes, 16.0, 40.0, share).0;
+    let keys = LooksAt { keys: true, rows: false };
+    let way = |nodes: f64, share: f64| plan(nodes, 16.0, 40.0, share, keys).0;
     assert_eq!(way(60_000.0, 0.9), Regime::Beam);
     assert_eq!(way(60_000.0, 0.5), Regime::Beam);
     assert_eq!(way(60_000.0, 0.001), Regime::Exact);
     assert_eq!(way(60_000.0, 0.01), Regime::Exact);
     assert_eq!(way(10_000_000.0, 0.05), Regime::Hops);
     // What costs grow with.
-    let cost = |share: f64| plan(1e6, 16.0, 40.0, share).1;
+    let cost = |share: f64| plan(1e6, 16.0, 40.0, share, keys).1;
     assert!(cost(0.001) < cost(0.01) && cost(0.9) < cost(0.5));
 }
 
@@ -221,4 +224,51 @@ fn nodes_without_keys_are_findings() {
     let block = index.block(crate::hnsw::page::PageClass::Keys, 0).unwrap();
     index.store().pages.page_mut(block).unwrap().fill(0);
     assert_eq!(index.check().unwrap().findings.len(), 1);
+}
+
+#[test]
+fn a_mask_of_rows_is_a_filter_in_every_way() {
+    let vectors = vectors(ROWS, DIMENSIONS, 71);
+    let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
+    let queries = self::vectors(20, DIMENSIONS, 72);
+    for regime in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
+        // A condition on a filter column, too, or the mask alone.
+        for (share, has_condition) in [(1, false), (5, false), (20, true), (50, false), (50, true), (90, false)] {
+            let mut mask = RowMask::default();
+            let is_masked = |row: usize| Numbers::new(row as u64 + 7).below(100) < share;
+            (0..ROWS).filter(|&row| is_masked(row)).for_each(|row| mask.add_rows(row as u32, &[1]));
+            let mut filter = if has_condition { compare(0, Comparison::Less, 50) } else { Filter::default() };
+            filter.within(Rc::new(mask));
+            let passes =
+                |row: usize| is_masked(row) && (!has_condition || number(row).is_some_and(|number| number < 50));
+            let (mut found, mut wanted) = (0, 0);
+            for query in &queries {
+                let expected = exact(query, &vectors, passes);
+                let (rows, _) = filtered(&mut index, query, &vectors, &filter, regime, 10);
+                assert!(rows.iter().all(|&row| passes(row)), "{regime:?}, {share} %");
+                assert_eq!(rows.len(), expected.len().min(10), "{regime:?}, {share} %");
+                wanted += rows.len();
+                found += rows.iter().filter(|row| expected[..rows.len()].contains(row)).count();
+            }
+            assert!(found * 100 >= wanted * 95, "{regime:?}, {share} %: {found} of {wanted}");
+            let (mut rows, _) = filtered(&mut index, &queries[0], &vectors, &filter, regime, usize::MAX);
+            rows.sort_unstable();
+            assert_eq!(rows, (0..ROWS).filter(|&row| passes(row)).collect::<Vec<_>>(), "{regime:?}, {share} %");
+        }
+    }
+}
+
+#[test]
+fn of_a_node_with_several_rows_a_mask_rejects_none() {
+    let vectors = vec![vec![0.25; DIMENSIONS]; 300];
+    let mut index = built_with_keys(&vectors, filters(), |_| vec![None, None]);
+    let mut filter = Filter::default();
+    let mut mask = RowMask::default();
+    mask.add_rows(299, &[1]);
+    filter.within(Rc::new(mask));
+    let (rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
+    assert!(rows.contains(&299));
+    // A mask without rows is no search.
+    filter.within(Rc::new(RowMask::default()));
+    assert_eq!(filtered(&mut index, &vectors[0], &vectors, &filter, None, 10).0, Vec::<usize>::new());
 }

@@ -1,0 +1,213 @@
+//! The paths of a filtered search that the planner may choose from.
+//!
+//! Each index scan in order of distance that has a WHERE clause becomes the child of the node, at the same cost; and for
+//! each way in which other indexes answer a part of that clause there is a path with a mask. Which ways there are is asked
+//! of PostgreSQL, with a copy of the table's description that has these other indexes only: what it finds there (bitmap
+//! scans, and index scans that could be) has not been compared with a sequential scan, which a mask need not beat.
+
+use super::state::SCAN_METHODS;
+use crate::hnsw::cost;
+use crate::hnsw::planner::is_ours;
+use crate::pg::list::{list_of, pointers};
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, Node, NodeTag};
+
+/// The name of the node in EXPLAIN.
+pub const NAME: &std::ffi::CStr = c"PgRagFilteredSearch";
+
+static PATH_METHODS: Methods = Methods(pg_sys::CustomPathMethods {
+    CustomName: NAME.as_ptr(),
+    PlanCustomPath: Some(plan),
+    ReparameterizeCustomPathByChild: None,
+});
+
+struct Methods(pg_sys::CustomPathMethods);
+
+// SAFETY: never changed; the name is static.
+unsafe impl Sync for Methods {}
+
+/// Puts the node above the ordered scans of hnsw indexes of a table with a WHERE clause, and adds paths with masks.
+///
+/// # Safety
+/// Called by the planner, when all other paths of the table are known.
+pub unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) {
+    // SAFETY: the planner's pointers; cells of the list are replaced by pointers to paths of the same cost.
+    unsafe {
+        let Some(list) = (*rel).pathlist.as_ref() else { return };
+        let mut ordered: Vec<*mut pg_sys::IndexPath> = Vec::new();
+        for at in 0..usize::try_from(list.length).unwrap_or(0) {
+            let cell = list.elements.add(at);
+            let path = (*cell).ptr_value.cast::<pg_sys::IndexPath>();
+            if is_filtered_search(path) {
+                ordered.push(path);
+                (*cell).ptr_value = above(path, None).cast();
+            }
+        }
+        if ordered.is_empty() || !pg_sys::enable_bitmapscan {
+            return;
+        }
+        let bitmaps = bitmaps(root, rel);
+        for path in ordered {
+            for &bitmap in &bitmaps {
+                if let Some(masked) = masked(root, rel, path, bitmap) {
+                    pg_sys::add_path(rel, masked.cast());
+                }
+            }
+        }
+    }
+}
+
+/// Whether a path scans an hnsw index in order, with a WHERE clause that does not depend on other tables.
+unsafe fn is_filtered_search(path: *mut pg_sys::IndexPath) -> bool {
+    // SAFETY: the planner's path.
+    unsafe {
+        (*path).path.type_ == NodeTag::T_IndexPath
+            && !(*path).indexorderbys.is_null()
+            && (*path).path.param_info.is_null()
+            && is_ours((*path).indexinfo)
+            && (!(*path).indexclauses.is_null() || !(*(*path).indexinfo).indrestrictinfo.is_null())
+    }
+}
+
+/// The node above an index scan, and above a bitmap scan that makes its mask.
+unsafe fn above(path: *mut pg_sys::IndexPath, bitmap: Option<*mut pg_sys::Path>) -> *mut pg_sys::CustomPath {
+    // SAFETY: the planner's paths; memory that is all zero is a valid path.
+    unsafe {
+        let node = pg_sys::palloc0(size_of::<pg_sys::CustomPath>()).cast::<pg_sys::CustomPath>();
+        (*node).path = (*path).path;
+        (*node).path.type_ = NodeTag::T_CustomPath;
+        (*node).path.pathtype = NodeTag::T_CustomScan;
+        (*node).path.parallel_aware = false;
+        (*node).custom_paths = list_of(std::iter::once(path.cast::<pg_sys::Path>()).chain(bitmap));
+        (*node).methods = &PATH_METHODS.0;
+        node
+    }
+}
+
+/// Ways in which other indexes of a table answer its WHERE clause, as what is below a bitmap scan.
+unsafe fn bitmaps(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) -> Vec<*mut pg_sys::Path> {
+    // SAFETY: the planner's pointers. The copy lives as long as the paths that point to it. Joins are none of its business.
+    unsafe {
+        let others = pointers::<pg_sys::IndexOptInfo>((*rel).indexlist);
+        let others: Vec<_> = others.into_iter().filter(|&index| (*index).amhasgetbitmap && !is_ours(index)).collect();
+        if others.is_empty() || (*rel).baserestrictinfo.is_null() {
+            return Vec::new();
+        }
+        let copy = pg_sys::palloc(size_of::<pg_sys::RelOptInfo>()).cast::<pg_sys::RelOptInfo>();
+        copy.copy_from_nonoverlapping(rel, 1);
+        let none = std::ptr::null_mut();
+        ((*copy).pathlist, (*copy).partial_pathlist, (*copy).ppilist, (*copy).joininfo) = (none, none, none, none);
+        (*copy).has_eclass_joins = false;
+        (*copy).consider_parallel = false;
+        (*copy).indexlist = list_of(others);
+        pg_sys::create_index_paths(root, copy);
+        let found = pointers::<pg_sys::Path>((*copy).pathlist).into_iter().filter_map(|path| match (*path).type_ {
+            _ if !(*path).param_info.is_null() => None,
+            NodeTag::T_BitmapHeapPath => Some((*path.cast::<pg_sys::BitmapHeapPath>()).bitmapqual),
+            NodeTag::T_IndexPath => {
+                let scan = path.cast::<pg_sys::IndexPath>();
+                let is_bitmap = !(*scan).indexclauses.is_null() && (*scan).indexorderbys.is_null();
+                is_bitmap.then_some(path)
+            }
+            _ => None,
+        });
+        found.collect()
+    }
+}
+
+/// The path of a search in the mask that a bitmap makes; None if the bitmap tells nothing that the index does not know.
+unsafe fn masked(
+    root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    path: *mut pg_sys::IndexPath,
+    bitmap: *mut pg_sys::Path,
+) -> Option<*mut pg_sys::CustomPath> {
+    // SAFETY: the planner's pointers; the results are written to the stack.
+    unsafe {
+        let known = clauses_of(path);
+        let mut all = known.clone();
+        let has_clauses_only = add_clauses(bitmap, &mut all);
+        if has_clauses_only && all.len() == known.len() {
+            return None;
+        }
+        let (mut bitmap_cost, mut bitmap_share) = (0.0, 1.0);
+        pg_sys::cost_bitmap_tree_node(bitmap, &mut bitmap_cost, &mut bitmap_share);
+        let share_of = |clauses: Vec<*mut pg_sys::RestrictInfo>| {
+            let (relation, join) = ((*rel).relid as i32, pg_sys::JoinType::JOIN_INNER);
+            pg_sys::clauselist_selectivity(root, list_of(clauses), relation, join, std::ptr::null_mut())
+        };
+        let share = if has_clauses_only { share_of(all) } else { share_of(known) * bitmap_share };
+        let rows = (*path).path.rows;
+        let estimate = cost::masked(root, path, share.clamp(0.0, 1.0), (bitmap_share * (*rel).tuples).max(1.0));
+        let mut quals = pg_sys::QualCost::default();
+        pg_sys::cost_qual_eval(&mut quals, (*(*path).indexinfo).indrestrictinfo, root);
+        // Rows are in random order, and the table is not read twice.
+        let pages = rows.min(f64::from((*rel).pages));
+        let per_row = pg_sys::cpu_tuple_cost + quals.per_tuple;
+
+        // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
+        let scan = pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0);
+        let node = above(path, Some(scan.cast()));
+        (*node).path.startup_cost = bitmap_cost + quals.startup + estimate.startup;
+        (*node).path.total_cost =
+            bitmap_cost + quals.startup + estimate.total + pages * cost::table_page(rel) + rows * per_row;
+        Some(node)
+    }
+}
+
+/// The clauses that a path's index answers.
+unsafe fn clauses_of(path: *mut pg_sys::IndexPath) -> Vec<*mut pg_sys::RestrictInfo> {
+    // SAFETY: the planner's path.
+    unsafe { pointers::<pg_sys::IndexClause>((*path).indexclauses).into_iter().map(|clause| (*clause).rinfo).collect() }
+}
+
+/// Adds the clauses that the indexes of a bitmap answer; false if there are alternatives (OR), which are no clauses of the
+/// table.
+unsafe fn add_clauses(bitmap: *mut pg_sys::Path, into: &mut Vec<*mut pg_sys::RestrictInfo>) -> bool {
+    // SAFETY: the planner's paths.
+    unsafe {
+        match (*bitmap).type_ {
+            NodeTag::T_IndexPath => {
+                let clauses: Vec<_> = clauses_of(bitmap.cast());
+                let new: Vec<_> = clauses.into_iter().filter(|clause| !into.contains(clause)).collect();
+                into.extend(new);
+                true
+            }
+            NodeTag::T_BitmapAndPath => {
+                let parts = pointers((*bitmap.cast::<pg_sys::BitmapAndPath>()).bitmapquals);
+                parts.into_iter().all(|part| add_clauses(part, into))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Makes the plan of a path: the children's plans under a node without anything of its own.
+///
+/// # Safety
+/// Called by the planner with a path of [`above`].
+#[pg_guard]
+unsafe extern "C-unwind" fn plan(
+    _root: *mut pg_sys::PlannerInfo,
+    rel: *mut pg_sys::RelOptInfo,
+    path: *mut pg_sys::CustomPath,
+    targets: *mut pg_sys::List,
+    _clauses: *mut pg_sys::List,
+    children: *mut pg_sys::List,
+) -> *mut pg_sys::Plan {
+    // SAFETY: the planner's pointers; memory that is all zero is a valid plan.
+    unsafe {
+        let children = pointers::<pg_sys::Plan>(children).into_iter().map(|plan| match (*plan).type_ {
+            NodeTag::T_BitmapHeapScan => (*plan).lefttree,
+            _ => plan,
+        });
+        let scan = pg_sys::palloc0(size_of::<pg_sys::CustomScan>()).cast::<pg_sys::CustomScan>();
+        (*scan).scan.plan.type_ = NodeTag::T_CustomScan;
+        (*scan).scan.plan.targetlist = targets;
+        (*scan).scan.scanrelid = (*rel).relid;
+        (*scan).flags = (*path).flags;
+        (*scan).custom_plans = list_of(children);
+        (*scan).methods = SCAN_METHODS.get();
+        scan.cast::<Node>().cast()
+    }
+}

@@ -1,0 +1,209 @@
+//! Running the node.
+//!
+//! The children do the work: the first time a row is wanted, the bitmap scan runs to its end, and the index scan, which is
+//! begun here as it would begin itself, is given the mask. From then on rows are passed on as they come. A scan that begins
+//! again keeps its mask, unless a parameter of the bitmap scan has changed.
+
+use super::bitmap::mask_of;
+use super::explain::explain;
+use super::path::NAME;
+use crate::hnsw::scan;
+use crate::pg::list::{list_of, pointers};
+use pgrx::pg_guard;
+use pgrx::pg_sys::{self, NodeTag};
+use std::rc::Rc;
+
+/// Methods that PostgreSQL finds by their name in plans.
+pub static SCAN_METHODS: ScanMethods =
+    ScanMethods(pg_sys::CustomScanMethods { CustomName: NAME.as_ptr(), CreateCustomScanState: Some(create) });
+
+static EXEC_METHODS: ExecMethods = ExecMethods(pg_sys::CustomExecMethods {
+    CustomName: NAME.as_ptr(),
+    BeginCustomScan: Some(begin),
+    ExecCustomScan: Some(next),
+    EndCustomScan: Some(end),
+    ReScanCustomScan: Some(begin_again),
+    MarkPosCustomScan: None,
+    RestrPosCustomScan: None,
+    EstimateDSMCustomScan: None,
+    InitializeDSMCustomScan: None,
+    ReInitializeDSMCustomScan: None,
+    InitializeWorkerCustomScan: None,
+    ShutdownCustomScan: None,
+    ExplainCustomScan: Some(explain),
+});
+
+pub struct ScanMethods(pg_sys::CustomScanMethods);
+
+struct ExecMethods(pg_sys::CustomExecMethods);
+
+// SAFETY: never changed; the names are static.
+unsafe impl Sync for ScanMethods {}
+// SAFETY: as above.
+unsafe impl Sync for ExecMethods {}
+
+impl ScanMethods {
+    pub fn get(&'static self) -> &'static pg_sys::CustomScanMethods {
+        &self.0
+    }
+}
+
+/// The node's state: what PostgreSQL knows of it comes first.
+#[repr(C)]
+pub struct SearchState {
+    node: pg_sys::CustomScanState,
+    pub search: *mut pg_sys::IndexScanState,
+    /// Null without a mask.
+    pub bitmap: *mut pg_sys::PlanState,
+    pub has_mask: bool,
+    /// Of the last mask.
+    pub mask_rows: u64,
+    pub mask_whole_blocks: u32,
+}
+
+/// Makes the node known by its name.
+pub fn register() {
+    // SAFETY: called once in a process, from `_PG_init`.
+    unsafe { pg_sys::RegisterCustomScanMethods(SCAN_METHODS.get()) };
+}
+
+/// # Safety
+/// Called by PostgreSQL.
+#[pg_guard]
+unsafe extern "C-unwind" fn create(_plan: *mut pg_sys::CustomScan) -> *mut pg_sys::Node {
+    // SAFETY: memory that is all zero is a valid state.
+    unsafe {
+        let state = pg_sys::palloc0(size_of::<SearchState>()).cast::<SearchState>();
+        (*state).node.ss.ps.type_ = NodeTag::T_CustomScanState;
+        (*state).node.methods = &EXEC_METHODS.0;
+        state.cast()
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a state of [`create`].
+#[pg_guard]
+unsafe extern "C-unwind" fn begin(node: *mut pg_sys::CustomScanState, estate: *mut pg_sys::EState, flags: i32) {
+    // SAFETY: the plan has one or two children, the first of which is an index scan.
+    unsafe {
+        let state = &mut *node.cast::<SearchState>();
+        let plan = (*node).ss.ps.plan.cast::<pg_sys::CustomScan>();
+        let children: Vec<_> = pointers::<pg_sys::Plan>((*plan).custom_plans)
+            .into_iter()
+            .map(|plan| pg_sys::ExecInitNode(plan, estate, flags))
+            .collect();
+        state.search = children.first().map_or(std::ptr::null_mut(), |child| child.cast());
+        state.bitmap = children.get(1).copied().unwrap_or(std::ptr::null_mut());
+        // Rows are the child's, in its slots; a cursor that is updated looks at the row that was scanned last.
+        let ours = &mut (*node).ss;
+        ours.ps.resultops = pg_sys::ExecGetResultSlotOps(state.search.cast(), &mut ours.ps.resultopsfixed);
+        ours.ps.resultopsset = true;
+        ours.ss_ScanTupleSlot = (*state.search).ss.ss_ScanTupleSlot;
+        (*node).custom_ps = list_of(children);
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a state of [`create`] that has begun.
+#[pg_guard]
+unsafe extern "C-unwind" fn next(node: *mut pg_sys::CustomScanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: the children were begun. A row that is checked again, because it was updated meanwhile, is not searched.
+    unsafe {
+        let state = &mut *node.cast::<SearchState>();
+        let is_checked_again = !(*(*node).ss.ps.state).es_epq_active.is_null();
+        if !state.bitmap.is_null() && !state.has_mask && !is_checked_again {
+            state.make_mask();
+        }
+        next_of(state.search.cast())
+    }
+}
+
+/// The next row of a child, as PostgreSQL's inline function of that purpose.
+unsafe fn next_of(child: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot {
+    // SAFETY: the child was begun. The function behind the pointer raises errors of PostgreSQL.
+    unsafe {
+        if !(*child).chgParam.is_null() {
+            pg_sys::ExecReScan(child);
+        }
+        let Some(function) = (*child).ExecProcNode else { return std::ptr::null_mut() };
+        pg_sys::ffi::pg_guard_ffi_boundary(|| function(child))
+    }
+}
+
+impl SearchState {
+    /// Runs the bitmap scan, and hands what it finds to the index scan, which is begun if it was not.
+    unsafe fn make_mask(&mut self) {
+        // SAFETY: the children were begun; a bitmap scan gives a bitmap. The index scan's own first steps are the same.
+        unsafe {
+            let bitmap = pg_sys::MultiExecProcNode(self.bitmap).cast::<pg_sys::TIDBitmap>();
+            let mask = mask_of(bitmap);
+            pg_sys::tbm_free(bitmap);
+            (self.mask_rows, self.mask_whole_blocks) = (mask.rows(), mask.whole_blocks());
+            self.has_mask = true;
+            let search = &mut *self.search;
+            if search.iss_ScanDesc.is_null() {
+                search.iss_ScanDesc = begin_scan(search);
+                if search.iss_NumRuntimeKeys == 0 || search.iss_RuntimeKeysReady {
+                    pg_sys::index_rescan(
+                        search.iss_ScanDesc,
+                        search.iss_ScanKeys,
+                        search.iss_NumScanKeys,
+                        search.iss_OrderByKeys,
+                        search.iss_NumOrderByKeys,
+                    );
+                }
+            }
+            scan::set_mask(search.iss_ScanDesc, Rc::new(mask));
+        }
+    }
+}
+
+/// Begins the scan of an index scan's node.
+unsafe fn begin_scan(search: &pg_sys::IndexScanState) -> pg_sys::IndexScanDesc {
+    // SAFETY: the node was begun, so its relations are open.
+    unsafe {
+        pg_sys::index_beginscan(
+            search.ss.ss_currentRelation,
+            search.iss_RelationDesc,
+            (*search.ss.ps.state).es_snapshot,
+            #[cfg(feature = "pg18")]
+            (&raw const search.iss_Instrument).cast_mut(),
+            search.iss_NumScanKeys,
+            search.iss_NumOrderByKeys,
+        )
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a state of [`create`] that has begun.
+#[pg_guard]
+unsafe extern "C-unwind" fn begin_again(node: *mut pg_sys::CustomScanState) {
+    // SAFETY: the children were begun. One with changed parameters begins again by itself when it is asked for a row.
+    unsafe {
+        let state = &mut *node.cast::<SearchState>();
+        let changed = (*node).ss.ps.chgParam;
+        for child in [state.search.cast::<pg_sys::PlanState>(), state.bitmap] {
+            if !child.is_null() && !changed.is_null() {
+                pg_sys::UpdateChangedParamSet(child, changed);
+            }
+        }
+        if (*state.search).ss.ps.chgParam.is_null() {
+            pg_sys::ExecReScan(state.search.cast());
+        }
+        if !state.bitmap.is_null() && !(*state.bitmap).chgParam.is_null() {
+            state.has_mask = false;
+        }
+    }
+}
+
+/// # Safety
+/// Called by PostgreSQL with a state of [`create`] that has begun.
+#[pg_guard]
+unsafe extern "C-unwind" fn end(node: *mut pg_sys::CustomScanState) {
+    // SAFETY: the children were begun.
+    unsafe {
+        let state = &*node.cast::<SearchState>();
+        pg_sys::ExecEndNode(state.search.cast());
+        pg_sys::ExecEndNode(state.bitmap);
+    }
+}
