@@ -78,6 +78,7 @@ unsafe fn above(path: *mut pg_sys::IndexPath, bitmap: Option<*mut pg_sys::Path>)
         (*node).path.type_ = NodeTag::T_CustomPath;
         (*node).path.pathtype = NodeTag::T_CustomScan;
         (*node).path.parallel_aware = false;
+        (*node).flags = pg_sys::CUSTOMPATH_SUPPORT_PROJECTION;
         (*node).custom_paths = list_of(std::iter::once(path.cast::<pg_sys::Path>()).chain(bitmap));
         (*node).methods = &PATH_METHODS.0;
         node
@@ -182,7 +183,8 @@ unsafe fn add_clauses(bitmap: *mut pg_sys::Path, into: &mut Vec<*mut pg_sys::Res
     }
 }
 
-/// Makes the plan of a path: the children's plans under a node without anything of its own.
+/// Makes the plan of a path: the children's plans under a node without anything of its own. What it is to compute of a row,
+/// which the planner may still change, the index scan computes ([`super::state`]).
 ///
 /// # Safety
 /// Called by the planner with a path of [`above`].

@@ -88,18 +88,33 @@ unsafe extern "C-unwind" fn begin(node: *mut pg_sys::CustomScanState, estate: *m
     unsafe {
         let state = &mut *node.cast::<SearchState>();
         let plan = (*node).ss.ps.plan.cast::<pg_sys::CustomScan>();
-        let children: Vec<_> = pointers::<pg_sys::Plan>((*plan).custom_plans)
-            .into_iter()
-            .map(|plan| pg_sys::ExecInitNode(plan, estate, flags))
-            .collect();
-        state.search = children.first().map_or(std::ptr::null_mut(), |child| child.cast());
-        state.bitmap = children.get(1).copied().unwrap_or(std::ptr::null_mut());
+        let plans = pointers::<pg_sys::Plan>((*plan).custom_plans);
+        let mut children = plans.iter().enumerate().map(|(place, &child)| {
+            let child = if place == 0 { with_targets_of(&(*plan).scan.plan, child) } else { child };
+            pg_sys::ExecInitNode(child, estate, flags)
+        });
+        state.search = children.next().unwrap_or(std::ptr::null_mut()).cast();
+        state.bitmap = children.next().unwrap_or(std::ptr::null_mut());
         // Rows are the child's, in its slots; a cursor that is updated looks at the row that was scanned last.
         let ours = &mut (*node).ss;
         ours.ps.resultops = pg_sys::ExecGetResultSlotOps(state.search.cast(), &mut ours.ps.resultopsfixed);
         ours.ps.resultopsset = true;
         ours.ss_ScanTupleSlot = (*state.search).ss.ss_ScanTupleSlot;
-        (*node).custom_ps = list_of(children);
+        (*node).custom_ps = list_of([state.search.cast(), state.bitmap].into_iter().filter(|child| !child.is_null()));
+    }
+}
+
+/// The index scan's plan, with the node's own expressions to compute: rows pass through the node as they are. A copy, because
+/// plans are shared.
+unsafe fn with_targets_of(node: &pg_sys::Plan, child: *mut pg_sys::Plan) -> *mut pg_sys::Plan {
+    // SAFETY: the child is the plan of an index scan of the same table, so columns mean the same in both.
+    unsafe {
+        let copy = pg_sys::palloc(size_of::<pg_sys::IndexScan>()).cast::<pg_sys::IndexScan>();
+        copy.copy_from_nonoverlapping(child.cast(), 1);
+        (*copy).scan.plan.targetlist = node.targetlist;
+        // Parameters of these expressions are the child's now; the bitmap scan's do no harm.
+        (*copy).scan.plan.allParam = node.allParam;
+        copy.cast()
     }
 }
 
