@@ -47,11 +47,25 @@ struct ScanState {
     last: f64,
     /// The rows among which is searched, if other indexes have given them.
     mask: Option<Rc<RowMask>>,
+    /// Where there is no mask yet: how to get one when the search turns out to be long.
+    source: Option<MaskSource>,
+    /// What making it and searching with it would cost.
+    mask_cost: f64,
+    /// What the search had done, and rows had been read, when it began.
+    begun_at: (u64, u64),
     /// What the workspace had counted before this scan took it.
     counted_before: ScanCounts,
     way: &'static str,
     candidates: u64,
     heap_fetches: u64,
+}
+
+/// How a scan gets a mask.
+pub struct MaskSource {
+    /// About how many rows it will have.
+    pub rows: f64,
+    /// Makes it. It does not use the scan.
+    pub make: Box<dyn FnMut() -> Rc<RowMask>>,
 }
 
 /// What a scan has done so far, over all its searches, for EXPLAIN.
@@ -92,6 +106,9 @@ pub unsafe extern "C-unwind" fn ambeginscan(
             counted_before: work.scan.counts(),
             work,
             mask: None,
+            source: None,
+            mask_cost: 0.0,
+            begun_at: (0, 0),
             way: "none",
             candidates: 0,
             heap_fetches: 0,
@@ -190,10 +207,17 @@ impl ScanState {
         // SAFETY: the caller's promise.
         unsafe {
             if !self.has_begun {
+                self.has_begun = true;
                 self.begin(scan)?;
             }
             loop {
+                if self.is_mask_worth_it() {
+                    self.go_on_with_mask(scan)?;
+                }
                 if let Some(tid) = self.next_of_batch(scan)? {
+                    if self.source.is_some() && self.mask.is_none() {
+                        self.work.returned.insert(tid);
+                    }
                     return Ok(Some(tid));
                 }
                 // The search is over when there is neither a further batch nor a row in hand.
@@ -204,9 +228,32 @@ impl ScanState {
         }
     }
 
+    /// Whether the search has taken as much work as making a mask and searching with it would: then that is tried, as it
+    /// may not take as much again.
+    fn is_mask_worth_it(&self) -> bool {
+        if self.source.is_none() || self.mask.is_some() || self.is_exhausted {
+            return false;
+        }
+        let (scored, fetched) = self.begun_at;
+        let scored = self.work.scan.counts().scored - scored;
+        scored as f64 + filtered::fetch_cost((self.heap_fetches - fetched) as f64) > self.mask_cost
+    }
+
+    /// Begins anew with a mask. Rows that were returned are not returned again.
+    unsafe fn go_on_with_mask(&mut self, scan: pg_sys::IndexScanDesc) -> Result<(), IndexError> {
+        let Some(source) = &mut self.source else { return Ok(()) };
+        self.mask = Some((source.make)());
+        self.work.batch.clear();
+        self.work.nodes.clear();
+        self.work.rows.clear();
+        self.work.opened.clear();
+        // SAFETY: the caller's scan.
+        unsafe { self.begin(scan) }
+    }
+
     /// Searches for the first batch.
     unsafe fn begin(&mut self, scan: pg_sys::IndexScanDesc) -> Result<(), IndexError> {
-        self.has_begun = true;
+        self.begun_at = (self.work.scan.counts().scored, self.heap_fetches);
         // SAFETY: the relations of a scan are open until it ends.
         unsafe {
             let relation = (*scan).indexRelation;
@@ -226,7 +273,10 @@ impl ScanState {
                 self.index = Some(cache::open(relation)?);
             }
             let Some(index) = &mut self.index else { return Ok(()) };
-            count_scan(relation);
+            if self.mask.is_none() || self.source.is_none() {
+                // Else it was counted when it began without.
+                count_scan(relation);
+            }
             let shape = std::rc::Rc::clone(index.shape());
             let stored = if query.is_null { None } else { Stored::read(self.column.element, query.datum) };
             if let Some(stored) = &stored {
@@ -255,6 +305,9 @@ impl ScanState {
                 }
                 _ => None,
             };
+            if let Some(source) = &self.source {
+                self.mask_cost = mask_cost(source.rows, index, ef);
+            }
             if let Some(mask) = &self.mask {
                 filter.within(Rc::clone(mask));
             }
@@ -356,10 +409,14 @@ impl ScanState {
         if let Some(rows) = self.take_tids(rows)? {
             self.work.nodes.push(Nearest(bound, rows));
         }
-        if has_chain {
+        // A node may hold rows that are not in the mask, and some may have been returned before there was one.
+        if has_chain || self.source.is_some() {
             let mask = self.mask.as_deref();
-            let Workspace { tids, returned, .. } = &mut self.work;
-            tids.retain(|tid| mask.is_none_or(|mask| mask.contains(*tid)) && returned.insert(*tid));
+            let Workspace { tids, opened, returned, .. } = &mut self.work;
+            tids.retain(|tid| {
+                let is_wanted = mask.is_none_or(|mask| mask.contains(*tid)) && !returned.contains(tid);
+                is_wanted && (!has_chain || opened.insert(*tid))
+            });
         }
         let (Some(reader), true) = (&mut self.reader, self.reranks) else {
             self.work.rows.extend(self.work.tids.drain(..).map(|tid| Nearest(bound, tid)));
@@ -406,14 +463,25 @@ impl ScanState {
     }
 }
 
-/// Searches only among these rows from the next [`amrescan`] on, or from the beginning.
+/// Searches only among these rows, or among all again; before a scan or after [`amrescan`].
 ///
 /// # Safety
 /// `scan` was begun by [`ambeginscan`], and not ended.
-pub unsafe fn set_mask(scan: pg_sys::IndexScanDesc, mask: Rc<RowMask>) {
+pub unsafe fn set_mask(scan: pg_sys::IndexScanDesc, mask: Option<Rc<RowMask>>) {
     // SAFETY: the caller's promise.
     if let Some(state) = unsafe { (*scan).opaque.cast::<ScanState>().as_mut() } {
-        state.mask = Some(mask);
+        state.mask = mask;
+    }
+}
+
+/// Lets the scan get a mask when its search turns out to be long.
+///
+/// # Safety
+/// As for [`set_mask`].
+pub unsafe fn set_mask_source(scan: pg_sys::IndexScanDesc, source: MaskSource) {
+    // SAFETY: the caller's promise.
+    if let Some(state) = unsafe { (*scan).opaque.cast::<ScanState>().as_mut() } {
+        state.source = Some(source);
     }
 }
 
@@ -433,6 +501,14 @@ pub unsafe fn statistics(scan: pg_sys::IndexScanDesc) -> Option<ScanStatistics> 
         candidates: state.candidates,
         heap_fetches: state.heap_fetches,
     })
+}
+
+/// What making a mask of so many rows and searching with it would cost.
+fn mask_cost(rows: f64, index: &Index<RelationStore>, ef: usize) -> f64 {
+    let (nodes, m) = (f64::from(index.entry().nodes), f64::from(index.shape().layout.m()));
+    let looks_at = LooksAt { keys: false, rows: true };
+    let (_, search) = filtered::plan(nodes, m, ef as f64, (rows / nodes.max(1.0)).min(1.0), looks_at);
+    filtered::mask_cost(rows) + search
 }
 
 /// The rows of a mask, if reading all of them costs less than a search would: few rows, or an index so large that looking

@@ -51,6 +51,8 @@ pub struct Workspace {
     pub rows: BinaryHeap<Nearest<HeapTid>>,
     pub tids: Vec<HeapTid>,
     /// Rows of nodes with chains, which may be met twice.
+    pub opened: HashSet<HeapTid>,
+    /// Rows that were returned before there was a mask, if one may come.
     pub returned: HashSet<HeapTid>,
 }
 
@@ -74,7 +76,7 @@ impl Workspace {
             + self.batch.capacity() * size_of::<Candidate>()
             + self.nodes.capacity() * size_of::<Nearest<NodeRows>>()
             + self.rows.capacity() * size_of::<Nearest<HeapTid>>()
-            + self.returned.capacity() * size_of::<HeapTid>();
+            + (self.opened.capacity() + self.returned.capacity()) * size_of::<HeapTid>();
         if bytes <= KEPT_BYTES {
             WORKSPACE.with_borrow_mut(|kept| *kept = Some(self));
         }
@@ -86,6 +88,7 @@ impl Workspace {
         self.nodes.clear();
         self.rows.clear();
         self.tids.clear();
+        self.opened.clear();
         self.returned.clear();
     }
 }

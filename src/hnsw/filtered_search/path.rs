@@ -1,8 +1,9 @@
 //! The paths of a filtered search that the planner may choose from.
 //!
-//! Each index scan in order of distance that has a WHERE clause becomes the child of the node, at the same cost; and for
-//! each way in which other indexes answer a part of that clause there is a path with a mask. Which ways there are is asked
-//! of PostgreSQL, with a copy of the table's description that has these other indexes only: what it finds there (bitmap
+//! Each index scan in order of distance that has a WHERE clause becomes the child of the node, at the same cost. For each way
+//! in which other indexes answer a part of that clause there is also a path that begins with a mask; and the cheapest of
+//! these ways goes to the first path, too, which makes the mask only if its search turns out to be long: nobody knows
+//! beforehand whether the rows that pass are near the query. Which ways there are is asked of PostgreSQL, with a copy of the table's description that has these other indexes only: what it finds there (bitmap
 //! scans, and index scans that could be) has not been compared with a sequential scan, which a mask need not beat.
 
 use super::state::SCAN_METHODS;
@@ -34,27 +35,32 @@ pub unsafe fn add_paths(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOpt
     // SAFETY: the planner's pointers; cells of the list are replaced by pointers to paths of the same cost.
     unsafe {
         let Some(list) = (*rel).pathlist.as_ref() else { return };
-        let mut ordered: Vec<*mut pg_sys::IndexPath> = Vec::new();
-        for at in 0..usize::try_from(list.length).unwrap_or(0) {
-            let cell = list.elements.add(at);
-            let path = (*cell).ptr_value.cast::<pg_sys::IndexPath>();
-            if is_filtered_search(path) {
-                ordered.push(path);
-                (*cell).ptr_value = above(path, None).cast();
-            }
-        }
-        if ordered.is_empty() || !pg_sys::enable_bitmapscan {
+        let cells = (0..usize::try_from(list.length).unwrap_or(0)).map(|at| list.elements.add(at));
+        let cells: Vec<_> = cells.filter(|&cell| is_filtered_search((*cell).ptr_value.cast())).collect();
+        if cells.is_empty() {
             return;
         }
         let bitmaps = bitmaps(root, rel);
-        for path in ordered {
-            for &bitmap in &bitmaps {
-                if let Some(masked) = masked(root, rel, path, bitmap) {
-                    pg_sys::add_path(rel, masked.cast());
-                }
-            }
+        let mut with_masks = Vec::new();
+        for cell in cells {
+            let path = (*cell).ptr_value.cast::<pg_sys::IndexPath>();
+            let masked = bitmaps.iter().filter_map(|&bitmap| Masked::of(root, rel, path, bitmap)).collect::<Vec<_>>();
+            let cheapest = masked.iter().min_by(|a, b| a.mask_cost.total_cmp(&b.mask_cost));
+            (*cell).ptr_value = above(path, cheapest.map(|masked| masked.bitmap), Begins::WithoutMask).cast();
+            with_masks.extend(masked.into_iter().map(|masked| masked.path(path)));
+        }
+        // Not before: paths that are dominated leave the list.
+        for path in with_masks {
+            pg_sys::add_path(rel, path.cast());
         }
     }
+}
+
+/// Whether a search begins with its mask, or makes it when it turns out to be long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    WithoutMask,
+    WithMask,
 }
 
 /// Whether a path scans an hnsw index in order, with a WHERE clause that does not depend on other tables.
@@ -70,7 +76,11 @@ unsafe fn is_filtered_search(path: *mut pg_sys::IndexPath) -> bool {
 }
 
 /// The node above an index scan, and above a bitmap scan that makes its mask.
-unsafe fn above(path: *mut pg_sys::IndexPath, bitmap: Option<*mut pg_sys::Path>) -> *mut pg_sys::CustomPath {
+unsafe fn above(
+    path: *mut pg_sys::IndexPath,
+    bitmap: Option<*mut pg_sys::Path>,
+    begins: Begins,
+) -> *mut pg_sys::CustomPath {
     // SAFETY: the planner's paths; memory that is all zero is a valid path.
     unsafe {
         let node = pg_sys::palloc0(size_of::<pg_sys::CustomPath>()).cast::<pg_sys::CustomPath>();
@@ -80,6 +90,7 @@ unsafe fn above(path: *mut pg_sys::IndexPath, bitmap: Option<*mut pg_sys::Path>)
         (*node).path.parallel_aware = false;
         (*node).flags = pg_sys::CUSTOMPATH_SUPPORT_PROJECTION;
         (*node).custom_paths = list_of(std::iter::once(path.cast::<pg_sys::Path>()).chain(bitmap));
+        (*node).custom_private = list_of([pg_sys::makeInteger(i32::from(begins == Begins::WithMask))]);
         (*node).methods = &PATH_METHODS.0;
         node
     }
@@ -91,7 +102,8 @@ unsafe fn bitmaps(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) 
     unsafe {
         let others = pointers::<pg_sys::IndexOptInfo>((*rel).indexlist);
         let others: Vec<_> = others.into_iter().filter(|&index| (*index).amhasgetbitmap && !is_ours(index)).collect();
-        if others.is_empty() || (*rel).baserestrictinfo.is_null() {
+        let is_wanted = pg_sys::enable_bitmapscan && pg_sys::enable_indexscan;
+        if !is_wanted || others.is_empty() || (*rel).baserestrictinfo.is_null() {
             return Vec::new();
         }
         let copy = pg_sys::palloc(size_of::<pg_sys::RelOptInfo>()).cast::<pg_sys::RelOptInfo>();
@@ -116,43 +128,65 @@ unsafe fn bitmaps(root: *mut pg_sys::PlannerInfo, rel: *mut pg_sys::RelOptInfo) 
     }
 }
 
-/// The path of a search in the mask that a bitmap makes; None if the bitmap tells nothing that the index does not know.
-unsafe fn masked(
-    root: *mut pg_sys::PlannerInfo,
-    rel: *mut pg_sys::RelOptInfo,
-    path: *mut pg_sys::IndexPath,
+/// A search in the mask that a bitmap makes.
+struct Masked {
     bitmap: *mut pg_sys::Path,
-) -> Option<*mut pg_sys::CustomPath> {
-    // SAFETY: the planner's pointers; the results are written to the stack.
-    unsafe {
-        let known = clauses_of(path);
-        let mut all = known.clone();
-        let has_clauses_only = add_clauses(bitmap, &mut all);
-        if has_clauses_only && all.len() == known.len() {
-            return None;
-        }
-        let (mut bitmap_cost, mut bitmap_share) = (0.0, 1.0);
-        pg_sys::cost_bitmap_tree_node(bitmap, &mut bitmap_cost, &mut bitmap_share);
-        let share_of = |clauses: Vec<*mut pg_sys::RestrictInfo>| {
-            let (relation, join) = ((*rel).relid as i32, pg_sys::JoinType::JOIN_INNER);
-            pg_sys::clauselist_selectivity(root, list_of(clauses), relation, join, std::ptr::null_mut())
-        };
-        let share = if has_clauses_only { share_of(all) } else { share_of(known) * bitmap_share };
-        let rows = (*path).path.rows;
-        let estimate = cost::masked(root, path, share.clamp(0.0, 1.0), (bitmap_share * (*rel).tuples).max(1.0));
-        let mut quals = pg_sys::QualCost::default();
-        pg_sys::cost_qual_eval(&mut quals, (*(*path).indexinfo).indrestrictinfo, root);
-        // Rows are in random order, and the table is not read twice.
-        let pages = rows.min(f64::from((*rel).pages));
-        let per_row = pg_sys::cpu_tuple_cost + quals.per_tuple;
+    mask_cost: f64,
+    startup_cost: f64,
+    total_cost: f64,
+}
 
-        // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
-        let scan = pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0);
-        let node = above(path, Some(scan.cast()));
-        (*node).path.startup_cost = bitmap_cost + quals.startup + estimate.startup;
-        (*node).path.total_cost =
-            bitmap_cost + quals.startup + estimate.total + pages * cost::table_page(rel) + rows * per_row;
-        Some(node)
+impl Masked {
+    /// None if the bitmap tells nothing that the index does not know.
+    unsafe fn of(
+        root: *mut pg_sys::PlannerInfo,
+        rel: *mut pg_sys::RelOptInfo,
+        path: *mut pg_sys::IndexPath,
+        bitmap: *mut pg_sys::Path,
+    ) -> Option<Masked> {
+        // SAFETY: the planner's pointers; the results are written to the stack.
+        unsafe {
+            let known = clauses_of(path);
+            let mut all = known.clone();
+            let has_clauses_only = add_clauses(bitmap, &mut all);
+            if has_clauses_only && all.len() == known.len() {
+                return None;
+            }
+            let (mut mask_cost, mut mask_share) = (0.0, 1.0);
+            pg_sys::cost_bitmap_tree_node(bitmap, &mut mask_cost, &mut mask_share);
+            let share_of = |clauses: Vec<*mut pg_sys::RestrictInfo>| {
+                let (relation, join) = ((*rel).relid as i32, pg_sys::JoinType::JOIN_INNER);
+                pg_sys::clauselist_selectivity(root, list_of(clauses), relation, join, std::ptr::null_mut())
+            };
+            let share = if has_clauses_only { share_of(all) } else { share_of(known) * mask_share };
+            let mask_rows = (mask_share * (*rel).tuples).max(1.0);
+            let estimate = cost::masked(root, path, share.clamp(0.0, 1.0), mask_rows);
+            let mut quals = pg_sys::QualCost::default();
+            pg_sys::cost_qual_eval(&mut quals, (*(*path).indexinfo).indrestrictinfo, root);
+            // Rows are in random order, and the table is not read twice.
+            let rows = (*path).path.rows;
+            let pages = rows.min(f64::from((*rel).pages)) * cost::table_page(rel);
+            let returned = pages + rows * (pg_sys::cpu_tuple_cost + quals.per_tuple);
+            let before = mask_cost + quals.startup;
+            Some(Masked {
+                // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
+                bitmap: pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0).cast(),
+                mask_cost: mask_cost + mask_rows,
+                startup_cost: before + estimate.startup,
+                total_cost: before + estimate.total + returned,
+            })
+        }
+    }
+
+    /// The path that begins with the mask.
+    unsafe fn path(&self, path: *mut pg_sys::IndexPath) -> *mut pg_sys::CustomPath {
+        // SAFETY: the planner's paths.
+        unsafe {
+            let node = above(path, Some(self.bitmap), Begins::WithMask);
+            (*node).path.startup_cost = self.startup_cost;
+            (*node).path.total_cost = self.total_cost;
+            node
+        }
     }
 }
 
@@ -209,6 +243,7 @@ unsafe extern "C-unwind" fn plan(
         (*scan).scan.scanrelid = (*rel).relid;
         (*scan).flags = (*path).flags;
         (*scan).custom_plans = list_of(children);
+        (*scan).custom_private = (*path).custom_private;
         (*scan).methods = SCAN_METHODS.get();
         scan.cast::<Node>().cast()
     }

@@ -1,16 +1,17 @@
 //! Running the node.
 //!
-//! The children do the work: the first time a row is wanted, the bitmap scan runs to its end, and the index scan, which is
-//! begun here as it would begin itself, is given the mask. From then on rows are passed on as they come. A scan that begins
-//! again keeps its mask, unless a parameter of the bitmap scan has changed.
+//! The children do the work: the first time a row is wanted, the index scan is begun here, as it would begin itself, and the
+//! bitmap scan runs to its end and gives it the mask, now or when the index scan asks for it. From then on rows are passed
+//! on as they come. A scan that begins again keeps its mask, unless a parameter of the bitmap scan has changed.
 
 use super::bitmap::mask_of;
 use super::explain::explain;
 use super::path::NAME;
 use crate::hnsw::scan;
 use crate::pg::list::{list_of, pointers};
-use pgrx::pg_guard;
+use pg_rag_engine::hnsw::filter::RowMask;
 use pgrx::pg_sys::{self, NodeTag};
+use pgrx::{pg_guard, PgMemoryContexts};
 use std::rc::Rc;
 
 /// Methods that PostgreSQL finds by their name in plans.
@@ -55,6 +56,9 @@ pub struct SearchState {
     pub search: *mut pg_sys::IndexScanState,
     /// Null without a mask.
     pub bitmap: *mut pg_sys::PlanState,
+    begins_with_mask: bool,
+    /// The index scan has its mask, or knows how to get one.
+    is_prepared: bool,
     pub has_mask: bool,
     /// Of the last mask.
     pub mask_rows: u64,
@@ -95,6 +99,8 @@ unsafe extern "C-unwind" fn begin(node: *mut pg_sys::CustomScanState, estate: *m
         });
         state.search = children.next().unwrap_or(std::ptr::null_mut()).cast();
         state.bitmap = children.next().unwrap_or(std::ptr::null_mut());
+        let begins = pointers::<pg_sys::Integer>((*plan).custom_private);
+        state.begins_with_mask = begins.first().is_some_and(|&begins| (*begins).ival != 0);
         // Rows are the child's, in its slots; a cursor that is updated looks at the row that was scanned last.
         let ours = &mut (*node).ss;
         ours.ps.resultops = pg_sys::ExecGetResultSlotOps(state.search.cast(), &mut ours.ps.resultopsfixed);
@@ -126,8 +132,8 @@ unsafe extern "C-unwind" fn next(node: *mut pg_sys::CustomScanState) -> *mut pg_
     unsafe {
         let state = &mut *node.cast::<SearchState>();
         let is_checked_again = !(*(*node).ss.ps.state).es_epq_active.is_null();
-        if !state.bitmap.is_null() && !state.has_mask && !is_checked_again {
-            state.make_mask();
+        if !state.bitmap.is_null() && !state.is_prepared && !is_checked_again {
+            state.prepare();
         }
         next_of(state.search.cast())
     }
@@ -146,15 +152,11 @@ unsafe fn next_of(child: *mut pg_sys::PlanState) -> *mut pg_sys::TupleTableSlot 
 }
 
 impl SearchState {
-    /// Runs the bitmap scan, and hands what it finds to the index scan, which is begun if it was not.
-    unsafe fn make_mask(&mut self) {
-        // SAFETY: the children were begun; a bitmap scan gives a bitmap. The index scan's own first steps are the same.
+    /// Begins the index scan if it was not, and gives it the mask, or a way to get it.
+    unsafe fn prepare(&mut self) {
+        self.is_prepared = true;
+        // SAFETY: the children were begun. The index scan's own first steps are the same. It ends before this state.
         unsafe {
-            let bitmap = pg_sys::MultiExecProcNode(self.bitmap).cast::<pg_sys::TIDBitmap>();
-            let mask = mask_of(bitmap);
-            pg_sys::tbm_free(bitmap);
-            (self.mask_rows, self.mask_whole_blocks) = (mask.rows(), mask.whole_blocks());
-            self.has_mask = true;
             let search = &mut *self.search;
             if search.iss_ScanDesc.is_null() {
                 search.iss_ScanDesc = begin_scan(search);
@@ -168,8 +170,31 @@ impl SearchState {
                     );
                 }
             }
-            scan::set_mask(search.iss_ScanDesc, Rc::new(mask));
+            if self.begins_with_mask {
+                let mask = self.make_mask();
+                return scan::set_mask((*self.search).iss_ScanDesc, Some(mask));
+            }
+            scan::set_mask(search.iss_ScanDesc, None);
+            let (rows, this) = ((*(*self.bitmap).plan).plan_rows, &raw mut *self);
+            let make = Box::new(move || (*this).make_mask());
+            scan::set_mask_source((*self.search).iss_ScanDesc, scan::MaskSource { rows, make });
         }
+    }
+
+    /// Runs the bitmap scan.
+    unsafe fn make_mask(&mut self) -> Rc<RowMask> {
+        // SAFETY: the children were begun; a bitmap scan gives a bitmap. What it allocates lives as long as the query.
+        let mask = unsafe {
+            PgMemoryContexts::For((*(*self.bitmap).state).es_query_cxt).switch_to(|_| {
+                let bitmap = pg_sys::MultiExecProcNode(self.bitmap).cast::<pg_sys::TIDBitmap>();
+                let mask = mask_of(bitmap);
+                pg_sys::tbm_free(bitmap);
+                mask
+            })
+        };
+        (self.mask_rows, self.mask_whole_blocks) = (mask.rows(), mask.whole_blocks());
+        self.has_mask = true;
+        Rc::new(mask)
     }
 }
 
@@ -205,8 +230,9 @@ unsafe extern "C-unwind" fn begin_again(node: *mut pg_sys::CustomScanState) {
         if (*state.search).ss.ps.chgParam.is_null() {
             pg_sys::ExecReScan(state.search.cast());
         }
+        // The same mask serves, or the same way to get one.
         if !state.bitmap.is_null() && !(*state.bitmap).chgParam.is_null() {
-            state.has_mask = false;
+            state.is_prepared = false;
         }
     }
 }

@@ -40,9 +40,10 @@ const EXACT_COST: f64 = 0.4;
 const HOPS_COST: f64 = 7.0;
 /// Keys that are read in the time of scoring a node, and nodes whose rows are looked up in a mask.
 const KEYS_PER_COST: f64 = 400.0;
-const ROWS_PER_COST: f64 = 10.0;
-/// Rows of the table that are read for their exact distances in this time.
-const FETCHES_PER_COST: f64 = 0.1;
+const ROWS_PER_COST: f64 = 5.0;
+/// What a row costs: read from the table for its exact distance; found by another index and taken into a mask.
+const FETCH_COST: f64 = 25.0;
+const MASKED_ROW_COST: f64 = 6.0;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
 
@@ -134,9 +135,14 @@ fn exact_cost(nodes: f64, share: f64, looks_at: LooksAt) -> f64 {
     looks_at.cost(nodes) + share * nodes * EXACT_COST
 }
 
-/// What reading so many rows of the table for their exact distances costs, in nodes scored: the way without the index.
+/// What reading so many rows of the table for their exact distances costs, in nodes scored.
 pub fn fetch_cost(rows: f64) -> f64 {
-    rows / FETCHES_PER_COST
+    rows * FETCH_COST
+}
+
+/// What finding so many rows by other indexes costs, in nodes scored.
+pub fn mask_cost(rows: f64) -> f64 {
+    rows * MASKED_ROW_COST
 }
 
 /// The width of a beam where this share of the nodes passes.

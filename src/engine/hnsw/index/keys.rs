@@ -12,6 +12,7 @@ use super::read::Row;
 use super::store::PageStore;
 use super::write::only;
 use crate::hnsw::filter::{Filter, KeyRow, RowMask};
+use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::{PageClass, PageError};
 
 /// Pages that an estimate reads.
@@ -81,17 +82,26 @@ impl<S: PageStore> Index<S> {
 
     /// The live nodes of a set, or of all, that pass a filter's mask.
     fn within_mask(&mut self, filter: &Filter, among: Option<NodeSet>) -> Result<NodeSet, S::Error> {
-        let mut set = NodeSet::with_nodes(self.entry.nodes);
-        let mut heads = Vec::new();
-        for page_index in 0..self.shape.layout.nodes().pages(self.entry.nodes) {
-            self.heads(page_index, &mut heads)?;
-            for (node, head) in &heads {
-                let Some(row) = head.row() else { continue };
-                let is_there = |mask: &RowMask| row.overflow.is_some() || mask.contains(row.heap_tid);
-                if among.as_ref().is_none_or(|among| among.contains(*node)) && filter.mask().is_none_or(is_there) {
-                    set.insert(*node);
+        let (layout, nodes) = (self.shape.layout, self.entry.nodes);
+        let mut set = NodeSet::with_nodes(nodes);
+        for page_index in 0..layout.nodes().pages(nodes) {
+            self.store.check_interrupts()?;
+            let block = self.block(PageClass::Node, page_index)?;
+            let read = self.store.read(block, |page| {
+                let Some(page) = written(page, PageClass::Node, page_index)? else { return Ok(()) };
+                for node in layout.nodes().ordinals(page_index).take_while(|&node| node < nodes) {
+                    if among.as_ref().is_some_and(|among| !among.contains(node)) {
+                        continue;
+                    }
+                    let rows = NodeRef::rows_in_page(page, &layout, layout.nodes().address(node))?;
+                    let Some(rows) = rows else { continue };
+                    if filter.mask().is_none_or(|mask| rows.overflow.is_some() || mask.contains(rows.heap_tid)) {
+                        set.insert(node);
+                    }
                 }
-            }
+                Ok::<_, PageError>(())
+            })?;
+            read?;
         }
         Ok(set)
     }

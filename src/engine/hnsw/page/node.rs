@@ -67,6 +67,14 @@ pub struct CodePlace {
     pub code_bytes: u32,
 }
 
+/// Where the rows of a live node are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    pub heap_tid: HeapTid,
+    /// The first chunk of further heap tids.
+    pub overflow: Option<u32>,
+}
+
 /// A node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeRef<'p> {
@@ -97,6 +105,22 @@ impl<'p> NodeRef<'p> {
     pub fn in_page(page: &'p Page, layout: &Layout, address: Address) -> Result<Self, PageError> {
         let record = page.get(layout.nodes().range(address));
         Self::parse(record.ok_or(PageError::Refused("node exceeds its page"))?, layout)
+    }
+
+    /// Of the record at an address, where its rows are, if it is live: the first, and the first chunk of further ones. What
+    /// else is in the record is not looked at, so that all nodes can be asked in little time.
+    #[inline]
+    pub fn rows_in_page(page: &Page, layout: &Layout, address: Address) -> Result<Option<Rows>, PageError> {
+        let record = page.get(layout.nodes().range(address));
+        let Some(head) = record.and_then(|record| record.first_chunk::<NODE_HEAD_BYTES>()) else {
+            return Err(PageError::Refused("node exceeds its page"));
+        };
+        if get_u8(head, STATE_AT) != NodeState::Live as u8 {
+            return Ok(None);
+        }
+        let heap_tid = HeapTid::new(get_u32(head, TID_BLOCK_AT), get_u16(head, TID_OFFSET_AT));
+        let heap_tid = heap_tid.ok_or(wrong("heap tid of a node", get_u32(head, TID_BLOCK_AT)))?;
+        Ok(Some(Rows { heap_tid, overflow: option(get_u32(head, OVERFLOW_AT)) }))
     }
 
     /// Parses a record of [`Layout::nodes`]' stride.
