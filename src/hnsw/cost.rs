@@ -8,7 +8,7 @@
 //! Without ORDER BY, or with a second ordering, which the index does not have, the cost is infinite.
 
 use super::cache;
-use super::cost_model::{estimate, estimate_masked, Estimate, Index, Prices, Table};
+use super::cost_model::{estimate, estimate_masked, Estimate, Index, Prices, Table, NEIGHBOUR_BYTES, NODE_HEAD_BYTES};
 use super::opclass::IndexedColumn;
 use super::options::Options;
 use super::settings;
@@ -17,9 +17,6 @@ use pg_rag_engine::hnsw::page::{ElementType, Metric};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// Bytes of a node record beside its list, and of its share of records at upper levels.
-const NODE_BYTES: f64 = 25.0;
-const NEIGHBOUR_BYTES: f64 = 4.0;
 /// Bytes of a sparse code where nothing is known of it: some hundred elements.
 const SPARSE_CODE_BYTES: f64 = 1024.0;
 /// Dimensions that are assumed where nothing is known of an index: one that exists only in the planner's mind.
@@ -138,7 +135,7 @@ fn index_of(index: &pg_sys::IndexOptInfo, shape: Shape, share: f64) -> Index {
     Index {
         nodes: index.tuples,
         pages: f64::from(index.pages),
-        node_bytes: code_bytes(column) + NODE_BYTES + 2.0 * m * NEIGHBOUR_BYTES,
+        node_bytes: code_bytes(column) + NODE_HEAD_BYTES + 2.0 * m * NEIGHBOUR_BYTES,
         m,
         ef_search: ef_search as f64,
         reranks: column.is_none_or(|column| is_estimated(&column)),
@@ -226,14 +223,13 @@ pub unsafe fn table_page(table: *const pg_sys::RelOptInfo) -> f64 {
 /// # Safety
 /// Called by the planner with its own value.
 unsafe fn prices_of(index: &pg_sys::IndexOptInfo) -> Prices {
-    let mut index_page = 0.0;
-    // SAFETY: the results are written to the stack, and NULL says what is not wanted; the costs are numbers that only
-    // this thread changes.
+    let (mut index_page, mut sequential_index_page) = (0.0, 0.0);
+    // SAFETY: the results are written to the stack; the costs are numbers that only this thread changes.
     unsafe {
-        let none = std::ptr::null_mut();
-        pg_sys::get_tablespace_page_costs(index.reltablespace, &mut index_page, none);
+        pg_sys::get_tablespace_page_costs(index.reltablespace, &mut index_page, &mut sequential_index_page);
         Prices {
             index_page,
+            sequential_index_page,
             table_page: table_page(index.rel),
             index_tuple: pg_sys::cpu_index_tuple_cost,
             operator: pg_sys::cpu_operator_cost,

@@ -12,11 +12,20 @@
 //!   search finds are not charged here: the executor reads them once more, and PostgreSQL charges the path for that.
 
 use pg_rag_engine::hnsw::index::filtered::{self, LooksAt};
+use pg_rag_engine::hnsw::index::Regime;
 
 /// What a page holds.
 const PAGE_BYTES: f64 = 8152.0;
 /// Pages that fetching a vector from a TOAST table reads: one of its index, which else is cached, and one of itself.
 const TOAST_PAGES_PER_VECTOR: f64 = 2.0;
+/// Bytes of a node record beside its list, and of a neighbour.
+pub const NODE_HEAD_BYTES: f64 = 25.0;
+pub const NEIGHBOUR_BYTES: f64 = 4.0;
+/// What a row costs that other indexes find and that is taken into a mask, in operators: measured beside the rest of a
+/// search, as PostgreSQL thinks the entries of an index cheaper than they are.
+const MASKED_ROW_OPERATORS: f64 = 200.0;
+/// Rows that are looked up in a mask for the price of an operator.
+const LOOKS_PER_OPERATOR: f64 = 5.0;
 /// What an exact distance costs in operators: the COST of the distance functions.
 const DISTANCE_OPERATORS: f64 = 10.0;
 
@@ -50,6 +59,8 @@ pub struct Index {
 pub struct Prices {
     /// A page of the index, read at random.
     pub index_page: f64,
+    /// A page of the index, read after the one before it.
+    pub sequential_index_page: f64,
     /// A page of the table, read at random.
     pub table_page: f64,
     pub index_tuple: f64,
@@ -99,19 +110,34 @@ pub fn estimate_masked(table: Table, index: Index, prices: Prices, wanted: f64, 
     let all = Index { ef_search: mask_rows, reranks: true, ..index };
     let read = rerank(table, all, prices, mask_rows.max(1.0));
     let found = if read < searched.startup { Estimate { startup: read, total: read, ..searched } } else { searched };
-    // In the same measure as the search itself: PostgreSQL thinks an index's entries cheaper than they are.
-    let mask = scoring(index, filtered::mask_cost(mask_rows), table, prices);
+    let mask = mask_rows * MASKED_ROW_OPERATORS * prices.operator;
     Estimate { startup: found.startup + mask, total: found.total + mask, ..found }
 }
 
 /// Nodes that a search which keeps `kept` scores.
 fn visited(index: Index, kept: f64) -> f64 {
     if index.share < 1.0 {
-        return filtered::plan(index.nodes, index.m, kept, index.share, index.looks_at).1.min(index.nodes);
+        return way(index, kept).1.min(index.nodes);
     }
     // Of an m below 2 there are no levels; the logarithm must not be 0.
     let above = (index.nodes.ln() / index.m.max(2.0).ln()).floor() * index.m;
     (above + filtered::nodes_scored(index.nodes, index.m, kept)).min(index.nodes)
+}
+
+/// How a filtered search goes, and what it costs in nodes scored, without looking all rows up in a mask.
+fn way(index: Index, kept: f64) -> (Regime, f64) {
+    let (regime, _) = filtered::plan(index.nodes, index.m, kept, index.share, index.looks_at);
+    let looks_at = LooksAt { rows: false, ..index.looks_at };
+    (regime, filtered::cost_of(regime, index.nodes, index.m, kept, index.share, looks_at))
+}
+
+/// Looking all rows up in a mask: every page of nodes is read, one after the other.
+fn looking_up(index: Index, prices: Prices, kept: f64) -> f64 {
+    if !index.looks_at.rows || way(index, kept).0 == Regime::Beam {
+        return 0.0;
+    }
+    let pages = index.nodes * (NODE_HEAD_BYTES + 2.0 * index.m * NEIGHBOUR_BYTES) / PAGE_BYTES;
+    pages.ceil() * prices.sequential_index_page + index.nodes * prices.operator / LOOKS_PER_OPERATOR
 }
 
 fn pages_of(index: Index, visited: f64) -> f64 {
@@ -120,13 +146,9 @@ fn pages_of(index: Index, visited: f64) -> f64 {
 
 /// Scoring nodes by their codes.
 fn search(table: Table, index: Index, prices: Prices, kept: f64) -> f64 {
-    scoring(index, visited(index, kept), table, prices)
-}
-
-/// What is as much work as scoring so many nodes.
-fn scoring(index: Index, nodes: f64, table: Table, prices: Prices) -> f64 {
-    let pages = pages_of(index, nodes) * prices.index_page * share_seen(table);
-    pages + nodes * (prices.index_tuple + prices.operator)
+    let visited = visited(index, kept);
+    let pages = pages_of(index, visited) * prices.index_page * share_seen(table);
+    pages + visited * (prices.index_tuple + prices.operator) + looking_up(index, prices, kept)
 }
 
 /// Exact distances of `kept` rows.
@@ -134,7 +156,7 @@ fn rerank(table: Table, index: Index, prices: Prices, kept: f64) -> f64 {
     if !index.reranks {
         return 0.0;
     }
-    let rows = pages_fetched(kept.min(index.ef_search), table.pages) * prices.table_page;
+    let rows = pages_fetched(kept, table.pages) * prices.table_page;
     let toast = match share_seen(table) {
         share if share < 1.0 => kept * TOAST_PAGES_PER_VECTOR * prices.table_page * share,
         _ => 0.0,

@@ -4,7 +4,8 @@
 use super::cost_model::{estimate, Estimate, Index, Prices, Table};
 use pg_rag_engine::hnsw::index::filtered::LooksAt;
 
-const PRICES: Prices = Prices { index_page: 4.0, table_page: 4.0, index_tuple: 0.005, operator: 0.0025 };
+const PRICES: Prices =
+    Prices { index_page: 4.0, sequential_index_page: 1.0, table_page: 4.0, index_tuple: 0.005, operator: 0.0025 };
 const TUPLE: f64 = 0.01;
 const SEQUENTIAL_PAGE: f64 = 1.0;
 

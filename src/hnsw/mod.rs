@@ -11,7 +11,7 @@
 //! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that
 //!   PostgreSQL does not give to an index by itself;
 //! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with
-//!   [`workspace`] and [`rerank`], [`vacuum`]: the phases of an index's life;
+//!   [`workspace`], [`mask`] and [`rerank`], [`vacuum`]: the phases of an index's life;
 //! - [`filtered_search`]: the plan node of a search with a WHERE clause, which takes what other indexes find as a mask;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
@@ -33,6 +33,7 @@ mod functions;
 mod handler;
 mod insert;
 mod load;
+mod mask;
 mod memory;
 mod opclass;
 mod options;

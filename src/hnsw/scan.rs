@@ -8,6 +8,7 @@
 use super::cache;
 use super::errors::IndexError;
 use super::filter_scan::filter_of;
+use super::mask::{self, MaskSource};
 use super::opclass::{IndexColumns, IndexedColumn};
 use super::rerank::RowReader;
 use super::settings::{self, IterativeScan};
@@ -15,7 +16,6 @@ use super::store::RelationStore;
 use super::value::Stored;
 use super::workspace::{Nearest, NodeRows, Workspace};
 use pg_rag_engine::hnsw::filter::{Filter, RowMask};
-use pg_rag_engine::hnsw::index::filtered::LooksAt;
 use pg_rag_engine::hnsw::index::{filtered, Candidate, ChunkRead, Index, ScanCounts};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
@@ -58,14 +58,6 @@ struct ScanState {
     way: &'static str,
     candidates: u64,
     heap_fetches: u64,
-}
-
-/// How a scan gets a mask.
-pub struct MaskSource {
-    /// About how many rows it will have.
-    pub rows: f64,
-    /// Makes it. It does not use the scan.
-    pub make: Box<dyn FnMut() -> Rc<RowMask>>,
 }
 
 /// What a scan has done so far, over all its searches, for EXPLAIN.
@@ -301,12 +293,12 @@ impl ScanState {
             let rows = match (&self.mask, &value) {
                 // Of rows that are not in a partial index nobody checks its predicate.
                 (Some(mask), Some(_)) if pg_sys::RelationGetIndexPredicate(relation).is_null() => {
-                    rows_to_read(mask, &filter, index, ef)
+                    mask::rows_to_read(mask, &filter, index, ef)
                 }
                 _ => None,
             };
             if let Some(source) = &self.source {
-                self.mask_cost = mask_cost(source.rows, index, ef);
+                self.mask_cost = mask::cost(source.rows, index, ef);
             }
             if let Some(mask) = &self.mask {
                 filter.within(Rc::clone(mask));
@@ -501,26 +493,6 @@ pub unsafe fn statistics(scan: pg_sys::IndexScanDesc) -> Option<ScanStatistics> 
         candidates: state.candidates,
         heap_fetches: state.heap_fetches,
     })
-}
-
-/// What making a mask of so many rows and searching with it would cost.
-fn mask_cost(rows: f64, index: &Index<RelationStore>, ef: usize) -> f64 {
-    let (nodes, m) = (f64::from(index.entry().nodes), f64::from(index.shape().layout.m()));
-    let looks_at = LooksAt { keys: false, rows: true };
-    let (_, search) = filtered::plan(nodes, m, ef as f64, (rows / nodes.max(1.0)).min(1.0), looks_at);
-    filtered::mask_cost(rows) + search
-}
-
-/// The rows of a mask, if reading all of them costs less than a search would: few rows, or an index so large that looking
-/// for their nodes takes longer. Conditions on filter columns are checked by the executor then.
-fn rows_to_read(mask: &RowMask, filter: &Filter, index: &Index<RelationStore>, ef: usize) -> Option<Vec<HeapTid>> {
-    let (nodes, m) = (f64::from(index.entry().nodes), f64::from(index.shape().layout.m()));
-    let looks_at = LooksAt { keys: filter.has_conditions(), rows: true };
-    let (_, cost) = filtered::plan(nodes, m, ef as f64, (mask.rows() as f64 / nodes.max(1.0)).min(1.0), looks_at);
-    if mask.whole_blocks() > 0 || filtered::fetch_cost(mask.rows() as f64) > cost {
-        return None;
-    }
-    mask.to_rows()
 }
 
 /// What the conditions of a scan ask of the filter columns.

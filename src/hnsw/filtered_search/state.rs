@@ -7,6 +7,7 @@
 use super::bitmap::mask_of;
 use super::explain::explain;
 use super::path::NAME;
+use crate::hnsw::mask::MaskSource;
 use crate::hnsw::scan;
 use crate::pg::list::{list_of, pointers};
 use pg_rag_engine::hnsw::filter::RowMask;
@@ -177,7 +178,7 @@ impl SearchState {
             scan::set_mask(search.iss_ScanDesc, None);
             let (rows, this) = ((*(*self.bitmap).plan).plan_rows, &raw mut *self);
             let make = Box::new(move || (*this).make_mask());
-            scan::set_mask_source((*self.search).iss_ScanDesc, scan::MaskSource { rows, make });
+            scan::set_mask_source((*self.search).iss_ScanDesc, MaskSource { rows, make });
         }
     }
 

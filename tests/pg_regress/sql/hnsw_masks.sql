@@ -100,8 +100,9 @@ BEGIN
     RETURN document;
 END
 $$;
-SELECT json_typeof(document -> 0 -> 'Plan' -> 'Plans' -> 1 -> 'Mask Rows') AS mask, document -> 0 -> 'Plan' -> 'Plans' -> 1 -> 'Search' AS search
-  FROM (SELECT told_json('SELECT id FROM masked WHERE number < 10 ORDER BY v <-> (SELECT v FROM masked WHERE id = 1003) LIMIT 3') AS document) AS s;
+SELECT json_typeof(node -> 'Mask Rows') AS mask, json_typeof(node -> 'Search') AS search
+  FROM (SELECT told_json('SELECT id FROM masked WHERE number < 10 ORDER BY v <-> (SELECT v FROM masked WHERE id = 1003) LIMIT 3')
+               -> 0 -> 'Plan' -> 'Plans' -> 1 AS node) AS s;
 
 -- Parameters, of the search and of the mask.
 SET plan_cache_mode = force_generic_plan;

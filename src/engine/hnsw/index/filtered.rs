@@ -42,7 +42,7 @@ const HOPS_COST: f64 = 7.0;
 const KEYS_PER_COST: f64 = 400.0;
 const ROWS_PER_COST: f64 = 5.0;
 /// What a row costs: read from the table for its exact distance; found by another index and taken into a mask.
-const FETCH_COST: f64 = 25.0;
+const FETCH_COST: f64 = 15.0;
 const MASKED_ROW_COST: f64 = 6.0;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
@@ -152,15 +152,18 @@ fn widened(ef: f64, share: f64) -> f64 {
 
 /// The way to search where this share of the nodes passes, and what it costs, in nodes scored.
 pub fn plan(nodes: f64, m: f64, ef: f64, share: f64, looks_at: LooksAt) -> (Regime, f64) {
-    let matches = share * nodes;
-    let exact = exact_cost(nodes, share, looks_at);
-    let hops = looks_at.cost(nodes) + nodes_scored(matches, m, ef) * HOPS_COST;
-    let beam = match share >= LEAST_BEAM_SHARE {
-        true => nodes_scored(nodes, m, widened(ef, share)),
-        false => f64::INFINITY,
-    };
-    let ways = [(Regime::Beam, beam), (Regime::Hops, hops), (Regime::Exact, exact)];
-    ways.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Regime::Exact, exact))
+    let least = if share >= LEAST_BEAM_SHARE { Regime::Beam } else { Regime::Hops };
+    let ways = [least, Regime::Hops, Regime::Exact].map(|way| (way, cost_of(way, nodes, m, ef, share, looks_at)));
+    ways.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(ways[2])
+}
+
+/// What one way costs, in nodes scored.
+pub fn cost_of(regime: Regime, nodes: f64, m: f64, ef: f64, share: f64, looks_at: LooksAt) -> f64 {
+    match regime {
+        Regime::Beam => nodes_scored(nodes, m, widened(ef, share)),
+        Regime::Hops => looks_at.cost(nodes) + nodes_scored(share * nodes, m, ef) * HOPS_COST,
+        Regime::Exact => exact_cost(nodes, share, looks_at),
+    }
 }
 
 impl<S: PageStore> Index<S> {
