@@ -233,9 +233,14 @@ unsafe extern "C-unwind" fn plan(
 ) -> *mut pg_sys::Plan {
     // SAFETY: the planner's pointers; memory that is all zero is a valid plan.
     unsafe {
-        let children = pointers::<pg_sys::Plan>(children).into_iter().map(|plan| match (*plan).type_ {
-            NodeTag::T_BitmapHeapScan => (*plan).lefttree,
-            _ => plan,
+        let children = pointers::<pg_sys::Plan>(children).into_iter().map(|plan| {
+            // Clauses that are false, or true, of all rows are checked above the node, not above each child.
+            let plan = if (*plan).type_ == NodeTag::T_Result { (*plan).lefttree } else { plan };
+            if (*plan).type_ == NodeTag::T_BitmapHeapScan {
+                (*plan).lefttree
+            } else {
+                plan
+            }
         });
         let scan = pg_sys::palloc0(size_of::<pg_sys::CustomScan>()).cast::<pg_sys::CustomScan>();
         (*scan).scan.plan.type_ = NodeTag::T_CustomScan;

@@ -98,7 +98,9 @@ unsafe extern "C-unwind" fn begin(node: *mut pg_sys::CustomScanState, estate: *m
             let child = if place == 0 { with_targets_of(&(*plan).scan.plan, child) } else { child };
             pg_sys::ExecInitNode(child, estate, flags)
         });
-        state.search = children.next().unwrap_or(std::ptr::null_mut()).cast();
+        let search = children.next().filter(|&child| (*child).type_ == NodeTag::T_IndexScanState);
+        let Some(search) = search else { pgrx::error!("filtered search has no index scan") };
+        state.search = search.cast();
         state.bitmap = children.next().unwrap_or(std::ptr::null_mut());
         let begins = pointers::<pg_sys::Integer>((*plan).custom_private);
         state.begins_with_mask = begins.first().is_some_and(|&begins| (*begins).ival != 0);

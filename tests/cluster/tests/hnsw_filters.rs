@@ -1,5 +1,5 @@
-//! Searches with conditions on filter columns of an hnsw index: what they give next to a scan of the table, while tables
-//! live on, and while rows change the values that are filtered by.
+//! Searches with conditions on filter columns of an hnsw index, or on columns that other indexes know: what they give next
+//! to a scan of the table, while tables live on, and while rows change the values that are filtered by.
 
 use pg_rag_cluster_tests::data::{vector_of, Element, Random, Source};
 use pg_rag_cluster_tests::hnsw::{assert_clean, assert_no_row_twice, ids, nearest, use_index, use_no_index};
@@ -17,6 +17,34 @@ fn start() -> (Cluster, Client) {
     let cluster = Cluster::with_extension(ClusterOptions { conf: &[("autovacuum", "off")], ..Default::default() });
     let client = cluster.connect();
     (cluster, client)
+}
+
+/// Where conditions are answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answered {
+    /// In the hnsw index, by its filter columns.
+    Inside,
+    /// By other indexes, whose bitmap is the search's mask.
+    Beside,
+}
+
+impl Answered {
+    /// As many columns as there are conditions for, in the hnsw index or in others.
+    fn indexes(self, columns: &[&str], others: &str) -> String {
+        match self {
+            Answered::Inside => {
+                format!("CREATE INDEX near ON items USING hnsw (v vector_l2_ops, {})", columns.join(", "))
+            }
+            Answered::Beside => format!("CREATE INDEX near ON items USING hnsw (v vector_l2_ops); {others}"),
+        }
+    }
+
+    fn use_index(self, client: &mut Client) {
+        use_index(client);
+        if self == Answered::Beside {
+            execute(client, "SET enable_bitmapscan = on");
+        }
+    }
 }
 
 /// A random condition on the columns of `items`.
@@ -42,14 +70,21 @@ fn condition(random: &mut Random) -> String {
 }
 
 /// Rows that searches with random conditions give are among those that pass, as many as wanted, and nearly the nearest.
-fn assert_searches(client: &mut Client, random: &mut Random, source: &mut Source, searches: usize, when: &str) {
+fn assert_searches(
+    client: &mut Client,
+    answered: Answered,
+    random: &mut Random,
+    source: &mut Source,
+    searches: usize,
+    when: &str,
+) {
     let (mut found, mut wanted) = (0, 0);
     for _ in 0..searches {
         let (query, condition) = (source.value(), condition(random));
         let table = format!("(SELECT * FROM items WHERE {condition}) AS passing");
         use_no_index(client);
         let exact = nearest(client, &table, "<->", &query, 10);
-        use_index(client);
+        answered.use_index(client);
         let near = nearest(client, &table, "<->", &query, 10);
         assert_no_row_twice(&near.iter().map(|row| row.0).collect::<Vec<_>>());
         assert_eq!(near.len(), exact.len(), "{when}: {condition}");
@@ -67,7 +102,16 @@ fn assert_searches(client: &mut Client, random: &mut Random, source: &mut Source
 }
 
 #[test]
-fn random_conditions_give_the_nearest_rows_that_pass() {
+fn random_conditions_on_filter_columns_give_the_nearest_rows_that_pass() {
+    random_conditions_give_the_nearest_rows_that_pass(Answered::Inside);
+}
+
+#[test]
+fn random_conditions_on_other_columns_give_the_nearest_rows_that_pass() {
+    random_conditions_give_the_nearest_rows_that_pass(Answered::Beside);
+}
+
+fn random_conditions_give_the_nearest_rows_that_pass(answered: Answered) {
     let (_cluster, mut client) = start();
     let mut source = Source::new(Element::Vector, DIMENSIONS, 12, 71);
     let mut random = Random::new(72);
@@ -75,7 +119,12 @@ fn random_conditions_give_the_nearest_rows_that_pass() {
         &mut client,
         &format!(
             "CREATE TABLE items (id bigint, v vector({DIMENSIONS}), tenant integer, at timestamp, lang text, tags integer[], flag boolean);
-             CREATE INDEX near ON items USING hnsw (tenant, v vector_l2_ops, at, lang, tags, flag)"
+             {}",
+            answered.indexes(
+                &["tenant", "at", "lang", "tags", "flag"],
+                "CREATE INDEX ON items (tenant); CREATE INDEX ON items (at); CREATE INDEX ON items (lang);
+                 CREATE INDEX ON items USING gin (tags); CREATE INDEX ON items (flag)"
+            )
         ),
     );
     let add = |client: &mut Client, source: &mut Source, from: usize, count: usize| {
@@ -94,27 +143,37 @@ fn random_conditions_give_the_nearest_rows_that_pass() {
     };
     add(&mut client, &mut source, 0, ROWS - 1_000);
     execute(&mut client, "REINDEX INDEX near; ANALYZE items");
-    assert_searches(&mut client, &mut random, &mut source, short_or_long(60, 1_000), "built");
+    assert_searches(&mut client, answered, &mut random, &mut source, short_or_long(60, 1_000), "built");
     add(&mut client, &mut source, ROWS - 1_000, 1_000);
     execute(&mut client, "DELETE FROM items WHERE id % 8 = 3; UPDATE items SET tenant = tenant + 1 WHERE id % 16 = 1");
-    assert_searches(&mut client, &mut random, &mut source, short_or_long(40, 1_000), "changed");
+    assert_searches(&mut client, answered, &mut random, &mut source, short_or_long(40, 1_000), "changed");
     execute(&mut client, "VACUUM items");
     assert_clean(&mut client, "near");
-    assert_searches(&mut client, &mut random, &mut source, short_or_long(40, 1_000), "vacuumed");
+    assert_searches(&mut client, answered, &mut random, &mut source, short_or_long(40, 1_000), "vacuumed");
     execute(&mut client, "SET maintenance_work_mem = '1MB'; REINDEX INDEX near");
     assert_clean(&mut client, "near");
-    assert_searches(&mut client, &mut random, &mut source, short_or_long(40, 1_000), "built in parts");
+    assert_searches(&mut client, answered, &mut random, &mut source, short_or_long(40, 1_000), "built in parts");
 }
 
 #[test]
 fn rows_that_change_their_values_are_found_by_the_present_ones() {
+    rows_are_found_by_their_present_values(Answered::Inside);
+}
+
+#[test]
+fn rows_that_change_values_of_other_indexes_are_found_by_the_present_ones() {
+    rows_are_found_by_their_present_values(Answered::Beside);
+}
+
+fn rows_are_found_by_their_present_values(answered: Answered) {
     const TENANTS: i64 = 6;
     let (cluster, mut client) = start();
     execute(
         &mut client,
         &format!(
             "CREATE TABLE items (id bigint PRIMARY KEY, v vector({DIMENSIONS}), tenant bigint) WITH (fillfactor = 60);
-             CREATE INDEX near ON items USING hnsw (v vector_l2_ops, tenant)"
+             {}",
+            answered.indexes(&["tenant"], "CREATE INDEX ON items (tenant)")
         ),
     );
     let values: Vec<String> =
@@ -142,7 +201,7 @@ fn rows_that_change_their_values_are_found_by_the_present_ones() {
             let (cluster, over) = (&cluster, &over);
             scope.spawn(move || {
                 let mut client = cluster.connect();
-                use_index(&mut client);
+                answered.use_index(&mut client);
                 let mut random = Random::new(90 + reader);
                 while !over.load(Ordering::Relaxed) {
                     let query = vector_of(random.below(300) as i64, DIMENSIONS);

@@ -104,6 +104,11 @@ SELECT json_typeof(node -> 'Mask Rows') AS mask, json_typeof(node -> 'Search') A
   FROM (SELECT told_json('SELECT id FROM masked WHERE number < 10 ORDER BY v <-> (SELECT v FROM masked WHERE id = 1003) LIMIT 3')
                -> 0 -> 'Plan' -> 'Plans' -> 1 AS node) AS s;
 
+-- Clauses that no row, or every row, passes.
+EXPLAIN (COSTS OFF) SELECT id FROM masked WHERE number = 8 AND number = 12 ORDER BY v <-> (SELECT v FROM masked WHERE id = 17) LIMIT 3;
+SELECT id FROM masked WHERE number = 8 AND number = 12 ORDER BY v <-> (SELECT v FROM masked WHERE id = 17) LIMIT 3;
+SELECT id FROM masked WHERE number < 8 AND (SELECT current_user IS NOT NULL) ORDER BY v <-> (SELECT v FROM masked WHERE id = 17) LIMIT 3;
+
 -- Parameters, of the search and of the mask.
 SET plan_cache_mode = force_generic_plan;
 PREPARE masked_search(vector, integer, integer) AS
