@@ -6,6 +6,9 @@
 //!     [--queries 1000] [--passes 3] [--inserts 2000] [--workers 1] [--memory 4GB] [--truth DIR] [--json FILE]
 //! ```
 //!
+//! Two more parts have to be asked for: `plans`, whether the planner takes the fastest plan; and `conditions`, tenants, ranges
+//! of time and arrays.
+//!
 //! A server is a DSN of a database with one of the extensions pg_rag and vector; one alone is measured alone. Two are
 //! measured in turns and compared as ratios, ours to the peer's. Their clusters should have the same settings: a difference
 //! is told. The measured share the machine with the one client; on a busy machine the time of a backend on a processor says
@@ -19,12 +22,16 @@
 
 mod build;
 mod case;
+mod cell;
 mod change;
+mod conditions;
 mod data;
 mod filter;
+mod grid;
 mod load;
 mod npy;
 mod options;
+mod plans;
 mod process;
 mod random;
 mod report;
@@ -104,6 +111,12 @@ fn measure(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
     }
     if wants("filter") {
         filter::run(sides, case, report)?;
+    }
+    if wants("plans") {
+        plans::run(sides, case, report)?;
+    }
+    if wants("conditions") {
+        conditions::run(sides, case, report)?;
     }
     if wants("insert") {
         change::insert(sides, case, report)?;

@@ -3,7 +3,9 @@
 use crate::truth::Metric;
 use std::path::PathBuf;
 
-pub const PARTS: [&str; 6] = ["build", "size", "search", "filter", "insert", "vacuum"];
+pub const PARTS: [&str; 8] = ["build", "size", "search", "filter", "insert", "vacuum", "plans", "conditions"];
+/// Those that are measured if nothing else is asked for.
+const USUAL_PARTS: usize = 6;
 
 pub struct Options {
     pub data: PathBuf,
@@ -35,7 +37,7 @@ impl Options {
             dimensions: vec![384, 768, 1536],
             metrics: vec![Metric::Cosine],
             rows: 60_000,
-            only: PARTS.map(String::from).to_vec(),
+            only: PARTS[..USUAL_PARTS].iter().map(|&part| part.into()).collect(),
             m: 16,
             ef_construction: 64,
             ef_search: vec![10, 20, 40, 60, 80, 100, 150, 200, 300, 400, 800],
