@@ -228,7 +228,7 @@ impl ScanState {
         }
         let (scored, fetched) = self.begun_at;
         let scored = self.work.scan.counts().scored - scored;
-        scored as f64 + filtered::fetch_cost((self.heap_fetches - fetched) as f64) > self.mask_cost
+        filtered::spent(scored as f64, (self.heap_fetches - fetched) as f64) > self.mask_cost
     }
 
     /// Begins anew with a mask. Rows that were returned are not returned again.
@@ -308,7 +308,7 @@ impl ScanState {
                 self.reader = Some(RowReader::begin((*scan).heapRelation, relation, self.column.place));
             }
             if let Some(rows) = rows {
-                self.take_rows(rows);
+                self.take_rows(scan, rows);
                 return Ok(());
             }
             index.begin_filtered_scan(&mut self.work.scan, prepared, ef, filter, &mut self.work.batch)?;
@@ -317,16 +317,19 @@ impl ScanState {
         Ok(())
     }
 
-    /// Takes rows that are read for their distances, all of them, instead of a search.
-    fn take_rows(&mut self, rows: Vec<HeapTid>) {
+    /// Reads rows for their distances, all of them and in the order of the table, instead of a search.
+    ///
+    /// # Safety
+    /// `scan` is the scan that this is the state of; it reads rows.
+    unsafe fn take_rows(&mut self, scan: pg_sys::IndexScanDesc, rows: Vec<HeapTid>) {
         self.way = "rows";
         self.is_exhausted = true;
         self.horizon = f64::INFINITY;
         self.candidates += rows.len() as u64;
-        let nodes = rows.into_iter().map(|tid| {
-            Nearest(f64::NEG_INFINITY, NodeRows { node: 0, version: 0, heap_tid: Some(tid), overflow: None })
-        });
-        self.work.nodes.extend(nodes);
+        self.work.tids.clear();
+        self.work.tids.extend(rows.into_iter().filter(|tid| !self.work.returned.contains(tid)));
+        // SAFETY: the caller's promise.
+        unsafe { self.read_rows(scan) };
     }
 
     /// Takes the candidates of a batch.
@@ -410,17 +413,25 @@ impl ScanState {
                 is_wanted && (!has_chain || opened.insert(*tid))
             });
         }
-        let (Some(reader), true) = (&mut self.reader, self.reranks) else {
+        if !self.reranks {
             self.work.rows.extend(self.work.tids.drain(..).map(|tid| Nearest(bound, tid)));
             return Ok(());
-        };
-        let Some(query) = self.query else { return Ok(()) };
+        }
+        // SAFETY: the caller's scan.
+        unsafe { self.read_rows(scan) };
+        Ok(())
+    }
+
+    /// Moves the rows of the tids in hand to the rows in hand, with the distances that they have in the table.
+    unsafe fn read_rows(&mut self, scan: pg_sys::IndexScanDesc) {
+        let (Some(reader), Some(query)) = (&mut self.reader, self.query) else { return };
         // SAFETY: the order-by key's value lives as long as the scan; the snapshot is the scan's.
         unsafe {
-            let Some(stored) = Stored::read(self.column.element, query.datum) else { return Ok(()) };
+            let Some(stored) = Stored::read(self.column.element, query.datum) else { return };
             let value = stored.value();
             self.heap_fetches += self.work.tids.len() as u64;
             for tid in self.work.tids.drain(..) {
+                pgrx::check_for_interrupts!();
                 let distance = reader.distance((*scan).xs_snapshot, tid, &self.column, &value);
                 // A zero vector under the cosine is not in the index.
                 if let Some(distance) = distance.filter(|distance| !distance.is_nan()) {
@@ -428,7 +439,6 @@ impl ScanState {
                 }
             }
         }
-        Ok(())
     }
 }
 

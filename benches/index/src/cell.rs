@@ -19,6 +19,8 @@ pub struct Measured {
     /// Of all queries the fewest rows that came, and those that could not come.
     pub fewest: usize,
     pub plan: String,
+    /// What EXPLAIN tells of it, without costs.
+    pub explained: Vec<String>,
 }
 
 /// A search, asked for several vectors.
@@ -60,23 +62,18 @@ impl<'a> Cell<'a> {
         format!("SELECT id FROM {table} WHERE {clause} ORDER BY v {} $1 LIMIT {limit}", case.metric.operator())
     }
 
-    /// The scan of the plan, with the mask if it has one.
-    fn plan(&self, side: &mut Side, case: &Case<'_>) -> Outcome<String> {
+    /// What EXPLAIN tells of the plan.
+    fn explained(&self, side: &mut Side, case: &Case<'_>) -> Outcome<Vec<String>> {
         let elements: Vec<String> = case.data.queries.row(self.queries[0]).iter().map(f32::to_string).collect();
         let statement = self.statement(case, &self.clauses[0]);
-        let explain = format!("EXPLAIN {}", statement.replace("$1", &format!("'[{}]'", elements.join(","))));
-        let rows = side.client.query(&explain, &[])?;
-        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        let mut scans =
-            lines.iter().map(|line| line.trim().trim_start_matches("->").trim()).filter(|line| line.contains("Scan"));
-        let scan = scans.next().and_then(|line| line.split("  ").next()).unwrap_or("?").to_string();
-        let has_mask = scan.starts_with("Custom") && lines.iter().any(|line| line.contains("Bitmap Index Scan"));
-        Ok(if has_mask { format!("{scan}, mask") } else { scan })
+        let literal = format!("'[{}]'", elements.join(","));
+        let rows = side.client.query(&format!("EXPLAIN (COSTS OFF) {}", statement.replace("$1", &literal)), &[])?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Asks all queries, `passes` times and as long as `least` after one time to warm up.
     pub fn measure(&self, side: &mut Side, case: &Case<'_>, passes: usize, least: Duration) -> Outcome<Measured> {
-        let plan = self.plan(side, case)?;
+        let explained = self.explained(side, case)?;
         let statements = self.clauses.iter().map(|clause| side.client.prepare(&self.statement(case, clause)));
         let statements = statements.collect::<Result<Vec<_>, _>>()?;
         let (mut speeds, mut found, mut wanted, mut fewest) = (Vec::new(), 0, 0, usize::MAX);
@@ -102,7 +99,7 @@ impl<'a> Cell<'a> {
             }
         }
         let recall = if wanted > 0 { found as f64 / wanted as f64 } else { 1.0 };
-        Ok(Measured { per_s: median(speeds), recall, fewest, plan })
+        Ok(Measured { per_s: median(speeds), recall, fewest, plan: scan_of(&explained), explained })
     }
 
     /// Whether a plan found what it should.
@@ -133,6 +130,18 @@ impl<'a> Cell<'a> {
         let good = all.iter().filter(|measured| self.is_good(measured));
         let best = good.max_by(|a, b| a.per_s.total_cmp(&b.per_s));
         Ok(best.or(all.last()).expect("measured").clone())
+    }
+}
+
+/// The scan of a plan, with the mask if it has one.
+fn scan_of(explained: &[String]) -> String {
+    let nodes = explained.iter().map(|line| line.trim().trim_start_matches("->").trim());
+    let scan = nodes.clone().find(|node| node.contains("Scan")).unwrap_or("?");
+    let has_mask = scan.starts_with("Custom") && nodes.clone().any(|node| node.starts_with("Bitmap"));
+    if has_mask {
+        format!("{scan}, mask")
+    } else {
+        scan.to_owned()
     }
 }
 

@@ -99,10 +99,10 @@ fn ensure(side: &mut Side, case: &Case<'_>, rows: &[Row]) -> Outcome<()> {
          CREATE INDEX ON {table} (price);
          CREATE INDEX ON {table} USING gin (tags);
          CREATE INDEX {table}_v_idx ON {table} USING hnsw (v vector_{metric}_ops{columns})
-             WITH (m = {}, ef_construction = {});
-         VACUUM (FREEZE, ANALYZE) {table}",
+             WITH (m = {}, ef_construction = {})",
         case.options.m, case.options.ef_construction
     ))?;
+    side.client.batch_execute(&format!("VACUUM (FREEZE, ANALYZE) {table}"))?;
     side.client.batch_execute(&format!("COMMENT ON TABLE {table} IS '{stamp}'"))?;
     Ok(())
 }

@@ -1,18 +1,22 @@
 //! How often the planner takes the fastest of the plans that there are, over the [grid](crate::grid).
 //!
 //! Ours alone. The plans: the one that it chooses; a scan of other indexes or of the table, and a sort; the hnsw index
-//! without a mask. One that finds too little is not counted. A choice is right if it is at least nine tenths as fast as the
-//! fastest.
+//! without a mask. One that finds too little is not counted. They are measured in turns, each at its best. A choice is right
+//! if it is at least nine tenths as fast as the fastest other plan.
 
 use crate::case::Case;
+use crate::cell::Measured;
 use crate::grid::{Grid, Indexed, Place, SHARES, VALUES};
 use crate::report::{print_table, shown, Report};
 use crate::side::{Outcome, Side};
 use std::time::Duration;
 
 const LIMITS: [usize; 2] = [10, 100];
-const LEAST_TIME: Duration = Duration::from_millis(200);
+const ROUNDS: usize = 3;
+const LEAST_TIME: Duration = Duration::from_millis(60);
 const RIGHT: f64 = 0.9;
+/// A plan that takes so many times as long is not measured again.
+const SLOW: f64 = 4.0;
 
 /// What leads the planner to each plan; the first leaves the choice to it.
 const PLANS: [&str; 3] = [
@@ -34,14 +38,26 @@ pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
             for place in [Place::Anywhere, Place::Near, Place::Far] {
                 for share in SHARES {
                     let cell = grid.cell(case, indexed, place, share, limit);
-                    let mut measured = Vec::new();
-                    for settings in PLANS {
-                        side.client.batch_execute(settings)?;
-                        measured.push(cell.measure(side, case, 1, LEAST_TIME)?);
+                    let mut best: Vec<Measured> = Vec::new();
+                    for round in 0..ROUNDS {
+                        for (plan, settings) in PLANS.iter().enumerate() {
+                            // What takes long is told from the others at once.
+                            let is_slow = |plan: &Measured| plan.per_s * SLOW < best[0].per_s;
+                            if round > 0 && best.get(plan).is_some_and(is_slow) {
+                                continue;
+                            }
+                            side.client.batch_execute(settings)?;
+                            let measured = cell.measure(side, case, 0, LEAST_TIME)?;
+                            match best.get_mut(plan) {
+                                Some(before) if before.per_s < measured.per_s => *before = measured,
+                                Some(_) => {}
+                                None => best.push(measured),
+                            }
+                        }
                     }
-                    let chosen = measured[0].clone();
-                    let others = measured.iter().skip(1).filter(|measured| cell.is_good(measured));
-                    let fastest = others.chain([&chosen]).max_by(|a, b| a.per_s.total_cmp(&b.per_s)).unwrap_or(&chosen);
+                    let chosen = best[0].clone();
+                    let others = best.iter().filter(|other| other.explained != chosen.explained && cell.is_good(other));
+                    let fastest = others.max_by(|a, b| a.per_s.total_cmp(&b.per_s)).unwrap_or(&chosen);
                     let is_right = chosen.per_s >= RIGHT * fastest.per_s && cell.is_good(&chosen);
                     right += usize::from(is_right);
                     all += 1;

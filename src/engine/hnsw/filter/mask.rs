@@ -3,6 +3,7 @@
 //! Built once before a search from what the other indexes give, then only asked. Where these know only that some row of a
 //! block may be among them, all rows of that block are taken.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -16,9 +17,12 @@ const WORDS: usize = OFFSETS as usize / 64;
 type Offsets = [u64; WORDS];
 
 /// A set of rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct RowMask {
-    blocks: HashMap<u32, Offsets, BuildHasherDefault<BlockHasher>>,
+    /// In the order in which blocks were added.
+    blocks: Vec<(u32, Offsets)>,
+    /// Where in `blocks` a block is; made when the first row is asked for, which may never be.
+    places: OnceCell<HashMap<u32, u32, BuildHasherDefault<BlockHasher>>>,
     rows: u64,
     whole_blocks: u32,
 }
@@ -26,7 +30,7 @@ pub struct RowMask {
 const WHOLE: Offsets = [u64::MAX; WORDS];
 
 impl RowMask {
-    /// Adds rows of a block that was not added before.
+    /// Adds rows of a block that was not added before; blocks are added in ascending order.
     pub fn add_rows(&mut self, block: u32, offsets: &[u16]) {
         if offsets.iter().any(|&offset| offset >= OFFSETS) {
             return self.add_block(block);
@@ -38,18 +42,26 @@ impl RowMask {
             }
         }
         self.rows += bits.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        self.blocks.insert(block, bits);
+        self.add(block, bits);
     }
 
     /// Adds all rows of a block that was not added before.
     pub fn add_block(&mut self, block: u32) {
         self.whole_blocks += 1;
-        self.blocks.insert(block, WHOLE);
+        self.add(block, WHOLE);
+    }
+
+    fn add(&mut self, block: u32, bits: Offsets) {
+        debug_assert!(self.blocks.last().is_none_or(|(last, _)| *last < block));
+        self.places.take();
+        self.blocks.push((block, bits));
     }
 
     #[inline]
     pub fn contains(&self, row: HeapTid) -> bool {
-        self.blocks.get(&row.block()).is_some_and(|bits| match bits.get(usize::from(row.offset()) / 64) {
+        let places = self.places.get_or_init(|| (0..).zip(&self.blocks).map(|(at, (block, _))| (*block, at)).collect());
+        let found = places.get(&row.block()).and_then(|&at| self.blocks.get(at as usize));
+        found.is_some_and(|(_, bits)| match bits.get(usize::from(row.offset()) / 64) {
             Some(word) => word & 1 << (row.offset() % 64) != 0,
             None => *bits == WHOLE,
         })
@@ -74,15 +86,27 @@ impl RowMask {
         if self.whole_blocks > 0 {
             return None;
         }
-        let mut blocks: Vec<_> = self.blocks.iter().collect();
-        blocks.sort_unstable_by_key(|(block, _)| **block);
-        let rows = blocks.into_iter().flat_map(|(&block, bits)| {
-            let is_set = move |offset: &u16| bits[usize::from(*offset) / 64] & 1 << (offset % 64) != 0;
-            (0..OFFSETS).filter(is_set).filter_map(move |offset| HeapTid::new(block, offset))
-        });
-        Some(rows.collect())
+        let mut rows = Vec::with_capacity(self.rows as usize);
+        for &(block, bits) in &self.blocks {
+            for (word, at) in bits.into_iter().zip(0u16..) {
+                let mut left = word;
+                while left != 0 {
+                    rows.extend(HeapTid::new(block, at * 64 + left.trailing_zeros() as u16));
+                    left &= left - 1;
+                }
+            }
+        }
+        Some(rows)
     }
 }
+
+impl PartialEq for RowMask {
+    fn eq(&self, other: &Self) -> bool {
+        self.blocks == other.blocks
+    }
+}
+
+impl Eq for RowMask {}
 
 /// Fibonacci hashing: numbers of blocks are no secret, and an attacker who fills a table has slower ways to be slow.
 #[derive(Debug, Clone, Copy, Default)]

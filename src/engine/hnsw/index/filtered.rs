@@ -41,8 +41,10 @@ const HOPS_COST: f64 = 7.0;
 /// Keys that are read in the time of scoring a node, and nodes whose rows are looked up in a mask.
 const KEYS_PER_COST: f64 = 400.0;
 const ROWS_PER_COST: f64 = 5.0;
-/// What a row costs: read from the table for its exact distance; found by another index and taken into a mask.
-const FETCH_COST: f64 = 15.0;
+/// What a row costs: read from the table for its exact distance, in the order of the table; read in the order of distance,
+/// and by the executor once more, which does not want it; found by another index and taken into a mask.
+const FETCH_COST: f64 = 12.0;
+const REJECTED_ROW_COST: f64 = 30.0;
 const MASKED_ROW_COST: f64 = 6.0;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
@@ -138,6 +140,11 @@ fn exact_cost(nodes: f64, share: f64, looks_at: LooksAt) -> f64 {
 /// What reading so many rows of the table for their exact distances costs, in nodes scored.
 pub fn fetch_cost(rows: f64) -> f64 {
     rows * FETCH_COST
+}
+
+/// What a search has cost that scored so many nodes and gave rows in vain, in nodes scored.
+pub fn spent(scored: f64, rejected_rows: f64) -> f64 {
+    scored + rejected_rows * REJECTED_ROW_COST
 }
 
 /// What finding so many rows by other indexes costs, in nodes scored.
