@@ -111,9 +111,35 @@ impl Condition {
                     each(keys, into, |key: K| key != other);
                 }
             }
+            Condition::AllBits(bits) => each(keys, into, |key: K| has(key, *bits)),
+            Condition::NoOtherBits(bits) => each(keys, into, |key: K| key.wide() & !bits == 0),
+            // Few are told one by one, so that there is no loop for each key.
+            Condition::AnyOfBits(sets) => match *sets.as_slice() {
+                [a] => each(keys, into, |key: K| has(key, a)),
+                [a, b] => each(keys, into, |key: K| has(key, a) | has(key, b)),
+                [a, b, c] => each(keys, into, |key: K| has(key, a) | has(key, b) | has(key, c)),
+                _ => each(keys, into, |key: K| sets.iter().any(|&bits| has(key, bits))),
+            },
+            Condition::OneOf(wanted) => {
+                let wanted: Vec<K> = wanted.iter().filter_map(|&key| K::narrow(key)).collect();
+                match *wanted.as_slice() {
+                    [] => into.fill(0),
+                    [a] => each(keys, into, |key: K| key == a),
+                    [a, b] => each(keys, into, |key: K| (key == a) | (key == b)),
+                    [a, b, c] => each(keys, into, |key: K| (key == a) | (key == b) | (key == c)),
+                    [a, b, c, d] => each(keys, into, |key: K| (key == a) | (key == b) | (key == c) | (key == d)),
+                    _ => each(keys, into, |key: K| wanted.binary_search(&key).is_ok()),
+                }
+            }
             _ => each(keys, into, |key: K| self.accepts_key(key.wide())),
         }
     }
+}
+
+/// Whether a signature has these bits.
+#[inline(always)]
+fn has<K: Key<W>, const W: usize>(key: K, bits: u128) -> bool {
+    key.wide() & bits == bits
 }
 
 /// An unsigned integer of W bytes.

@@ -124,7 +124,7 @@ proptest! {
     fn pages_are_filtered_as_single_keys(
         widths in prop::collection::vec(prop_oneof![Just(1u8), Just(2), Just(4), Just(8), Just(16)], 1..4),
         seed in any::<u64>(),
-        choice in 0usize..10,
+        choice in 0usize..19,
     ) {
         let layout = *Layout::new(8, CodeLength::Fixed(8), 4, &widths).unwrap().keys();
         let columns: Vec<FilterColumn> = widths
@@ -158,12 +158,21 @@ proptest! {
             Condition::Between(4, u128::MAX),
             Condition::Not(3),
             Condition::OneOf(vec![1, 3, 250]),
+            Condition::OneOf(vec![3, 1 << 70]),
+            Condition::OneOf(vec![2, 5]),
+            Condition::OneOf(vec![0, 1, 2, 3]),
+            Condition::OneOf(vec![0, 1, 2, 3, 4, 251]),
             Condition::Any(vec![Condition::Between(0, 1), Condition::Not(5)]),
             Condition::Null,
             Condition::NotNull,
             Condition::Never,
             Condition::AllBits(5),
             Condition::NoOtherBits(6),
+            Condition::AnyOfBits(vec![]),
+            Condition::AnyOfBits(vec![3]),
+            Condition::AnyOfBits(vec![3, 4]),
+            Condition::AnyOfBits(vec![3, 5, 6]),
+            Condition::AnyOfBits(vec![3, 5, 6, 1 << 70]),
         ];
         let mut filter = Filter::default();
         for column in 0..widths.len() {
