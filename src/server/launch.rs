@@ -14,14 +14,15 @@ use std::time::{Duration, Instant};
 /// Pause between two attempts to connect while the server starts.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// How long a registered supervisor may take to show itself before another one is registered.
+/// How long a registered supervisor may take to show itself before another one is registered, and how long a slot for it
+/// may take to become free.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Returns a connection that has exchanged greetings. Starts the supervisor if none is running and waits for the
 /// server up to `pg_rag.server_start_timeout`.
 pub fn connect() -> Result<Connection> {
     let deadline = Instant::now() + Duration::from_millis(gucs::server_start_timeout_ms() as u64);
-    let mut registered_at: Option<Instant> = None;
+    let (mut registered_at, mut refused_at): (Option<Instant>, Option<Instant>) = (None, None);
     loop {
         match Connection::open() {
             Ok(mut connection) => match connection.greet() {
@@ -37,8 +38,12 @@ pub fn connect() -> Result<Connection> {
                 let waited_enough = registered_at.is_none_or(|at| at.elapsed() > SUPERVISOR_PATIENCE);
                 if waited_enough && !supervisor_is_running() {
                     check_binary()?;
-                    supervisor::register_dynamically()?;
-                    registered_at = Some(Instant::now());
+                    match supervisor::register_dynamically() {
+                        Ok(()) => registered_at = Some(Instant::now()),
+                        // All slots may be taken by workers of other callers, which leave soon but for one.
+                        Err(_) if refused_at.get_or_insert_with(Instant::now).elapsed() < SUPERVISOR_PATIENCE => {}
+                        Err(failure) => return Err(failure),
+                    }
                 }
             }
             Err(failure) => {
