@@ -4,6 +4,7 @@ use crate::case::Case;
 use crate::report::median;
 use crate::side::{Outcome, Parameter, Side};
 use crate::vectors::dot;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// A plan that finds less is not counted.
@@ -19,8 +20,6 @@ pub struct Measured {
     /// Of all queries the fewest rows that came, and those that could not come.
     pub fewest: usize,
     pub plan: String,
-    /// What EXPLAIN tells of it, without costs.
-    pub explained: Vec<String>,
 }
 
 /// A search, asked for several vectors.
@@ -32,6 +31,8 @@ pub struct Cell<'a> {
     queries: &'a [usize],
     /// By query: the similarity of the last wanted row, and how many rows pass.
     last: Vec<(f32, usize)>,
+    /// Whether a row passes the clause of a query, by its place: nothing else may come.
+    passes: Box<dyn Fn(usize, usize) -> bool + 'a>,
 }
 
 impl<'a> Cell<'a> {
@@ -42,7 +43,7 @@ impl<'a> Cell<'a> {
         clauses: Vec<String>,
         limit: usize,
         queries: &'a [usize],
-        passes: impl Fn(usize, usize) -> bool,
+        passes: impl Fn(usize, usize) -> bool + 'a,
     ) -> Self {
         let all = clauses.len() == 1;
         let rows_of = |place: usize| (0..case.data.rows).filter(|&row| passes(place, row)).collect::<Vec<_>>();
@@ -54,7 +55,14 @@ impl<'a> Cell<'a> {
             near.sort_by(|a, b| b.total_cmp(a));
             (near.get(limit - 1).or(near.last()).copied().unwrap_or(f32::INFINITY), near.len())
         });
-        Cell { table: table.into(), last: last.collect(), clauses, limit, queries }
+        let last = last.collect();
+        Cell { table: table.into(), last, clauses, limit, queries, passes: Box::new(passes) }
+    }
+
+    /// The share of the rows that pass, in percent, on average over the queries.
+    pub fn percent(&self, case: &Case<'_>) -> f64 {
+        let passing: usize = self.last.iter().map(|&(_, passing)| passing).sum();
+        passing as f64 / (self.last.len() * case.data.rows) as f64 * 100.0
     }
 
     fn statement(&self, case: &Case<'_>, clause: &str) -> String {
@@ -62,24 +70,33 @@ impl<'a> Cell<'a> {
         format!("SELECT id FROM {table} WHERE {clause} ORDER BY v {} $1 LIMIT {limit}", case.metric.operator())
     }
 
-    /// What EXPLAIN tells of the plan.
-    fn explained(&self, side: &mut Side, case: &Case<'_>) -> Outcome<Vec<String>> {
+    /// What EXPLAIN tells of the plan of each clause.
+    fn explained_each(&self, side: &mut Side, case: &Case<'_>) -> Outcome<Vec<Vec<String>>> {
         let elements: Vec<String> = case.data.queries.row(self.queries[0]).iter().map(f32::to_string).collect();
-        let statement = self.statement(case, &self.clauses[0]);
         let literal = format!("'[{}]'", elements.join(","));
-        let rows = side.client.query(&format!("EXPLAIN (COSTS OFF) {}", statement.replace("$1", &literal)), &[])?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let each = self.clauses.iter().map(|clause| {
+            let statement = self.statement(case, clause).replace("$1", &literal);
+            let rows = side.client.query(&format!("EXPLAIN (COSTS OFF) {statement}"), &[])?;
+            Ok(rows.iter().map(|row| row.get(0)).collect())
+        });
+        each.collect()
     }
 
-    /// Asks all queries, `passes` times and as long as `least` after one time to warm up.
+    /// The same as one text: two plans are the same where it is.
+    pub fn explained(&self, side: &mut Side, case: &Case<'_>) -> Outcome<Vec<String>> {
+        Ok(self.explained_each(side, case)?.concat())
+    }
+
+    /// Asks all queries, `passes` times, at least once, and as long as `least`, after one time to warm up.
     pub fn measure(&self, side: &mut Side, case: &Case<'_>, passes: usize, least: Duration) -> Outcome<Measured> {
-        let explained = self.explained(side, case)?;
+        let explained = self.explained_each(side, case)?;
         let statements = self.clauses.iter().map(|clause| side.client.prepare(&self.statement(case, clause)));
         let statements = statements.collect::<Result<Vec<_>, _>>()?;
-        let (mut speeds, mut found, mut wanted, mut fewest) = (Vec::new(), 0, 0, usize::MAX);
+        let (mut speeds, mut found, mut wanted, mut wrong, mut fewest) = (Vec::new(), 0, 0, 0, usize::MAX);
         let began = Instant::now();
         for pass in 0.. {
-            if pass > passes && began.elapsed() > least {
+            // Without a pass that counts, what takes long would have no speed at all.
+            if pass > passes.max(1) && began.elapsed() > least {
                 break;
             }
             let started = Instant::now();
@@ -87,19 +104,26 @@ impl<'a> Cell<'a> {
                 let statement = &statements[place % statements.len()];
                 let rows = side.client.query(statement, &[&Parameter(case.data.queries.row(query))])?;
                 if pass == 0 {
+                    let ids: HashSet<i64> = rows.iter().map(|row| row.get(0)).collect();
+                    let right: Vec<usize> =
+                        ids.iter().map(|&id| id as usize).filter(|&row| (self.passes)(place, row)).collect();
+                    wrong += rows.len() - right.len();
                     // Rows as near as the last wanted count, whichever they are.
-                    let near = |id: i64| similarity(case, query, id as usize) >= last - 1e-6;
-                    found += rows.iter().filter(|row| near(row.get(0))).count();
+                    found += right.iter().filter(|&&row| similarity(case, query, row) >= last - 1e-6).count();
                     wanted += passing.min(self.limit);
-                    fewest = fewest.min(rows.len() + self.limit - passing.min(self.limit));
+                    fewest = fewest.min(right.len() + self.limit - passing.min(self.limit));
                 }
             }
             if pass > 0 {
                 speeds.push(self.queries.len() as f64 / started.elapsed().as_secs_f64());
             }
         }
+        if wrong > 0 {
+            let statement = self.statement(case, &self.clauses[0]);
+            println!("WARNING: {}: {wrong} rows that do not pass, or came twice: {statement}", side.label);
+        }
         let recall = if wanted > 0 { found as f64 / wanted as f64 } else { 1.0 };
-        Ok(Measured { per_s: median(speeds), recall, fewest, plan: scan_of(&explained), explained })
+        Ok(Measured { per_s: median(speeds), recall, fewest, plan: scans_of(&explained) })
     }
 
     /// Whether a plan found what it should.
@@ -120,12 +144,13 @@ impl<'a> Cell<'a> {
         for ef_search in PEER_EF_SEARCH {
             side.client.batch_execute(&format!("SET hnsw.ef_search = {ef_search}"))?;
             all.push(self.measure(side, case, 1, least)?);
-            if all.last().is_some_and(|measured| measured.recall >= RECALL) {
+            if all.last().is_some_and(|measured| self.is_good(measured)) {
                 break;
             }
         }
         side.client.batch_execute(
-            "RESET enable_sort; RESET enable_bitmapscan; SET enable_seqscan = on; RESET hnsw.ef_search",
+            "RESET enable_sort; RESET enable_bitmapscan; RESET hnsw.ef_search;
+             RESET hnsw.iterative_scan; RESET hnsw.max_scan_tuples; RESET hnsw.scan_mem_multiplier",
         )?;
         let good = all.iter().filter(|measured| self.is_good(measured));
         let best = good.max_by(|a, b| a.per_s.total_cmp(&b.per_s));
@@ -145,7 +170,57 @@ fn scan_of(explained: &[String]) -> String {
     }
 }
 
+/// The scans of several plans, each once, the most frequent first, with how often it is there.
+fn scans_of(explained: &[Vec<String>]) -> String {
+    let mut scans: Vec<(usize, String)> = Vec::new();
+    for scan in explained.iter().map(|explained| scan_of(explained)) {
+        match scans.iter_mut().find(|(_, known)| *known == scan) {
+            Some((count, _)) => *count += 1,
+            None => scans.push((1, scan)),
+        }
+    }
+    if let [(_, scan)] = scans.as_slice() {
+        return scan.clone();
+    }
+    scans.sort_by(|a, b| b.cmp(a));
+    scans.iter().map(|(count, scan)| format!("{count} × {scan}")).collect::<Vec<_>>().join("; ")
+}
+
 fn similarity(case: &Case<'_>, query: usize, row: usize) -> f32 {
     let (query, row) = (case.data.queries.row(query), case.data.collection.row(row));
     dot(query, row) / dot(row, row).sqrt().max(f32::MIN_POSITIVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(plan: &str) -> Vec<String> {
+        plan.lines().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_mask_is_told_only_of_a_search() {
+        let masked = lines(
+            "Limit
+  ->  Custom Scan (PgRagFilteredSearch) on t
+        ->  Index Scan using t_v_idx on t
+              Order By: (v <=> $1)
+        ->  BitmapAnd
+              ->  Bitmap Index Scan on t_a_idx",
+        );
+        assert_eq!(scan_of(&masked), "Custom Scan (PgRagFilteredSearch) on t, mask");
+        assert_eq!(scan_of(&masked[..4]), "Custom Scan (PgRagFilteredSearch) on t");
+        let sorted = lines(
+            "Limit\n  ->  Sort\n        ->  Bitmap Heap Scan on t\n              ->  Bitmap Index Scan on t_a_idx",
+        );
+        assert_eq!(scan_of(&sorted), "Bitmap Heap Scan on t");
+    }
+
+    #[test]
+    fn different_plans_are_counted() {
+        let (seq, index) = (lines("Seq Scan on t"), lines("Index Scan using i on t"));
+        assert_eq!(scans_of(&[seq.clone(), seq.clone()]), "Seq Scan on t");
+        assert_eq!(scans_of(&[seq, index.clone(), index]), "2 × Index Scan using i on t; 1 × Seq Scan on t");
+    }
 }

@@ -8,7 +8,7 @@ use crate::cell::Cell;
 use crate::load::comment;
 use crate::random::mix;
 use crate::report::{print_table, shown, Report};
-use crate::side::{Outcome, Side};
+use crate::side::{Outcome, Side, PLANNER};
 use std::io::Write;
 use std::time::Duration;
 
@@ -163,10 +163,9 @@ pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
                 }
                 _ => cell.best_of_peer(side, case, LEAST_TIME)?,
             };
-            let passing = rows.iter().filter(|row| passes(0, row)).count();
             lines.push(vec![
                 name.into(),
-                format!("{:.2}", passing as f64 / rows.len() as f64 * 100.0),
+                format!("{:.2}", cell.percent(case)),
                 side.label.into(),
                 shown(Some(measured.per_s)),
                 format!("{:.4}", measured.recall),
@@ -178,6 +177,9 @@ pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
         }
         report.add(case.name(&format!("condition, {name}")), "queries/s", speeds);
         report.keep(case.name(&format!("condition, {name}, recall")), "share", recalls);
+    }
+    for side in sides.iter_mut() {
+        side.client.batch_execute(PLANNER)?;
     }
     print_table(&lines);
     Ok(())

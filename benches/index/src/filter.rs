@@ -8,7 +8,7 @@ use crate::case::Case;
 use crate::cell::Measured;
 use crate::grid::{Grid, Indexed, Place, SHARES, VALUES};
 use crate::report::{print_table, shown, Report};
-use crate::side::{Outcome, Side};
+use crate::side::{Outcome, Side, PLANNER};
 use std::time::Duration;
 
 const WANTED: usize = 10;
@@ -54,7 +54,7 @@ pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
                     {
                         let cell = grid.cell(case, indexed, place, share, WANTED);
                         let measured = cell.measure(side, case, case.options.passes, LEAST_TIME)?;
-                        line(&format!("ours, {}", indexed.name()), &measured);
+                        line(indexed.server(), &measured);
                         into.push(measured);
                     }
                 } else {
@@ -73,6 +73,9 @@ pub fn run(sides: &mut [Side], case: &Case<'_>, report: &mut Report) -> Outcome<
                 report.keep(name(", recall"), "share", figures(|measured| measured.recall));
             }
         }
+    }
+    for side in sides.iter_mut() {
+        side.client.batch_execute(PLANNER)?;
     }
     print_table(&lines);
     Ok(())

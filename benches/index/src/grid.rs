@@ -95,6 +95,14 @@ impl Indexed {
         }
     }
 
+    /// How ours is called with this index.
+    pub fn server(self) -> &'static str {
+        match self {
+            Indexed::VectorAndColumns => "ours",
+            Indexed::Vector => "ours, mask",
+        }
+    }
+
     pub fn table(self, case: &Case<'_>) -> String {
         let name = if self == Indexed::VectorAndColumns { "filtered" } else { "masked" };
         format!("{name}_{}", case.dimensions())
@@ -105,7 +113,9 @@ impl Grid {
     /// The searches of one field.
     pub fn cell(&self, case: &Case<'_>, indexed: Indexed, place: Place, share: usize, limit: usize) -> Cell<'_> {
         let clauses = vec![place.clause(share)];
-        Cell::of(case, &indexed.table(case), clauses, limit, &self.queries, |_, row| self.passes(place, share, row))
+        Cell::of(case, &indexed.table(case), clauses, limit, &self.queries, move |_, row| {
+            self.passes(place, share, row)
+        })
     }
 
     /// Makes the table and its indexes where the last run has not.

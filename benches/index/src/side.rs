@@ -25,6 +25,10 @@ const COMPARED: [&str; 12] = [
     "max_parallel_workers",
 ];
 
+/// What the planner may use in all parts that do not say otherwise, and leave behind.
+pub const PLANNER: &str =
+    "RESET enable_sort; RESET enable_indexscan; RESET enable_bitmapscan; SET enable_seqscan = off";
+
 pub struct Side {
     /// "ours" or "peer".
     pub label: &'static str,
@@ -67,7 +71,7 @@ impl Side {
              SET maintenance_work_mem = '{}';
              SET max_parallel_maintenance_workers = {};
              SET max_parallel_workers_per_gather = 0;
-             SET enable_seqscan = off;
+             {PLANNER};
              SET plan_cache_mode = force_generic_plan;
              SET jit = off",
             options.memory, options.workers
