@@ -1,7 +1,9 @@
 //! Settings of the access method: names and ranges of pgvector's, everybody's to set.
 //!
 //! Two defaults differ. A scan goes on until the query has its rows (`hnsw.iterative_scan`, off in pgvector), and
-//! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector): a filter never leaves a LIMIT short.
+//! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector). In strict order a row that is found too late to be
+//! in order is left out, so a clause that only the executor checks can leave a LIMIT short that nearly all rows which
+//! pass would be needed for; in relaxed order none is.
 
 use std::sync::OnceLock;
 
