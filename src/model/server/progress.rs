@@ -39,9 +39,11 @@ impl Board {
         Reporter { board: self.clone(), connection: state.connections }
     }
 
-    /// The reports, oldest connection first.
+    /// The reports, the one begun first first.
     pub fn reports(&self) -> Vec<IndexProgress> {
-        let reports = self.lock().reports.values().cloned().collect::<Vec<_>>();
+        let mut reports = self.lock().reports.values().cloned().collect::<Vec<_>>();
+        // Numbers of connections do not tell: connections made at about the same time get theirs in any order.
+        reports.sort_by_key(|&(since, _)| since);
         let timed = |(since, report): (Instant, IndexProgress)| IndexProgress {
             elapsed_s: since.elapsed().as_secs_f64(),
             ..report
