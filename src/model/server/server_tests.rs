@@ -54,14 +54,14 @@ fn a_client_of_another_build_is_told_and_the_server_stays() {
 fn a_server_whose_executable_was_replaced_ends_for_a_client_of_another_build() {
     let server = Running::start("replaced", 8);
     let mut busy = server.client();
-    busy.send(&generate_request(50, false));
+    busy.begin_generation(50);
     std::fs::write(server.folder.join("new"), "version 2").unwrap();
     std::fs::rename(server.folder.join("new"), server.folder.join("executable")).unwrap();
     // Clients of its own build do not end it.
     server.client().status();
     let response = server.stranger().ask(&Request::Hello { protocol: PROTOCOL_VERSION, build: build_id() ^ 1 });
     assert!(matches!(response, Response::Mismatch { restarting: true, .. }), "{response:?}");
-    assert!(matches!(busy.receive(), Some(Response::Generated { .. })), "running requests are answered first");
+    busy.end_generation();
     let socket = server.socket();
     server.join();
     assert!(!socket.exists());
@@ -336,8 +336,7 @@ fn retire_lets_others_finish_and_takes_no_new_requests() {
     let server = Running::start("retire", 8);
     let mut busy = server.client();
     let mut idle = server.client();
-    busy.send(&generate_request(500, false));
-    idle.wait_until(|status| status.generating == 1);
+    busy.begin_generation(500);
     server.client().send(&Request::Retire);
     while server.socket().exists() {
         std::thread::yield_now();
@@ -348,7 +347,7 @@ fn retire_lets_others_finish_and_takes_no_new_requests() {
             assert_eq!(refused.kind, FailureKind::Stopping);
         }
     }
-    assert!(matches!(busy.receive(), Some(Response::Generated { .. })));
+    busy.end_generation();
     server.join();
 }
 

@@ -313,6 +313,24 @@ impl Client {
         }
     }
 
+    /// Asks for a generation and waits for its first token: from then on the server has it.
+    pub fn begin_generation(&mut self, max_tokens: u32) {
+        self.send(&generate_request(max_tokens, true));
+        let first = self.receive();
+        assert!(matches!(first, Some(Response::Token(_))), "{first:?}");
+    }
+
+    /// Reads the rest of a generation to its end, which must be one that the server reached.
+    pub fn end_generation(&mut self) {
+        loop {
+            match self.receive() {
+                Some(Response::Token(_)) => {}
+                Some(Response::Generated { .. }) => return,
+                other => panic!("the generation is not answered: {other:?}"),
+            }
+        }
+    }
+
     /// Asks for the status until it is as wanted.
     pub fn wait_until(&mut self, wanted: impl Fn(&ServerStatus) -> bool) {
         for _ in 0..6000 {
