@@ -177,21 +177,18 @@ impl<S: PageStore> Index<S> {
             let Some(row) = self.node(node, None)?.row() else { return Ok(Some(true)) };
             let next = match before {
                 None => row.overflow,
-                Some(chunk) => match self.tid_chunk(node, chunk, &mut Vec::new())? {
-                    ChunkRead::Next(next) => next,
-                    ChunkRead::Gone => return Ok(None),
-                },
+                Some(chunk) => self.chunk_of(node, chunk)?.1,
             };
             let Some(chunk) = next else { break };
             links = links.saturating_add(1);
             self.check_chain(links)?;
             let address = layout.tids().address(chunk);
             let block = self.block(PageClass::Tids, address.page_index)?;
-            let mut tids = Vec::new();
-            self.tid_chunk(node, chunk, &mut tids)?;
+            let (tids, _) = self.chunk_of(node, chunk)?;
+            let rows = tids.len();
             let dead: Vec<HeapTid> = tids.into_iter().filter(|&tid| is_dead(tid)).collect();
             let left = if dead.is_empty() {
-                self.tid_chunk_len(node, chunk)?
+                rows
             } else {
                 report.rows_removed += dead.len() as u64;
                 self.store.change(&[block], |pages| {
@@ -236,10 +233,14 @@ impl<S: PageStore> Index<S> {
         Ok(Some(true))
     }
 
-    fn tid_chunk_len(&mut self, node: u32, chunk: u32) -> Result<usize, S::Error> {
+    /// The heap tids of a chunk of a node's chain, and the next chunk. Only a vacuum takes chunks away, and there is one at a
+    /// time: a chunk that is not the node's is damage.
+    fn chunk_of(&mut self, node: u32, chunk: u32) -> Result<(Vec<HeapTid>, Option<u32>), S::Error> {
         let mut tids = Vec::new();
-        self.tid_chunk(node, chunk, &mut tids)?;
-        Ok(tids.len())
+        match self.tid_chunk(node, chunk, &mut tids)? {
+            ChunkRead::Next(next) => Ok((tids, next)),
+            ChunkRead::Gone => Err(PageError::Value { field: "owner of a tid chunk", found: u64::from(chunk) }.into()),
+        }
     }
 
     /// Gives the empty chunk back with which a node's chain begins, unless it has got a row meanwhile.

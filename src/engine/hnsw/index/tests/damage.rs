@@ -1,6 +1,7 @@
 //! Damaged pages and lost ways: what is wrong is an error and no loop without end, and what nothing leads to is connected.
 
 use super::*;
+use crate::hnsw::index::heap_tids::ChunkRead;
 use crate::hnsw::index::node_set::NodeSet;
 use crate::hnsw::page::tids::TidChunkMut;
 use crate::hnsw::page::{PageClass, META_BLOCK};
@@ -18,6 +19,23 @@ fn a_chain_of_heap_tids_that_leads_into_itself_is_an_error() {
     assert_eq!(index.heap_tids(0, row, &mut Vec::new()), Err(CYCLE));
     assert_eq!(index.vacuum(|_| false), Err(CYCLE));
     assert!(!index.check().unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_chunk_of_another_node_in_a_chain_ends_a_vacuum() {
+    let mut index = built(&vec![vec![1.0; 4]; 40], identity(4, Metric::L2, 4));
+    let first = index.row_now(0, 0).unwrap().unwrap().overflow.unwrap();
+    let layout = index.shape.layout;
+    let next = index.tid_chunk(0, first, &mut Vec::new()).unwrap();
+    let ChunkRead::Next(Some(second)) = next else { panic!("{next:?}") };
+    for chunk in [second, first] {
+        let address = layout.tids().address(chunk);
+        let block = index.block(PageClass::Tids, address.page_index).unwrap();
+        let page = index.store().pages.page_mut(block).unwrap();
+        TidChunkMut::in_page(page, address).unwrap().begin(1, None);
+        let error = PageError::Value { field: "owner of a tid chunk", found: u64::from(chunk) };
+        assert_eq!(index.vacuum(|_| false), Err(MemoryError::Page(error)));
+    }
 }
 
 #[test]
