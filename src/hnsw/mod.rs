@@ -10,8 +10,8 @@
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
 //! - [`cost`]: what an index scan costs, with [`cost_model`] for the arithmetic; [`planner`]: conditions that
 //!   PostgreSQL does not give to an index by itself;
-//! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with
-//!   [`workspace`], [`mask`] and [`rerank`], [`vacuum`]: the phases of an index's life;
+//! - [`build`] with [`load`], [`memory`], [`parallel`], [`parts`] and [`temp_files`], [`insert`], [`scan`] with [`mask`],
+//!   [`vacuum`]: the phases of an index's life;
 //! - [`filtered_search`]: the plan node of a search with a WHERE clause, which takes what other indexes find as a mask;
 //! - [`store`]: the index's storage in shared buffers; [`cache`]: what a backend remembers of an index;
 //! - [`functions`]: `hnsw_check`, `hnsw_index_info`;
@@ -40,7 +40,6 @@ mod options;
 mod parallel;
 mod parts;
 mod planner;
-mod rerank;
 mod scan;
 mod settings;
 mod store;
@@ -48,7 +47,6 @@ mod temp_files;
 mod vacuum;
 mod validate;
 mod value;
-mod workspace;
 
 #[cfg(test)]
 mod cost_tests;

@@ -1,9 +1,9 @@
 //! Settings of the access method: names and ranges of pgvector's, everybody's to set.
 //!
 //! Two defaults differ. A scan goes on until the query has its rows (`hnsw.iterative_scan`, off in pgvector), and
-//! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector). In strict order a row that is found too late to be
-//! in order is left out, so a clause that only the executor checks can leave a LIMIT short that nearly all rows which
-//! pass would be needed for; in relaxed order none is.
+//! nothing ends it early (`hnsw.max_scan_tuples`, 20,000 in pgvector). In strict order a row that is found after a farther
+//! one was returned comes at the end of all rows, where pgvector leaves it out: a LIMIT that is reached before has its rows
+//! in order, and one that wants more rows than there are gets them all.
 
 use std::sync::OnceLock;
 
@@ -24,7 +24,7 @@ pub enum IterativeScan {
     /// It searches on; a row may come that is nearer than one returned before.
     #[name = c"relaxed_order"]
     RelaxedOrder,
-    /// It searches on, and leaves out rows that would come too late.
+    /// It searches on; a row that is found after a farther one was returned comes when the search is at its end.
     #[name = c"strict_order"]
     StrictOrder,
 }
@@ -78,7 +78,7 @@ fn init() {
     GucRegistry::define_enum_guc(
         c"hnsw.iterative_scan",
         c"What a scan of an hnsw index does when a query wants more rows than it found at first.",
-        c"off ends it, relaxed_order and strict_order search on; relaxed_order may return a row after one farther away.",
+        c"off ends it, relaxed_order and strict_order search on; a row found after a farther one was returned comes at once with relaxed_order, and last with strict_order.",
         &ITERATIVE_SCAN,
         GucContext::Userset,
         GucFlags::default(),

@@ -38,6 +38,9 @@ pub unsafe extern "C-unwind" fn explain(
         }
         number(c"Candidates", done.candidates);
         number(c"Distances", done.distances);
+        if done.late_rows > 0 {
+            number(c"Rows Out Of Order", done.late_rows);
+        }
         if (*output).verbose {
             number(c"Nodes Visited", done.nodes_visited);
             number(c"Nodes Filtered", done.filtered);

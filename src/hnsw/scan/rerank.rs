@@ -1,7 +1,7 @@
 //! Exact distances of candidates, from the rows in the table.
 
-use super::opclass::IndexedColumn;
-use super::value::{exact_distance, Stored, Value};
+use crate::hnsw::opclass::IndexedColumn;
+use crate::hnsw::value::{exact_distance, Stored, Value};
 use crate::pg::table;
 use crate::pg::toast::ToastReader;
 use pg_rag_engine::hnsw::page::HeapTid;

@@ -49,6 +49,8 @@ pub struct Workspace {
     pub nodes: BinaryHeap<Nearest<NodeRows>>,
     /// Rows by their distance.
     pub rows: BinaryHeap<Nearest<HeapTid>>,
+    /// Rows that were found after a farther one was returned.
+    pub late: BinaryHeap<Nearest<HeapTid>>,
     pub tids: Vec<HeapTid>,
     /// Rows of nodes with chains, which may be met twice.
     pub opened: HashSet<HeapTid>,
@@ -75,7 +77,7 @@ impl Workspace {
         let bytes = self.scan.memory_bytes()
             + self.batch.capacity() * size_of::<Candidate>()
             + self.nodes.capacity() * size_of::<Nearest<NodeRows>>()
-            + self.rows.capacity() * size_of::<Nearest<HeapTid>>()
+            + (self.rows.capacity() + self.late.capacity()) * size_of::<Nearest<HeapTid>>()
             + (self.opened.capacity() + self.returned.capacity()) * size_of::<HeapTid>();
         if bytes <= KEPT_BYTES {
             WORKSPACE.with_borrow_mut(|kept| *kept = Some(self));
@@ -87,6 +89,7 @@ impl Workspace {
         self.batch.clear();
         self.nodes.clear();
         self.rows.clear();
+        self.late.clear();
         self.tids.clear();
         self.opened.clear();
         self.returned.clear();

@@ -1,25 +1,27 @@
-//! Index scans: rows in the order of their exact distances, for as long as the executor asks.
+//! A scan's state: rows in the order of their exact distances, for as long as the executor asks.
 //!
 //! Candidates come from the engine in batches, by the distance of their codes. Where codes are estimates, rows are read
 //! from the table until the nearest of those read is certainly nearer than all that is left of the batch; it is returned
 //! then. So about as many rows are read as are returned, and a few more. A row that is farther than what the search has
-//! put off waits for the next batch.
+//! put off waits for the next batch. A row that is found after a farther one was returned waits until the search is at
+//! its end, and comes last: out of order, but not missing.
 
-use super::cache;
-use super::errors::IndexError;
-use super::filter_scan::filter_of;
-use super::mask::{self, MaskSource};
-use super::opclass::{IndexColumns, IndexedColumn};
 use super::rerank::RowReader;
-use super::settings::{self, IterativeScan};
-use super::store::RelationStore;
-use super::value::Stored;
 use super::workspace::{Nearest, NodeRows, Workspace};
+use super::ScanStatistics;
+use crate::hnsw::cache;
+use crate::hnsw::errors::IndexError;
+use crate::hnsw::filter_scan::filter_of;
+use crate::hnsw::mask::{self, MaskSource};
+use crate::hnsw::opclass::{IndexColumns, IndexedColumn};
+use crate::hnsw::settings::{self, IterativeScan};
+use crate::hnsw::store::RelationStore;
+use crate::hnsw::value::Stored;
 use pg_rag_engine::hnsw::filter::{Filter, RowMask};
 use pg_rag_engine::hnsw::index::{filtered, Candidate, ChunkRead, Index, ScanCounts};
 use pg_rag_engine::hnsw::page::{HeapTid, Metric};
 use pgrx::pg_sys::panic::{ErrorReport, ErrorReportable};
-use pgrx::{pg_guard, pg_sys, PgMemoryContexts, PgSqlErrorCode};
+use pgrx::{pg_sys, PgMemoryContexts, PgSqlErrorCode};
 use std::rc::Rc;
 
 /// The value that is searched for.
@@ -30,7 +32,7 @@ struct QueryDatum {
 }
 
 /// A scan between `amrescan` and `amendscan`.
-struct ScanState {
+pub struct ScanState {
     columns: IndexColumns,
     column: IndexedColumn,
     index: Option<Index<RelationStore>>,
@@ -58,39 +60,13 @@ struct ScanState {
     way: &'static str,
     candidates: u64,
     heap_fetches: u64,
+    late_rows: u64,
 }
 
-/// What a scan has done so far, over all its searches, for EXPLAIN.
-#[derive(Debug, Clone, Copy)]
-pub struct ScanStatistics {
-    /// How the last search went: `none` before the first, `plain` without a filter, `rows` if the rows of a mask were read
-    /// from the table, else as the engine names it.
-    pub way: &'static str,
-    pub nodes_visited: u64,
-    /// Distances of codes that were computed.
-    pub distances: u64,
-    /// Nodes that did not pass the filter.
-    pub filtered: u64,
-    /// Nodes that passed, and might be results.
-    pub candidates: u64,
-    /// Rows read for their exact distances.
-    pub heap_fetches: u64,
-}
-
-/// # Safety
-/// Called by PostgreSQL.
-#[pg_guard]
-pub unsafe extern "C-unwind" fn ambeginscan(
-    index: pg_sys::Relation,
-    keys: i32,
-    order_bys: i32,
-) -> pg_sys::IndexScanDesc {
-    // SAFETY: PostgreSQL gives an open index. The state is dropped with the memory context, which an error deletes, too.
-    unsafe {
-        let scan = pg_sys::RelationGetIndexScan(index, keys, order_bys);
-        let columns = IndexColumns::of(index).unwrap_or_report();
+impl ScanState {
+    pub fn new(columns: IndexColumns) -> ScanState {
         let work = Workspace::take();
-        let state = ScanState {
+        ScanState {
             column: columns.vector,
             columns,
             index: None,
@@ -104,6 +80,7 @@ pub unsafe extern "C-unwind" fn ambeginscan(
             way: "none",
             candidates: 0,
             heap_fetches: 0,
+            late_rows: 0,
             query: None,
             reranks: false,
             has_begun: false,
@@ -111,91 +88,59 @@ pub unsafe extern "C-unwind" fn ambeginscan(
             horizon: f64::INFINITY,
             order: IterativeScan::Off,
             last: f64::NEG_INFINITY,
-        };
-        (*scan).opaque = PgMemoryContexts::CurrentMemoryContext.leak_and_drop_on_delete(state).cast();
-        scan
+        }
     }
-}
 
-/// # Safety
-/// Called by PostgreSQL with a scan of [`ambeginscan`].
-#[pg_guard]
-pub unsafe extern "C-unwind" fn amrescan(
-    scan: pg_sys::IndexScanDesc,
-    keys: pg_sys::ScanKey,
-    key_count: i32,
-    order_bys: pg_sys::ScanKey,
-    order_by_count: i32,
-) {
-    // SAFETY: PostgreSQL gives as many keys as it says, and room for as many.
-    unsafe {
-        if !keys.is_null() && key_count > 0 {
-            std::ptr::copy(keys, (*scan).keyData, key_count as usize);
-        }
-        if !order_bys.is_null() && order_by_count > 0 {
-            std::ptr::copy(order_bys, (*scan).orderByData, order_by_count as usize);
-        }
-        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
-        state.work.clear();
-        state.has_begun = false;
-        state.is_exhausted = false;
-        state.last = f64::NEG_INFINITY;
-        state.query = (order_by_count > 0).then(|| {
-            let key = &*(*scan).orderByData;
-            QueryDatum { datum: key.sk_argument, is_null: key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 }
-        });
-        if let Some(reader) = &mut state.reader {
+    /// Before a search for what the order-by key says. A mask stays.
+    pub fn reset(&mut self, order_by: Option<&pg_sys::ScanKeyData>) {
+        self.work.clear();
+        self.has_begun = false;
+        self.is_exhausted = false;
+        self.last = f64::NEG_INFINITY;
+        self.query = order_by
+            .map(|key| QueryDatum { datum: key.sk_argument, is_null: key.sk_flags & pg_sys::SK_ISNULL as i32 != 0 });
+        if let Some(reader) = &mut self.reader {
             reader.reset();
         }
     }
-}
 
-/// # Safety
-/// Called by PostgreSQL with a scan of [`ambeginscan`].
-#[pg_guard]
-pub unsafe extern "C-unwind" fn amgettuple(
-    scan: pg_sys::IndexScanDesc,
-    _direction: pg_sys::ScanDirection::Type,
-) -> bool {
-    // SAFETY: PostgreSQL gives a scan of this access method.
-    unsafe {
-        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return false };
-        match cache::or_raise(state.next(scan), (*scan).indexRelation) {
-            Some(tid) => {
-                pgrx::itemptr::item_pointer_set_all(&mut (*scan).xs_heaptid, tid.block(), tid.offset());
-                // Keys may be lossy.
-                (*scan).xs_recheck = (*scan).numberOfKeys > 0;
-                (*scan).xs_recheckorderby = false;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// # Safety
-/// Called by PostgreSQL with a scan of [`ambeginscan`].
-#[pg_guard]
-pub unsafe extern "C-unwind" fn amendscan(scan: pg_sys::IndexScanDesc) {
-    // SAFETY: PostgreSQL gives a scan of this access method; what is left of the state is dropped with its context.
-    unsafe {
-        let Some(state) = (*scan).opaque.cast::<ScanState>().as_mut() else { return };
-        if let Some(reader) = state.reader.take() {
+    /// Lets go of the relations' resources, and of the memory for the next scan.
+    pub fn end(&mut self) {
+        if let Some(reader) = self.reader.take() {
             reader.end();
         }
-        if let Some(index) = state.index.take() {
+        if let Some(index) = self.index.take() {
             cache::close(index);
         }
-        std::mem::take(&mut state.work).keep();
+        std::mem::take(&mut self.work).keep();
     }
-}
 
-impl ScanState {
+    pub fn set_mask(&mut self, mask: Option<Rc<RowMask>>) {
+        self.mask = mask;
+    }
+
+    pub fn set_mask_source(&mut self, source: MaskSource) {
+        self.source = Some(source);
+    }
+
+    pub fn statistics(&self) -> ScanStatistics {
+        let (counts, before) = (self.work.scan.counts(), self.counted_before);
+        ScanStatistics {
+            way: self.way,
+            nodes_visited: counts.visited - before.visited,
+            distances: counts.scored - before.scored,
+            filtered: counts.rejected - before.rejected,
+            candidates: self.candidates,
+            heap_fetches: self.heap_fetches,
+            late_rows: self.late_rows,
+        }
+    }
+
     /// The next row.
     ///
     /// # Safety
     /// `scan` is the scan that this is the state of.
-    unsafe fn next(&mut self, scan: pg_sys::IndexScanDesc) -> Result<Option<HeapTid>, IndexError> {
+    pub unsafe fn next(&mut self, scan: pg_sys::IndexScanDesc) -> Result<Option<HeapTid>, IndexError> {
         // SAFETY: the caller's promise.
         unsafe {
             if !self.has_begun {
@@ -214,7 +159,7 @@ impl ScanState {
                 }
                 // The search is over when there is neither a further batch nor a row in hand.
                 if !self.next_batch()? && self.work.rows.is_empty() {
-                    return Ok(None);
+                    return Ok(self.next_late());
                 }
             }
         }
@@ -238,6 +183,7 @@ impl ScanState {
         self.work.batch.clear();
         self.work.nodes.clear();
         self.work.rows.clear();
+        self.work.late.clear();
         self.work.opened.clear();
         // SAFETY: the caller's scan.
         unsafe { self.begin(scan) }
@@ -382,8 +328,8 @@ impl ScanState {
                         return Ok(None);
                     }
                     self.work.rows.pop();
-                    // What is found too late to be in order would break the order.
                     if self.order == IterativeScan::StrictOrder && distance < self.last {
+                        self.work.late.push(Nearest(distance, tid));
                         continue;
                     }
                     self.last = distance;
@@ -394,6 +340,13 @@ impl ScanState {
             // SAFETY: the caller's scan.
             unsafe { self.open_node(scan, bound, rows)? };
         }
+    }
+
+    /// The next of the rows that were found too late to be in order.
+    fn next_late(&mut self) -> Option<HeapTid> {
+        let Nearest(_, tid) = self.work.late.pop()?;
+        self.late_rows += 1;
+        Some(tid)
     }
 
     /// Moves rows of a node to the rows in hand, with their distances: those of its first tids, or of a chunk of further
@@ -440,9 +393,7 @@ impl ScanState {
             }
         }
     }
-}
 
-impl ScanState {
     /// Takes the next heap tids of a node into `self.tids`; gives what is left then.
     fn take_tids(&mut self, rows: NodeRows) -> Result<Option<NodeRows>, IndexError> {
         let Some(index) = &mut self.index else { return Ok(None) };
@@ -463,46 +414,6 @@ impl ScanState {
             }
         })
     }
-}
-
-/// Searches only among these rows, or among all again; before a scan or after [`amrescan`].
-///
-/// # Safety
-/// `scan` was begun by [`ambeginscan`], and not ended.
-pub unsafe fn set_mask(scan: pg_sys::IndexScanDesc, mask: Option<Rc<RowMask>>) {
-    // SAFETY: the caller's promise.
-    if let Some(state) = unsafe { (*scan).opaque.cast::<ScanState>().as_mut() } {
-        state.mask = mask;
-    }
-}
-
-/// Lets the scan get a mask when its search turns out to be long.
-///
-/// # Safety
-/// As for [`set_mask`].
-pub unsafe fn set_mask_source(scan: pg_sys::IndexScanDesc, source: MaskSource) {
-    // SAFETY: the caller's promise.
-    if let Some(state) = unsafe { (*scan).opaque.cast::<ScanState>().as_mut() } {
-        state.source = Some(source);
-    }
-}
-
-/// What a scan has done.
-///
-/// # Safety
-/// As for [`set_mask`].
-pub unsafe fn statistics(scan: pg_sys::IndexScanDesc) -> Option<ScanStatistics> {
-    // SAFETY: the caller's promise.
-    let state = unsafe { (*scan).opaque.cast::<ScanState>().as_ref() }?;
-    let (counts, before) = (state.work.scan.counts(), state.counted_before);
-    Some(ScanStatistics {
-        way: state.way,
-        nodes_visited: counts.visited - before.visited,
-        distances: counts.scored - before.scored,
-        filtered: counts.rejected - before.rejected,
-        candidates: state.candidates,
-        heap_fetches: state.heap_fetches,
-    })
 }
 
 /// What the conditions of a scan ask of the filter columns.
