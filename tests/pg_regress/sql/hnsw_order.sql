@@ -36,10 +36,10 @@ BEGIN
 END $$;
 
 SET hnsw.iterative_scan = strict_order;
-SELECT * FROM searches(1, 60);
-SELECT * FROM searches(40, 60);
+SELECT * FROM searches(1, 25);
+SELECT * FROM searches(40, 15);
 SET hnsw.iterative_scan = relaxed_order;
-SELECT short FROM searches(1, 60);
+SELECT short FROM searches(1, 25);
 -- What was found before a limit is returned, too.
 SET hnsw.iterative_scan = strict_order;
 SET hnsw.max_scan_tuples = 1000;
