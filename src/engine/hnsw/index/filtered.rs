@@ -45,7 +45,7 @@ const ROWS_PER_COST: f64 = 5.0;
 /// and by the executor once more, which does not want it; found by another index and taken into a mask.
 const FETCH_COST: f64 = 12.0;
 const REJECTED_ROW_COST: f64 = 30.0;
-const MASKED_ROW_COST: f64 = 6.0;
+const MASKED_ROW_COST: f64 = 1.0;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
 
