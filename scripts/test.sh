@@ -187,6 +187,14 @@ count() {
     passed=$((passed + ok)) failed=$((failed + not_ok))
 }
 
+# Which tests failed, and what golden output differs, again at the end: where only the last lines of a run are kept, these are
+# the ones that tell why.
+show_failures() {
+    local log=$1
+    grep -E '^not ok |^test +[^ ]+ +\.\.\. FAILED|^FAILED |^error(\[|:)' "$log" | sort -u | tail -n 10 || true
+    grep -E '^[-+]' "$log" | grep -vE '^(---|\+\+\+) ' | tail -n 12 || true
+}
+
 stage() {
     local name=$1 started status log=$LOGS/$1.log
     started=$(now)
@@ -212,6 +220,7 @@ stage() {
             tail -n 30 "$server_log"
         fi
     done
+    show_failures "$log"
     echo "$passed passed, $failed failed"
     exit 1
 }
