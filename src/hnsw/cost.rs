@@ -12,6 +12,7 @@ use super::cost_model::{estimate, estimate_masked, Estimate, Index, Prices, Tabl
 use super::opclass::IndexedColumn;
 use super::options::Options;
 use super::settings;
+use pg_rag_engine::code::is_quantised;
 use pg_rag_engine::hnsw::index::filtered::LooksAt;
 use pg_rag_engine::hnsw::page::{ElementType, Metric};
 use pgrx::pg_sys;
@@ -190,10 +191,8 @@ unsafe fn ef_for(relation: pg_sys::Relation, recall: f64) -> Option<usize> {
 
 /// Whether codes are estimates, so that rows are read for exact distances.
 fn is_estimated(column: &IndexedColumn) -> bool {
-    let dense = matches!(column.element, ElementType::Vector | ElementType::Halfvec);
-    dense
-        && column.metric != Metric::L1
-        && column.dimensions as usize >= pg_rag_engine::code::LEAST_QUANTISED_DIMENSIONS
+    matches!(column.element, ElementType::Vector | ElementType::Halfvec)
+        && is_quantised(column.metric, column.dimensions as usize)
 }
 
 /// About as many bytes as the code of a row has.

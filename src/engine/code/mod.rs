@@ -42,7 +42,7 @@ pub use values::{CodeError, Values};
 use crate::distance::Metric;
 
 /// Dimensions from which vectors have 8-bit codes: below, their error costs recall and the factors eat what is saved.
-pub const LEAST_QUANTISED_DIMENSIONS: usize = 64;
+const LEAST_QUANTISED_DIMENSIONS: usize = 64;
 
 /// The instruction set that products of codes use, as shown to users: "avx512-vnni", "avx512", "avx-vnni", "avx2",
 /// "neon" or "scalar".
@@ -50,7 +50,7 @@ pub fn instruction_set() -> &'static str {
     dispatch::ProductSet::chosen().name()
 }
 
-/// Whether codes of such vectors are estimates.
-fn is_quantised(metric: Metric, dimensions: usize) -> bool {
+/// Whether codes of such dense vectors are estimates, of 8 bits a dimension.
+pub fn is_quantised(metric: Metric, dimensions: usize) -> bool {
     metric != Metric::L1 && dimensions >= LEAST_QUANTISED_DIMENSIONS
 }

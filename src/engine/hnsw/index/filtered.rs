@@ -18,7 +18,7 @@ use super::hops::{HopGraph, HopState};
 use super::node_set::NodeSet;
 use super::open::Index;
 use super::read::IndexGraph;
-use super::scan::{Candidate, Scan, EXHAUSTIVE_NODES, SCORED_AT_ONCE, WIDEST};
+use super::scan::{is_looked_through, Candidate, Scan, SCORED_AT_ONCE, WIDEST};
 use super::store::PageStore;
 use crate::code::Query;
 use crate::hnsw::filter::Filter;
@@ -221,7 +221,7 @@ impl<S: PageStore> Index<S> {
             scored: 0,
         });
         let nodes = f64::from(looked.nodes);
-        if looked.nodes > EXHAUSTIVE_NODES && regime != Some(Regime::Exact) {
+        if !is_looked_through(&looked) && regime != Some(Regime::Exact) {
             let share = self.share_matching(&filtered.filter)?;
             let looks_at = LooksAt::of(&filtered.filter);
             filtered.expected_cost = exact_cost(nodes, share, looks_at);
@@ -352,7 +352,7 @@ impl<S: PageStore> Index<S> {
         let walk = nodes_scored(count, f64::from(self.shape.layout.m()), width as f64) * HOPS_COST;
         filtered.matches = Some(matches);
         let walks = regime.map_or(walk < count * EXACT_COST, |regime| regime == Regime::Hops);
-        if self.entry.nodes > EXHAUSTIVE_NODES && walks {
+        if !is_looked_through(&self.entry) && walks {
             filtered.regime = Regime::Hops;
             self.find_starts(scan, filtered.entry)?;
             self.add_seeds(scan, filtered)?;

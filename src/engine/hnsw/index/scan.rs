@@ -14,21 +14,29 @@ use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use crate::code::Query;
 use crate::hnsw::graph::{EntryPoint, Graph, Near};
+use crate::hnsw::page::meta::Entry;
 use crate::hnsw::search::{Found, Search, SCAN_DESCENT};
 
-/// Nodes up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
+/// Rows up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
 /// misses nothing.
-pub(super) const EXHAUSTIVE_NODES: u32 = if cfg!(fuzzing) {
+const EXHAUSTIVE_ROWS: u32 = if cfg!(fuzzing) {
     8
 } else if cfg!(test) {
     150
 } else {
     4_000
 };
+/// Nodes on the pages that such a search reads, as a multiple: those that vacuum has left over are passed by quickly.
+const EXHAUSTIVE_NODES: u32 = 4 * EXHAUSTIVE_ROWS;
 pub(super) const SCORED_AT_ONCE: usize = 256;
 
 /// The widest beam that a scan grows to.
 pub(super) const WIDEST: usize = 1 << 16;
+
+/// Whether an index is so small that a search looks at all of it.
+pub(super) const fn is_looked_through(entry: &Entry) -> bool {
+    entry.live_nodes <= EXHAUSTIVE_ROWS && entry.nodes <= EXHAUSTIVE_NODES
+}
 
 /// A node that may be a result.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,7 +140,7 @@ impl<S: PageStore> Index<S> {
             return Ok(());
         };
         let query = scan.query.insert(query);
-        if entry.nodes <= EXHAUSTIVE_NODES {
+        if is_looked_through(&entry) {
             let all = self.score_all(&mut scan.scratch, query, usize::MAX, |_| true)?;
             scan.search.begin_with_all(all.into_iter(), scan.ef);
             return self.take_batch(scan, batch);

@@ -74,6 +74,8 @@ pub struct Entry {
     pub node: Option<(u32, u8)>,
     /// Ordinals handed out.
     pub nodes: u32,
+    /// Those of them that are rows: neither dead nor free.
+    pub live_nodes: u32,
     /// The seed of the codes, which no two indexes share: it tells whether what a cache holds is this index.
     pub code_seed: u64,
     pub vacuum_epoch: u64,

@@ -85,9 +85,11 @@ impl Entry {
         if level > u32::from(MAX_LEVEL) || (entry != NONE && entry >= nodes) {
             return Err(PageError::Value { field: "entry node", found: u64::from(entry) });
         }
+        let gone = get_u32(page, DEAD_NODES_AT).saturating_add(get_u32(page, FREE_NODES_AT));
         Ok(Entry {
             node: option(entry).map(|node| (node, level as u8)),
             nodes,
+            live_nodes: nodes.saturating_sub(gone),
             code_seed: get_u64(page, CODE_SEED_AT),
             vacuum_epoch: get_u64(page, VACUUM_EPOCH_AT),
             reuse_epoch: get_u64(page, REUSE_EPOCH_AT),

@@ -122,6 +122,19 @@ fn vacuum_gives_a_way_to_islands() {
     }
 }
 
+/// So few rows are looked at one by one: nothing is missed, though the graph was torn and the beam is as narrow as can be.
+#[test]
+fn few_rows_among_freed_ones_are_found_exactly() {
+    let vectors = vectors(590, 64, 9);
+    let mut index = built(&vectors, identity(64, Metric::L2, 4));
+    let is_left = |row: usize| row.is_multiple_of(4);
+    index.vacuum(|tid| !is_left(tid.block() as usize)).unwrap();
+    for query in vectors.iter().step_by(7) {
+        let nearest = exact(query, &vectors, distance::Metric::L2, 1, is_left);
+        assert_eq!(search(&mut index, query, &vectors, 1, 1), nearest);
+    }
+}
+
 #[test]
 fn equal_vectors_share_a_node() {
     let mut vectors = vectors(200, 64, 6);
