@@ -16,6 +16,7 @@ pub const TERMS_PROCEDURE: u16 = 2;
 #[pg_extern(sql = false)]
 fn hnsw_handler(_fcinfo: pg_sys::FunctionCallInfo) -> PgBox<pg_sys::IndexAmRoutine, AllocatedByRust> {
     super::settings::init_once();
+    super::opclass_hint::init();
     // SAFETY: a zeroed node of this tag; every field of it may be zero.
     let mut routine = unsafe { PgBox::<pg_sys::IndexAmRoutine>::alloc_node(pg_sys::NodeTag::T_IndexAmRoutine) };
 

@@ -4,7 +4,7 @@
 //! - [`handler`]: what PostgreSQL is told the access method can do, and which function does it;
 //! - [`options`]: storage parameters, `WITH (m = …, ef_construction = …)`;
 //! - [`settings`]: settings, `hnsw.…`;
-//! - [`opclass`]: from operator classes to what the columns of an index are;
+//! - [`opclass`]: from operator classes to what the columns of an index are; [`opclass_hint`]: what a column may be;
 //! - [`filter_value`] and [`filter_scan`]: from values of filter columns to keys, from scan keys to a filter;
 //! - [`validate`]: whether an operator class is complete and right;
 //! - [`value`]: from a stored datum to what the engine encodes, and exact distances;
@@ -36,6 +36,7 @@ mod load;
 mod mask;
 mod memory;
 mod opclass;
+mod opclass_hint;
 mod options;
 mod parallel;
 mod parts;

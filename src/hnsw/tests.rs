@@ -37,6 +37,21 @@ mod tests {
     use crate::hnsw::settings::{self, IterativeScan};
     use pgrx::prelude::*;
 
+    /// Every default class, and every class of vectors, is for a type that the hint names.
+    #[pg_test]
+    fn hint_about_operator_classes_names_every_type() {
+        let hint = crate::hnsw::opclass_hint::HINT.to_str().expect("ASCII");
+        let types = text(
+            "SELECT string_agg(DISTINCT CASE opcintype WHEN 'anyenum'::regtype THEN 'enums' WHEN 'anyarray'::regtype THEN 'arrays' \
+                                             ELSE format_type(opcintype, NULL) END, ';') \
+               FROM pg_opclass JOIN pg_am am ON am.oid = opcmethod WHERE amname = 'hnsw'",
+        );
+        assert!(types.split(';').count() > 20, "{types}");
+        for name in types.split(';') {
+            assert!(hint.contains(name), "{name} is missing in the hint");
+        }
+    }
+
     fn text(query: &str) -> String {
         Spi::get_one(query).expect("query runs").expect("one value")
     }

@@ -136,7 +136,11 @@ DROP ROLE filter_reader;
 -- What is an error
 CREATE TABLE wrong (a vector(2), b vector(2), c json, d point);
 CREATE INDEX ON wrong USING hnsw (a vector_l2_ops, b vector_l2_ops);
+\set VERBOSITY default
 CREATE INDEX ON wrong USING hnsw (a vector_l2_ops, c);
+CREATE INDEX ON wrong USING hnsw (a no_ops);
+CREATE INDEX ON wrong USING gist (c);
+\set VERBOSITY terse
 CREATE INDEX ON wrong USING hnsw (a vector_l2_ops, d);
 CREATE TABLE filters_only (i integer);
 CREATE INDEX ON filters_only USING hnsw (i);
