@@ -12,9 +12,9 @@ use super::cost_model::{estimate, estimate_masked, Estimate, Index, Prices, Tabl
 use super::opclass::IndexedColumn;
 use super::options::Options;
 use super::settings;
-use pg_rag_engine::code::is_quantised;
+use pg_rag_engine::hnsw::identity::has_estimated_codes;
 use pg_rag_engine::hnsw::index::filtered::LooksAt;
-use pg_rag_engine::hnsw::page::{ElementType, Metric};
+use pg_rag_engine::hnsw::page::ElementType;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -191,8 +191,7 @@ unsafe fn ef_for(relation: pg_sys::Relation, recall: f64) -> Option<usize> {
 
 /// Whether codes are estimates, so that rows are read for exact distances.
 fn is_estimated(column: &IndexedColumn) -> bool {
-    matches!(column.element, ElementType::Vector | ElementType::Halfvec)
-        && is_quantised(column.metric, column.dimensions as usize)
+    has_estimated_codes(column.element, column.metric, column.dimensions)
 }
 
 /// About as many bytes as the code of a row has.

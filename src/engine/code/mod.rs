@@ -51,6 +51,6 @@ pub fn instruction_set() -> &'static str {
 }
 
 /// Whether codes of such dense vectors are estimates, of 8 bits a dimension.
-pub fn is_quantised(metric: Metric, dimensions: usize) -> bool {
+pub(crate) fn is_quantised(metric: Metric, dimensions: usize) -> bool {
     metric != Metric::L1 && dimensions >= LEAST_QUANTISED_DIMENSIONS
 }

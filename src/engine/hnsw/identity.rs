@@ -10,13 +10,9 @@ use crate::distance;
 /// The codec of an index.
 fn codec_of(element: ElementType, metric: Metric, dimensions: u32, seed: u64) -> Codec {
     let dimensions = dimensions as usize;
-    let dense = match metric {
-        Metric::L2 => distance::Metric::L2,
-        Metric::InnerProduct => distance::Metric::InnerProduct,
-        Metric::Cosine => distance::Metric::Cosine,
-        Metric::L1 => distance::Metric::L1,
-        Metric::Hamming => return Codec::bits(BitMetric::Hamming, dimensions),
-        Metric::Jaccard => return Codec::bits(BitMetric::Jaccard, dimensions),
+    let Some(dense) = metric_of_elements(metric) else {
+        let bits = if metric == Metric::Jaccard { BitMetric::Jaccard } else { BitMetric::Hamming };
+        return Codec::bits(bits, dimensions);
     };
     match element {
         ElementType::Vector => Codec::new(dense, dimensions, code::ElementType::Single, seed),
@@ -25,6 +21,23 @@ fn codec_of(element: ElementType, metric: Metric, dimensions: u32, seed: u64) ->
         // No operator class pairs bits with these; a metapage that does is damaged, and gives some distance.
         ElementType::Bit => Codec::bits(BitMetric::Hamming, dimensions),
     }
+}
+
+/// A metric of numbers; None if it is one of bits.
+fn metric_of_elements(metric: Metric) -> Option<distance::Metric> {
+    Some(match metric {
+        Metric::L2 => distance::Metric::L2,
+        Metric::InnerProduct => distance::Metric::InnerProduct,
+        Metric::Cosine => distance::Metric::Cosine,
+        Metric::L1 => distance::Metric::L1,
+        Metric::Hamming | Metric::Jaccard => return None,
+    })
+}
+
+/// Whether an index over such a column keeps estimates, so that distances are exact only where rows are read.
+pub fn has_estimated_codes(element: ElementType, metric: Metric, dimensions: u32) -> bool {
+    matches!(element, ElementType::Vector | ElementType::Halfvec)
+        && metric_of_elements(metric).is_some_and(|metric| code::is_quantised(metric, dimensions as usize))
 }
 
 impl Identity {
@@ -41,7 +54,7 @@ impl Identity {
         let code_kind = match element {
             ElementType::Sparsevec => CodeKind::Sparse,
             ElementType::Bit => CodeKind::Bits1,
-            _ if !codec.is_exact() => CodeKind::Bits8,
+            _ if has_estimated_codes(element, metric, dimensions) => CodeKind::Bits8,
             ElementType::Vector => CodeKind::F32,
             ElementType::Halfvec => CodeKind::F16,
         };

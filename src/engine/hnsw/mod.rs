@@ -2,6 +2,7 @@
 //! the paper. In dependency order:
 //!
 //! - [`page`]: what its pages hold;
+//! - [`identity`]: from what a user declares to what an index keeps;
 //! - [`graph`]: what a search reads of a graph; [`search`], [`select`], [`level`]: the algorithms over it;
 //! - [`filter`]: filter columns: keys of values, and what conditions ask of them;
 //! - [`build`]: building a graph in memory, with any number of workers;
@@ -11,7 +12,7 @@ mod beam;
 pub mod build;
 pub mod filter;
 pub mod graph;
-mod identity;
+pub mod identity;
 pub mod index;
 pub mod level;
 pub mod page;
