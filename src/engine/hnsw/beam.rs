@@ -2,12 +2,16 @@
 //!
 //! A sorted array: with the usual widths an insertion moves a few hundred bytes, which is less than what two heaps cost.
 //! Nothing that was scored is forgotten: entries beyond the width go to [`Beam::widen`]'s pool, so that a search can go on
-//! where it stopped.
+//! where it stopped. Nodes that turn out to be no results, as those are that a vacuum is about to remove, do not count
+//! towards the width: where most are dead, it would hold hardly any others.
 
 /// `Entry::row` of a node that was not expanded yet.
 const UNEXPANDED: u32 = u32::MAX;
 /// `Entry::row` of a node that was expanded and must not be returned.
 const NO_ROW: u32 = u32::MAX - 1;
+/// How many nodes without a row the beam holds besides, as a multiple of the width: else, where all are dead, a search would
+/// go through all of them.
+const MOST_WITHOUT_ROW: usize = 8;
 
 /// A node in the beam.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,8 @@ fn precedes(a: &Entry, b: &Entry) -> bool {
 pub(super) struct Beam {
     entries: Vec<Entry>,
     width: usize,
+    /// Expanded entries without a row.
+    without_row: usize,
     /// Entries before are expanded.
     next: usize,
     pool: Vec<Entry>,
@@ -47,19 +53,27 @@ impl Beam {
         self.entries.clear();
         self.pool.clear();
         self.width = width.max(1);
+        self.without_row = 0;
         self.next = 0;
         self.keeps_pool = keeps_pool;
+    }
+
+    /// How many entries there may be.
+    #[inline(always)]
+    fn room(&self) -> usize {
+        self.width + self.without_row.min(MOST_WITHOUT_ROW * self.width)
     }
 
     /// Adds a node that was scored.
     #[inline]
     pub(super) fn push(&mut self, distance: f32, node: u32) {
         let entry = Entry { distance, node, row: UNEXPANDED };
-        if self.entries.len() >= self.width {
+        while self.entries.len() >= self.room() {
             match self.entries.last() {
                 Some(last) if precedes(&entry, last) => {
                     let last = *last;
                     self.entries.pop();
+                    self.without_row -= usize::from(last.row == NO_ROW);
                     if self.keeps_pool {
                         self.pool.push(last);
                     }
@@ -94,6 +108,7 @@ impl Beam {
     pub(super) fn expanded(&mut self, row: Option<usize>) {
         if let Some(entry) = self.entries.get_mut(self.next) {
             entry.row = row.map_or(NO_ROW, |row| row as u32);
+            self.without_row += usize::from(row.is_none());
         }
         self.next += 1;
     }
@@ -127,6 +142,7 @@ impl Beam {
             std::mem::swap(&mut self.entries, &mut self.pool);
         }
         self.entries.sort_unstable_by(order);
+        self.without_row = self.entries.iter().filter(|entry| entry.row == NO_ROW).count();
         !self.entries.is_empty()
     }
 

@@ -66,6 +66,8 @@ impl<S: PageStore> Index<S> {
             if left.is_empty() {
                 break;
             }
+            // A list may name nodes that are newer than what is known of the index.
+            self.look()?;
         }
         Ok(())
     }

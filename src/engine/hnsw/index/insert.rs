@@ -4,14 +4,16 @@
 //! Any number of insertions run at once. They hold no page between changes; what one decides from what it read may be old
 //! when it is written, which costs at most a good edge.
 
+use super::allocate::Allocated;
 use super::codes::CodeBatch;
+use super::node_set::NodeSet;
 use super::open::Index;
 use super::read::{IndexGraph, Row, Scratch};
 use super::store::PageStore;
 use super::write::only;
 use crate::code::{CodeError, Query, Values};
 use crate::hnsw::filter::KeyRow;
-use crate::hnsw::graph::{EntryPoint, Near};
+use crate::hnsw::graph::{EntryPoint, Graph, Near};
 use crate::hnsw::page::{HeapTid, Meta, Metric, PageError, META_BLOCK};
 use crate::hnsw::search::{Search, INSERT_DESCENT};
 use crate::hnsw::select::select_neighbours;
@@ -104,9 +106,31 @@ impl<S: PageStore> Index<S> {
             let owners: Vec<(u32, f32)> = chosen.iter().map(|near| (near.node, near.distance)).collect();
             self.link_back(node.ordinal, code, level, &owners)?;
         }
+        if linked[0].is_empty() {
+            return self.begin_anew(inserter, &node, entry);
+        }
         self.ensure_linked(node.ordinal, &linked[0])?;
         if node.level > entry.level {
             self.raise_entry(node.ordinal, node.level)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the only live node, beside which a vacuum is about to remove all others, the entry instead of a dead one; or links
+    /// it to those of an insertion that was quicker.
+    fn begin_anew(&mut self, inserter: &mut Inserter, node: &Allocated, dead: EntryPoint) -> Result<(), S::Error> {
+        let is_entry = self.store.change(&[META_BLOCK], |pages| {
+            let page = only(pages)?;
+            let mut meta = Meta::decode(page)?;
+            let is_free = meta.entry.is_none_or(|(entry, _)| entry == dead.node);
+            if is_free {
+                meta.entry = Some((node.ordinal, node.level));
+                meta.encode(page)?;
+            }
+            Ok(is_free)
+        })?;
+        if !is_entry {
+            self.reconnect(inserter, node.ordinal, &NodeSet::default())?;
         }
         Ok(())
     }
@@ -117,7 +141,8 @@ impl<S: PageStore> Index<S> {
         Ok(entry.node.map(|(node, level)| EntryPoint { node, level }))
     }
 
-    /// The nearest live nodes at a level.
+    /// The nearest live nodes at a level. Where all are dead, as far as the search goes, some live node of level 0; none only if
+    /// there is none.
     pub(super) fn candidates(
         &mut self,
         inserter: &mut Inserter,
@@ -130,7 +155,16 @@ impl<S: PageStore> Index<S> {
         let mut graph = IndexGraph { index: self, scratch };
         search.descend(&mut graph, query, entry, level + 1, INSERT_DESCENT, starts)?;
         search.begin(&mut graph, query, starts, ef, level, false)?;
-        Ok(search.results().map(|found| Near { distance: found.distance, node: found.node }).collect())
+        let mut nearest: Vec<Near> =
+            search.results().map(|found| Near { distance: found.distance, node: found.node }).collect();
+        if nearest.is_empty() && level == 0 {
+            if let Some((node, _)) = self.any_live()? {
+                let mut distances = Vec::new();
+                IndexGraph { index: self, scratch }.score(query, &[node], &mut distances)?;
+                nearest.extend(distances.into_iter().map(|distance| Near { distance, node }));
+            }
+        }
+        Ok(nearest)
     }
 
     /// A live node with this very code and these keys among the nearest.

@@ -206,6 +206,7 @@ impl<S: PageStore> Index<S> {
             if self.replace_list(owner, 0, &list, &ids)? {
                 return Ok(true);
             }
+            self.look()?;
         }
         Ok(false)
     }
@@ -228,6 +229,7 @@ impl<S: PageStore> Index<S> {
             if self.replace_list(owner, 0, &list, &ids)? {
                 return Ok(());
             }
+            self.look()?;
         }
         Ok(())
     }

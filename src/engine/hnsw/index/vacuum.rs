@@ -1,10 +1,10 @@
 //! Vacuum, in three passes over node pages: rows that are dead leave their nodes, and nodes without rows are marked dead;
 //! lists that lead to dead nodes are repaired; dead nodes go to the free list.
 //!
-//! One vacuum runs at a time; insertions and searches go on meanwhile. Between the first two passes insertions under way
-//! are waited for: those that come later see which nodes are dead, and make no edge to them. A search that still holds a
-//! dead node finds it free, or another row's that its snapshot does not show. A vacuum that is interrupted leaves dead nodes
-//! that the next one finds.
+//! One vacuum runs at a time; insertions and searches go on meanwhile. Between the passes insertions under way are waited
+//! for: those that come after the first see which nodes are dead, and make no edge to them; those that come after the second
+//! meet none of them. A search that still holds a dead node finds it free, or another row's that its snapshot does not show,
+//! and goes on at the others that it has. A vacuum that is interrupted leaves dead nodes that the next one finds.
 
 use super::allocate::meta_and;
 use super::heap_tids::ChunkRead;
@@ -55,24 +55,29 @@ impl<S: PageStore> Index<S> {
         self.store.drain_inserts()?;
         self.look()?;
         self.mark_abandoned(&mut marked)?;
-        let Marked { dead, best, .. } = marked;
-        if dead.is_empty() {
+        if marked.dead.is_empty() {
             return Ok(report);
         }
-        let count = dead.len();
+        if marked.best.is_none() {
+            // No row is left of those that were there; some may have come meanwhile.
+            marked.best = self.any_live()?;
+        }
         self.store.change(&[META_BLOCK], |pages| {
             let page = only(pages)?;
             let mut meta = Meta::decode(page)?;
-            meta.counts.dead_nodes = count;
+            meta.counts.dead_nodes = marked.dead.len();
             meta.vacuum_epoch += 1;
-            if meta.entry.is_some_and(|(entry, _)| dead.contains(entry)) {
-                meta.entry = best;
+            // An insertion that finds this entry dead makes its own node the entry: then that is the better one.
+            if meta.entry.is_some_and(|(entry, _)| marked.dead.contains(entry)) {
+                meta.entry = marked.best;
             }
             meta.encode(page)
         })?;
+        let dead = marked.dead;
         let mut inserter = Inserter::default();
         self.unlink(&mut inserter, &dead, &mut report)?;
         self.connect(&mut inserter, &dead, &mut report)?;
+        self.store.drain_inserts()?;
         self.free(&dead, &mut report)?;
         Ok(report)
     }
@@ -265,6 +270,18 @@ impl<S: PageStore> Index<S> {
             node_record.set_overflow(next)?;
             meta.encode(meta_page)
         })
+    }
+
+    /// The first live node, and its level.
+    pub(super) fn any_live(&mut self) -> Result<Option<(u32, u8)>, S::Error> {
+        let mut heads = Vec::new();
+        for page_index in 0..self.shape.layout.nodes().pages(self.entry.nodes) {
+            self.heads(page_index, &mut heads)?;
+            if let Some((node, head)) = heads.iter().find(|(_, head)| head.row().is_some()) {
+                return Ok(Some((*node, head.level)));
+            }
+        }
+        Ok(None)
     }
 
     /// Marks nodes dead whose insertion was given up: nobody inserts them any more.

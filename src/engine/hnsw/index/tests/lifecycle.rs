@@ -208,3 +208,64 @@ fn rows_of_clusters_that_lie_apart_are_found() {
         assert!(lost <= 8, "seed {seed}: {lost} rows are not found by themselves");
     }
 }
+
+#[test]
+fn rows_inserted_while_most_nodes_are_dead_are_found() {
+    let vectors: Vec<Vec<f32>> = {
+        let mut numbers = Numbers::new(78);
+        (0..6_000).map(|_| (0..16).map(|_| numbers.unit()).collect()).collect()
+    };
+    let mut index = built(&vectors[..5_000], identity(16, Metric::L2, 16));
+    // A vacuum that has marked the dead, and not yet unlinked them.
+    let is_left = |row: usize| row.is_multiple_of(10) || row >= 5_000;
+    for changes in 50.. {
+        index.store().crash_after(Some(changes));
+        let ended = index.vacuum(|tid| !is_left(tid.block() as usize));
+        assert_eq!(ended, Err(MemoryError::Crashed));
+        if index.meta().unwrap().counts.dead_nodes == 4_500 {
+            break;
+        }
+    }
+    index.store().crash_after(None);
+    let mut missed = 0;
+    for row in 5_000..6_000 {
+        insert(&mut index, &vectors[row], row).unwrap();
+        missed += usize::from(search(&mut index, &vectors[row], &vectors, 40, 1) != [row]);
+    }
+    let late = (0..6_000).filter(|&row| is_left(row) && search(&mut index, &vectors[row], &vectors, 40, 1) != [row]);
+    // With dead nodes in the places of others in the beam, some fifty of both.
+    let late = late.count();
+    assert!(missed <= 5 && late <= 5, "{missed} missed at once, {late} later");
+    let recall = recall(&mut index, &vectors, distance::Metric::L2, is_left);
+    assert!(recall > 0.95, "{recall}");
+}
+
+#[test]
+fn rows_inserted_while_all_nodes_are_dead_are_found() {
+    let vectors = vectors(1_400, 16, 79);
+    let mut index = built(&vectors[..1_000], identity(16, Metric::L2, 16));
+    // Vacuums that end somewhere between the first mark and the last node freed, and after each some new rows.
+    let (mut row, mut searches, mut missed) = (1_000, 0, 0);
+    for changes in (5..).step_by(7) {
+        index.store().crash_after(Some(changes));
+        let ended = index.vacuum(|tid| tid.block() < 1_000);
+        index.store().crash_after(None);
+        for _ in 0..3 {
+            insert(&mut index, &vectors[row], row).unwrap();
+            row += 1;
+        }
+        for inserted in 1_000..row {
+            let is_found = search(&mut index, &vectors[inserted], &vectors, 40, 5).contains(&inserted);
+            (searches, missed) = (searches + 1, missed + usize::from(!is_found));
+        }
+        if ended.is_ok() {
+            break;
+        }
+    }
+    // Full lists of the dead decline some.
+    assert!(missed * 50 <= searches, "{missed} of {searches}");
+    index.vacuum(|tid| tid.block() < 1_000).unwrap();
+    let check = assert_sound(&mut index);
+    assert_eq!((check.rows, check.dead_nodes), (row as u64 - 1_000, 0));
+    assert!((1_000..row).all(|inserted| search(&mut index, &vectors[inserted], &vectors, 40, 1) == [inserted]));
+}

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod disturbed;
 mod filtered;
 mod lifecycle;
 
