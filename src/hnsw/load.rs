@@ -159,7 +159,7 @@ impl<'m, 'c> Loader<'m, 'c> {
             pgrx::PgLogLevel::NOTICE,
             PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
             format!("hnsw graph no longer fits into maintenance_work_mem after {} tuples", self.arena.rows()),
-            "It is built in parts, which takes about twice as long."
+            "It is built in parts, which takes two to five times as long."
         );
         let mut parts = PartedBuild::new(identity, self.codec, files)?;
         parts.take_arena(self.arena, &mut Leader::default())?;

@@ -57,7 +57,7 @@ impl Estimate {
             PgSqlErrorCode::ERRCODE_WARNING,
             format!("index \"{name}\" needs about {} MB to be built in memory", megabytes(self.bytes)),
             format!(
-                "maintenance_work_mem is {} MB, so it is built in parts, which takes about twice as long.",
+                "maintenance_work_mem is {} MB, so it is built in parts, which takes two to five times as long.",
                 megabytes(self.limit_bytes as f64)
             )
         );
