@@ -75,7 +75,9 @@ impl Condition {
         }
     }
 
-    /// Clears the bits of those keys of a column that do not pass: `keys` of `width` bytes each, `nulls` a bit each.
+    /// Clears the bits of those keys of a column that do not pass: `keys` of `width` bytes each, `nulls` a bit each. To be
+    /// called by what [`dispatch`](super::dispatch) compiles, into which it is inlined.
+    #[inline(always)]
     pub(super) fn narrow(&self, width: u8, keys: &[u8], nulls: &[u8], into: &mut [u64]) {
         let nulls = nulls.chunks(8).map(|bytes| {
             let mut word = [0; 8];
@@ -98,6 +100,7 @@ impl Condition {
         }
     }
 
+    #[inline(always)]
     fn narrow_keys<K: Key<W>, const W: usize>(&self, keys: &[u8], into: &mut [u64]) {
         let keys = keys.as_chunks::<W>().0;
         match self {
@@ -185,19 +188,14 @@ fn each<K: Key<W>, const W: usize>(keys: &[[u8; W]], into: &mut [u64], passes: i
         if *word == 0 {
             continue;
         }
-        // A byte for each key first, which is done for many at a time; then the bytes' lowest bits.
+        // A byte for each key first, all ones or none, which is done for many at a time; then the bytes' highest bits.
         let mut bytes = [0u8; 64];
-        let passes = |key: &[u8; W]| u8::from(passes(K::read(*key)));
+        let passes = |key: &[u8; W]| u8::from(passes(K::read(*key))).wrapping_neg();
         match <&[[u8; W]; 64]>::try_from(keys) {
             // So many that the compiler knows how many.
             Ok(keys) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
             Err(_) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
         }
-        let mut passed = 0;
-        for (at, eight) in bytes.as_chunks::<8>().0.iter().enumerate() {
-            let gathered = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            passed |= gathered << (8 * at);
-        }
-        *word &= passed;
+        *word &= super::dispatch::highest_bits(&bytes);
     }
 }

@@ -15,6 +15,7 @@
 //! The PostgreSQL layer encodes the rows' values and the scan keys; [`index`](super::index) reads the keys on pages.
 
 pub mod condition;
+mod dispatch;
 pub mod key;
 pub mod kind;
 pub mod mask;
@@ -81,7 +82,7 @@ impl Filter {
         }
         for (column, condition) in &self.conditions {
             let width = layout.key_bytes(*column).ok_or(PageError::Refused("condition on no filter column"))?;
-            condition.narrow(width, layout.column(page, *column)?, layout.nulls(page, *column)?, into);
+            dispatch::narrow(condition, width, layout.column(page, *column)?, layout.nulls(page, *column)?, into);
         }
         Ok(())
     }
