@@ -1,5 +1,7 @@
 //! What a clause asks of one column's key.
 
+use super::dispatch::{highest_bits, SIXTEEN};
+
 /// A condition on a key. None but [`Condition::Null`] accepts NULL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -79,11 +81,9 @@ impl Condition {
     /// called by what [`dispatch`](super::dispatch) compiles, into which it is inlined.
     #[inline(always)]
     pub(super) fn narrow(&self, width: u8, keys: &[u8], nulls: &[u8], into: &mut [u64]) {
-        let nulls = nulls.chunks(8).map(|bytes| {
-            let mut word = [0; 8];
-            word[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        });
+        let (eights, rest) = nulls.as_chunks::<8>();
+        let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let nulls = eights.iter().map(|eight| u64::from_le_bytes(*eight)).chain([last]);
         match self {
             Condition::Null => into.iter_mut().zip(nulls).for_each(|(word, null)| *word &= null),
             Condition::Never => into.fill(0),
@@ -94,7 +94,7 @@ impl Condition {
                     2 => self.narrow_keys::<u16, 2>(keys, into),
                     4 => self.narrow_keys::<u32, 4>(keys, into),
                     8 => self.narrow_keys::<u64, 8>(keys, into),
-                    _ => self.narrow_keys::<u128, 16>(keys, into),
+                    _ => self.narrow_keys::<Halves, 16>(keys, into),
                 }
             }
         }
@@ -105,33 +105,34 @@ impl Condition {
         let keys = keys.as_chunks::<W>().0;
         match self {
             Condition::NotNull => {}
-            Condition::Between(first, last) => match (K::narrow(*first), K::narrow(*last).or(K::narrow_last(*last))) {
-                (Some(first), Some(last)) => each(keys, into, |key: K| (key >= first) & (key <= last)),
+            Condition::Between(first, last) => match (K::of(*first), K::of((*last).min(K::GREATEST))) {
+                (Some(first), Some(last)) => each(keys, into, |key: K| key.is_from(first) & last.is_from(key)),
                 _ => into.fill(0),
             },
             Condition::Not(other) => {
-                if let Some(other) = K::narrow(*other) {
-                    each(keys, into, |key: K| key != other);
+                if let Some(other) = K::of(*other) {
+                    each(keys, into, |key: K| !key.is(other));
                 }
             }
-            Condition::AllBits(bits) => each(keys, into, |key: K| has(key, *bits)),
-            Condition::NoOtherBits(bits) => each(keys, into, |key: K| key.wide() & !bits == 0),
-            // Few are told one by one, so that there is no loop for each key.
-            Condition::AnyOfBits(sets) => match *sets.as_slice() {
-                [a] => each(keys, into, |key: K| has(key, a)),
-                [a, b] => each(keys, into, |key: K| has(key, a) | has(key, b)),
-                [a, b, c] => each(keys, into, |key: K| has(key, a) | has(key, b) | has(key, c)),
-                _ => each(keys, into, |key: K| sets.iter().any(|&bits| has(key, bits))),
+            Condition::AllBits(bits) => match K::of(*bits) {
+                Some(bits) => each(keys, into, |key: K| key.and(bits).is(bits)),
+                None => into.fill(0),
             },
+            Condition::NoOtherBits(bits) => {
+                if let (Some(others), Some(none)) = (K::of(!bits & K::GREATEST), K::of(0)) {
+                    each(keys, into, |key: K| key.and(others).is(none));
+                }
+            }
+            Condition::AnyOfBits(sets) => {
+                let sets: Vec<K> = sets.iter().filter_map(|&bits| K::of(bits)).collect();
+                each_of(keys, into, &sets, |key: K, bits| key.and(bits).is(bits));
+            }
             Condition::OneOf(wanted) => {
-                let wanted: Vec<K> = wanted.iter().filter_map(|&key| K::narrow(key)).collect();
-                match *wanted.as_slice() {
-                    [] => into.fill(0),
-                    [a] => each(keys, into, |key: K| key == a),
-                    [a, b] => each(keys, into, |key: K| (key == a) | (key == b)),
-                    [a, b, c] => each(keys, into, |key: K| (key == a) | (key == b) | (key == c)),
-                    [a, b, c, d] => each(keys, into, |key: K| (key == a) | (key == b) | (key == c) | (key == d)),
-                    _ => each(keys, into, |key: K| wanted.binary_search(&key).is_ok()),
+                let wanted: Vec<K> = wanted.iter().filter_map(|&key| K::of(key)).collect();
+                if wanted.len() <= MOST_ONE_BY_ONE {
+                    each_of(keys, into, &wanted, |key: K, wanted| key.is(wanted));
+                } else {
+                    each(keys, into, |key: K| self.accepts_key(key.wide()));
                 }
             }
             _ => each(keys, into, |key: K| self.accepts_key(key.wide())),
@@ -139,47 +140,132 @@ impl Condition {
     }
 }
 
-/// Whether a signature has these bits.
-#[inline(always)]
-fn has<K: Key<W>, const W: usize>(key: K, bits: u128) -> bool {
-    key.wide() & bits == bits
-}
+/// Keys that are asked for one by one, of all keys of a column; more are looked up for each key.
+const MOST_ONE_BY_ONE: usize = 64;
 
 /// An unsigned integer of W bytes.
-trait Key<const W: usize>: Copy + Ord {
+trait Key<const W: usize>: Copy {
+    const GREATEST: u128;
+
     fn read(bytes: [u8; W]) -> Self;
     /// None if it is too large.
-    fn narrow(key: u128) -> Option<Self>;
-    /// The greatest, for a key that is too large.
-    fn narrow_last(key: u128) -> Option<Self>;
+    fn of(key: u128) -> Option<Self>;
     fn wide(self) -> u128;
+    fn is(self, other: Self) -> bool;
+    /// Whether it is not below.
+    fn is_from(self, other: Self) -> bool;
+    fn and(self, other: Self) -> Self;
 }
 
 macro_rules! keys {
     ($($integer:ty, $bytes:literal;)*) => { $(
         impl Key<$bytes> for $integer {
+            const GREATEST: u128 = <$integer>::MAX as u128;
+
             #[inline(always)]
             fn read(bytes: [u8; $bytes]) -> Self {
                 <$integer>::from_le_bytes(bytes)
             }
 
-            fn narrow(key: u128) -> Option<Self> {
+            #[inline(always)]
+            fn of(key: u128) -> Option<Self> {
                 <$integer>::try_from(key).ok()
-            }
-
-            fn narrow_last(key: u128) -> Option<Self> {
-                (key > <$integer>::MAX as u128).then_some(<$integer>::MAX)
             }
 
             #[inline(always)]
             fn wide(self) -> u128 {
-                self as u128
+                u128::from(self)
+            }
+
+            #[inline(always)]
+            fn is(self, other: Self) -> bool {
+                self == other
+            }
+
+            #[inline(always)]
+            fn is_from(self, other: Self) -> bool {
+                self >= other
+            }
+
+            #[inline(always)]
+            fn and(self, other: Self) -> Self {
+                self & other
             }
         }
     )* };
 }
 
-keys! { u8, 1; u16, 2; u32, 4; u64, 8; u128, 16; }
+keys! { u8, 1; u16, 2; u32, 4; u64, 8; }
+
+/// Sixteen bytes: in halves, since no CPU compares more than eight at once.
+#[derive(Clone, Copy)]
+struct Halves {
+    low: u64,
+    high: u64,
+}
+
+impl Key<16> for Halves {
+    const GREATEST: u128 = u128::MAX;
+
+    #[inline(always)]
+    fn read(bytes: [u8; 16]) -> Self {
+        let key = u128::from_le_bytes(bytes);
+        Halves { low: key as u64, high: (key >> 64) as u64 }
+    }
+
+    #[inline(always)]
+    fn of(key: u128) -> Option<Self> {
+        Some(Self::read(key.to_le_bytes()))
+    }
+
+    #[inline(always)]
+    fn wide(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
+
+    #[inline(always)]
+    fn is(self, other: Self) -> bool {
+        (self.low == other.low) & (self.high == other.high)
+    }
+
+    #[inline(always)]
+    fn is_from(self, other: Self) -> bool {
+        (self.high > other.high) | ((self.high == other.high) & (self.low >= other.low))
+    }
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Halves { low: self.low & other.low, high: self.high & other.high }
+    }
+}
+
+/// Clears the bits of keys that pass with none of these values. Four are asked for at once.
+#[inline(always)]
+fn each_of<K: Key<W>, const W: usize>(
+    keys: &[[u8; W]],
+    into: &mut [u64],
+    values: &[K],
+    passes: impl Fn(K, K) -> bool + Copy,
+) {
+    match *values {
+        [] => return into.fill(0),
+        [a] => return each(keys, into, |key| passes(key, a)),
+        [a, b] => return each(keys, into, |key| passes(key, a) | passes(key, b)),
+        [a, b, c] => return each(keys, into, |key| passes(key, a) | passes(key, b) | passes(key, c)),
+        _ => {}
+    }
+    let mut passed = vec![0; into.len()];
+    let mut left = Vec::with_capacity(into.len());
+    for four in values.chunks(4) {
+        // The last ones may come twice.
+        let [a, b, c, d] = [0, 1, 2, 3].map(|at| four[at.min(four.len() - 1)]);
+        left.clear();
+        left.extend(into.iter().zip(&passed).map(|(&word, &passed): (&u64, &u64)| word & !passed));
+        each(keys, &mut left, |key| passes(key, a) | passes(key, b) | passes(key, c) | passes(key, d));
+        passed.iter_mut().zip(&left).for_each(|(passed, &more)| *passed |= more);
+    }
+    into.copy_from_slice(&passed);
+}
 
 /// Clears the bits of keys that do not pass, 64 at a time; a word without bits is skipped.
 #[inline(always)]
@@ -188,14 +274,18 @@ fn each<K: Key<W>, const W: usize>(keys: &[[u8; W]], into: &mut [u64], passes: i
         if *word == 0 {
             continue;
         }
-        // A byte for each key first, all ones or none, which is done for many at a time; then the bytes' highest bits.
-        let mut bytes = [0u8; 64];
         let passes = |key: &[u8; W]| u8::from(passes(K::read(*key))).wrapping_neg();
-        match <&[[u8; W]; 64]>::try_from(keys) {
-            // So many that the compiler knows how many.
-            Ok(keys) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
-            Err(_) => bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key)),
+        let (whole, rest) = keys.as_chunks::<SIXTEEN>();
+        let mut passed = 0;
+        for (at, keys) in whole.iter().enumerate() {
+            // A byte for each key, all ones or none, which is done for all at once; then the bytes' highest bits.
+            let mut bytes = [0u8; SIXTEEN];
+            bytes.iter_mut().zip(keys).for_each(|(byte, key)| *byte = passes(key));
+            passed |= u64::from(highest_bits(bytes)) << (SIXTEEN * at);
         }
-        *word &= super::dispatch::highest_bits(&bytes);
+        for (at, key) in rest.iter().enumerate() {
+            passed |= u64::from(passes(key) & 1) << (SIXTEEN * whole.len() + at);
+        }
+        *word &= passed;
     }
 }

@@ -32,27 +32,26 @@ fn with_avx2(condition: &Condition, width: u8, keys: &[u8], nulls: &[u8], into: 
     condition.narrow(width, keys, nulls, into);
 }
 
+/// Keys that are tested at once: more, and the compiler takes the bytes that result through memory.
+pub(super) const SIXTEEN: usize = 16;
+
 /// The highest bits of bytes.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn highest_bits(bytes: &[u8; 64]) -> u64 {
+pub(super) fn highest_bits(bytes: [u8; SIXTEEN]) -> u16 {
     use std::arch::x86_64::{_mm_movemask_epi8, _mm_set_epi64x};
-    bytes.as_chunks::<16>().0.iter().rev().fold(0, |bits, sixteen| {
-        let sixteen = u128::from_le_bytes(*sixteen);
-        // SAFETY: SSE2 is a part of x86-64.
-        let mask = unsafe { _mm_movemask_epi8(_mm_set_epi64x((sixteen >> 64) as i64, sixteen as i64)) };
-        bits << 16 | u64::from(mask.cast_unsigned())
-    })
+    let bytes = u128::from_le_bytes(bytes);
+    // SAFETY: SSE2 is a part of x86-64.
+    unsafe { _mm_movemask_epi8(_mm_set_epi64x((bytes >> 64) as i64, bytes as i64)) as u16 }
 }
 
 /// The highest bits of bytes.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-pub(super) fn highest_bits(bytes: &[u8; 64]) -> u64 {
-    bytes.as_chunks::<8>().0.iter().rev().fold(0, |bits, eight| {
-        let highest = u64::from_le_bytes(*eight) >> 7 & 0x0101_0101_0101_0101;
-        bits << 8 | highest.wrapping_mul(0x0102_0408_1020_4080) >> 56
-    })
+pub(super) fn highest_bits(bytes: [u8; SIXTEEN]) -> u16 {
+    let of_eight = |bytes: u64| (bytes >> 7 & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    let bytes = u128::from_le_bytes(bytes);
+    (of_eight((bytes >> 64) as u64) << 8 | of_eight(bytes as u64)) as u16
 }
 
 #[cfg(test)]
@@ -62,10 +61,10 @@ mod tests {
     #[test]
     fn the_highest_bits_are_those_of_the_bytes() {
         for seed in 0..500u64 {
-            let bytes: [u8; 64] =
-                std::array::from_fn(|at| (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(at as u32) >> 7) as u8);
-            let expected = (0..64).filter(|&at| bytes[at] >= 128).fold(0, |bits, at| bits | 1u64 << at);
-            assert_eq!(highest_bits(&bytes), expected);
+            let mixed = |at: usize| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(5 * at as u32);
+            let bytes: [u8; SIXTEEN] = std::array::from_fn(|at| mixed(at) as u8);
+            let expected = (0..SIXTEEN).filter(|&at| bytes[at] >= 128).fold(0, |bits, at| bits | 1u16 << at);
+            assert_eq!(highest_bits(bytes), expected);
         }
     }
 

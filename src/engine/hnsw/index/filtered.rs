@@ -39,7 +39,7 @@ const SEEDS: usize = 32;
 const EXACT_COST: f64 = 0.4;
 const HOPS_COST: f64 = 7.0;
 /// Keys that are read in the time of scoring a node, and nodes whose rows are looked up in a mask.
-const KEYS_PER_COST: f64 = 400.0;
+const KEYS_PER_COST: f64 = 1_500.0;
 const ROWS_PER_COST: f64 = 5.0;
 /// What a row costs: read from the table for its exact distance, in the order of the table; read in the order of distance,
 /// and by the executor once more, which does not want it; found by another index and taken into a mask.
