@@ -193,11 +193,19 @@ impl<'m> Arena<'m> {
             && self.add_record(KIND_HELD, 0, 0, code, heap_tid).is_some()
     }
 
-    /// Puts in a row that somebody will link later; false if the arena is full, but for what further heap tids of nodes take
-    /// if all rows are equal.
+    /// Units that are kept for further heap tids of nodes when rows wait: what they take if all rows are equal.
+    fn reserve_of_waiting(&self) -> usize {
+        self.words.len() / UNIT_WORDS / 16
+    }
+
+    /// Units that there are for rows that wait, when the arena is empty.
+    pub(super) fn waiting_units(&self) -> usize {
+        (self.words.len() / UNIT_WORDS).saturating_sub(self.reserve_of_waiting() + 1)
+    }
+
+    /// Puts in a row that somebody will link later; false if the arena is full, but for its reserve.
     pub(super) fn add_waiting(&self, level: u8, code: &[u8], heap_tid: HeapTid) -> bool {
-        let units = self.words.len() / UNIT_WORDS;
-        self.add_record(KIND_WAITING, units / 16, level, code, heap_tid).is_some()
+        self.add_record(KIND_WAITING, self.reserve_of_waiting(), level, code, heap_tid).is_some()
     }
 
     /// Offers all rows that wait to [`Arena::take_waiting`]. None is added while it does.

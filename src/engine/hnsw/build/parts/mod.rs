@@ -1,7 +1,8 @@
 //! A build whose graph does not fit into memory.
 //!
 //! The rows' codes go to a temporary file; when all are there, they are divided into parts that fit ([`cells`]), each
-//! row into two or a few more. Each part is built in the arena as a graph of its own ([`part`]). A row's node gets its
+//! row into two or a few more. Each part is built in the arena as a graph of its own ([`part`]), or as some that overlap if it
+//! does not fit after all ([`shares`]). A row's node gets its
 //! ordinal where the row is at home; the lists of its parts are merged when the pages are written ([`graph`]). The
 //! levels above 0 are one more graph, of a sixteenth of the nodes, or of as many of them as fit. What the parts have
 //! not connected is connected on pages afterwards ([`Index::complete`](crate::hnsw::index::Index::complete)), where
@@ -15,6 +16,7 @@ pub mod files;
 mod graph;
 mod part;
 mod records;
+mod shares;
 
 #[cfg(test)]
 mod tests;
@@ -84,6 +86,11 @@ impl Progress {
     fn begin<E>(phase: Phase, total: u64, team: &mut impl Team<E>) -> Result<Progress, E> {
         team.report(phase, 0, total)?;
         Ok(Progress { phase, done: 0, total })
+    }
+
+    /// So many rows more than were counted are to come.
+    fn expect_more(&mut self, rows: u64) {
+        self.total += rows;
     }
 
     /// One row more.

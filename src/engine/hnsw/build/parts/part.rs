@@ -6,6 +6,7 @@
 use super::files::{TempFile, TempFiles};
 use super::records::{append_code, append_list, append_tids, decode_tid, read_code, Member, Neighbour};
 use super::records::{MEMBER_BYTES, TID_BYTES};
+use super::shares::Shares;
 use super::{Progress, Rows, Team};
 use crate::code::Codec;
 use crate::hnsw::build::arena::{Arena, NodeName};
@@ -21,6 +22,11 @@ const VISITING: u16 = 2;
 
 fn tag(row: u32, is_home: bool) -> Option<HeapTid> {
     HeapTid::new(row, if is_home { AT_HOME } else { VISITING })
+}
+
+/// Where the members of a part are in its file.
+fn member_offsets<F: TempFile>(members: &F) -> std::iter::StepBy<std::ops::Range<u64>> {
+    (0..members.len_bytes()).step_by(MEMBER_BYTES)
 }
 
 /// What parts leave behind, node by node in the order of their ordinals.
@@ -79,35 +85,65 @@ impl<T: TempFiles> PartBuilder<'_, '_, '_, T> {
         if let Some((first, _)) = self.built.parts.get_mut(part as usize) {
             *first = self.built.nodes;
         }
-        let mut code = Vec::new();
-        let mut bytes = [0; MEMBER_BYTES];
-        let mut homes: Homes = Homes::default();
-        let m = self.arena.shape().m;
-        for at in (0..members.len_bytes()).step_by(MEMBER_BYTES) {
-            members.read_at(at, &mut bytes)?;
-            let member = Member::decode(bytes);
-            read_code(&mut self.rows.codes, member.code_offset, &mut code)?;
-            let is_home = member.home == part;
-            let Some(tag) = tag(member.row, is_home) else { continue };
-            let level = level_of(self.seed, u64::from(member.row), m);
-            if !self.arena.add_waiting(level, &code, tag) {
-                // Too many rows are near each other. The rest is one more part, which other parts connect with this one.
-                self.link_and_emit(&homes, progress, team)?;
-                homes.clear();
+        let shares = self.shares_of(&mut members)?;
+        let rows = members.len_bytes() / MEMBER_BYTES as u64;
+        progress.expect_more(rows * (shares.graphs_of_row() - 1));
+        for (a, b) in shares.graphs() {
+            let mut homes = Homes::default();
+            let mut code = Vec::new();
+            for at in member_offsets(&members) {
+                let member = self.member(&mut members, at, &mut code)?;
+                let share = shares.of(&code);
+                let is_home = member.home == part;
+                let Some(tag) = tag(member.row, is_home).filter(|_| share == a || share == b) else { continue };
+                let level = self.level(member.row);
                 if !self.arena.add_waiting(level, &code, tag) {
-                    continue;
+                    // Many rows that are equal, so that shares are not: the rest is one more graph.
+                    self.link_and_emit(part, &homes, progress, team)?;
+                    homes.clear();
+                    if !self.arena.add_waiting(level, &code, tag) {
+                        continue;
+                    }
+                }
+                if !is_home {
+                    homes.push(member.row, member.home);
                 }
             }
-            if !is_home {
-                homes.push(member.row, member.home);
-            }
+            self.link_and_emit(part, &homes, progress, team)?;
         }
-        self.link_and_emit(&homes, progress, team)
+        Ok(())
+    }
+
+    /// Reads a member, and its code.
+    fn member(&mut self, members: &mut T::File, at: u64, code: &mut Vec<u8>) -> Result<Member, T::Error> {
+        let mut bytes = [0; MEMBER_BYTES];
+        members.read_at(at, &mut bytes)?;
+        let member = Member::decode(bytes);
+        read_code(&mut self.rows.codes, member.code_offset, code)?;
+        Ok(member)
+    }
+
+    /// The level of a row in the graph of a part.
+    fn level(&self, row: u32) -> u8 {
+        level_of(self.seed, u64::from(row), self.arena.shape().m)
+    }
+
+    /// How the rows of a part are dealt out: not at all if the arena holds them.
+    fn shares_of(&mut self, members: &mut T::File) -> Result<Shares, T::Error> {
+        let shape = self.arena.shape();
+        let mut code = Vec::new();
+        let mut units = 0;
+        for at in member_offsets(members) {
+            let member = self.member(members, at, &mut code)?;
+            units += shape.node_units(self.level(member.row), code.len());
+        }
+        Ok(Shares::for_rows(units, self.arena.waiting_units()))
     }
 
     /// Builds the graph of the rows that wait in the arena, writes and forgets it.
     fn link_and_emit(
         &mut self,
+        part: u32,
         homes: &Homes,
         progress: &mut Progress,
         team: &mut impl Team<T::Error>,
@@ -115,13 +151,13 @@ impl<T: TempFiles> PartBuilder<'_, '_, '_, T> {
         self.arena.offer_waiting();
         let mut builder = Builder::new(self.arena, self.codec, self.seed, self.ef_construction);
         team.link(self.arena, &mut builder, progress)?;
-        self.emit(homes, team)?;
+        self.emit(part, homes, team)?;
         self.arena.clear();
         Ok(())
     }
 
-    /// Writes what the arena holds.
-    fn emit(&mut self, homes: &Homes, team: &mut impl Team<T::Error>) -> Result<(), T::Error> {
+    /// Writes what the arena holds. The first graph of this part that a row at home in it is in makes its node.
+    fn emit(&mut self, part: u32, homes: &Homes, team: &mut impl Team<T::Error>) -> Result<(), T::Error> {
         let arena = self.arena;
         let mut graph = FinishedGraph::new(arena, self.codec, || team.check())?;
         let (mut code, mut tags, mut list, mut tids) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -133,9 +169,11 @@ impl<T: TempFiles> PartBuilder<'_, '_, '_, T> {
             neighbours(arena, name, &mut list);
             arena.heap_tids(name, &mut tags);
             let Some(first) = tags.first() else { continue };
-            if first.offset() != AT_HOME {
-                let row = arena.first_row(name).unwrap_or(first.block());
-                if let Some((_, mail)) = self.built.parts.get_mut(homes.of(row) as usize) {
+            let is_home = first.offset() == AT_HOME;
+            let row = arena.first_row(name).unwrap_or(first.block());
+            if !is_home || self.built.ordinals.get(row as usize).is_some_and(|&ordinal| ordinal != NONE) {
+                let home = if is_home { part } else { homes.of(row) };
+                if let Some((_, mail)) = self.built.parts.get_mut(home as usize) {
                     mail.append(&row.to_le_bytes())?;
                     append_list(mail, list.iter().copied())?;
                 }

@@ -7,7 +7,7 @@ use super::{PartedBuild, Phase, Progress, Team};
 use crate::code::{Codec, Values};
 use crate::hnsw::build::{Arena, ArenaShape, Builder, Inserted};
 use crate::hnsw::index::memory::MemoryStore;
-use crate::hnsw::index::tests::{built, identity, search, tid, vectors, written};
+use crate::hnsw::index::tests::{built, identity, search, tid, vectors, written, Numbers};
 use crate::hnsw::index::Index;
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::Metric;
@@ -193,4 +193,24 @@ fn an_arena_that_is_full_goes_on_in_parts() {
     index.complete(&remainder).unwrap();
     assert!(!remainder.held.is_empty());
     assert_all_there(&mut index, &vectors);
+}
+
+#[test]
+fn rows_that_a_part_does_not_hold_are_no_island() {
+    // Clusters that lie apart: with each of these numbers, some part is larger than the arena.
+    for number in [6u64, 22] {
+        let mut numbers = Numbers::new(number);
+        let mut near_zero = || {
+            let sum: f32 = (0..4).map(|_| numbers.below(1 << 24) as f32 / (1 << 24) as f32).sum();
+            (sum - 2.0) * 3f32.sqrt()
+        };
+        let centres: Vec<Vec<f32>> = (0..12).map(|_| (0..DIMENSIONS).map(|_| near_zero()).collect()).collect();
+        let vectors: Vec<Vec<f32>> =
+            (0..8_000).map(|row| centres[row * 7 % 12].iter().map(|at| at + 0.5 * near_zero()).collect()).collect();
+        let identity = Identity { code_seed: number, ..identity(DIMENSIONS as u32, Metric::L2, 16) };
+        let mut index = built_in_parts(&vectors, identity, 2_000, 800);
+        let is_lost = |&row: &usize| search(&mut index, &vectors[row], &vectors, 100, 1) != [row];
+        let lost = (0..vectors.len()).filter(is_lost).count();
+        assert!(lost <= 1, "number {number}: {lost} rows are not found by their own vectors");
+    }
 }

@@ -19,14 +19,14 @@ use crate::hnsw::page::{ElementType, HeapTid, Meta, Metric, PageError};
 use std::sync::atomic::AtomicU32;
 
 /// Numbers that look random, the same in every run.
-pub(super) struct Numbers(u64);
+pub(in crate::hnsw) struct Numbers(u64);
 
 impl Numbers {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(in crate::hnsw) fn new(seed: u64) -> Self {
         Numbers(seed)
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(in crate::hnsw) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -34,7 +34,7 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub(in crate::hnsw) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 
