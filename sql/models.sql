@@ -61,9 +61,16 @@ COMMENT ON FUNCTION rag_unload_model(text) IS 'frees the memory of a model; its 
 
 CREATE FUNCTION rag.server_status(
     OUT pid integer, OUT uptime_s double precision, OUT threads integer, OUT connections integer,
-    OUT queued integer, OUT generating integer, OUT resident_bytes bigint) RETURNS SETOF record
+    OUT queued integer, OUT generating integer, OUT resident_bytes bigint,
+    OUT memory_bytes bigint, OUT max_memory_bytes bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'server_status_wrapper';
 COMMENT ON FUNCTION rag.server_status() IS 'asks the model server for its state; starts it if it is not running';
+
+CREATE FUNCTION rag.devices(
+    OUT name text, OUT kind text, OUT memory_bytes bigint, OUT compute_capability text, OUT features text[])
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 2 AS 'MODULE_PATHNAME', 'devices_wrapper';
+COMMENT ON FUNCTION rag.devices() IS 'asks the model server what there is to compute with; starts it if it is not running';
 
 CREATE FUNCTION rag.loaded_models(
     OUT name text, OUT kind text, OUT resident_bytes bigint, OUT load_ms real,
@@ -78,9 +85,13 @@ CREATE VIEW rag_models AS
 COMMENT ON VIEW rag_models IS 'registered models';
 
 CREATE VIEW rag_server_status AS
-    SELECT pid, make_interval(secs => uptime_s) AS uptime, threads, connections, queued, generating, resident_bytes
+    SELECT pid, make_interval(secs => uptime_s) AS uptime, threads, connections, queued, generating, resident_bytes,
+           memory_bytes, max_memory_bytes
       FROM rag.server_status();
 COMMENT ON VIEW rag_server_status IS 'state of the model server; reading it starts the server';
+
+CREATE VIEW rag_devices AS SELECT name, kind, memory_bytes, compute_capability, features FROM rag.devices();
+COMMENT ON VIEW rag_devices IS 'what the model server computes with: processors and their instruction sets';
 
 CREATE VIEW rag_loaded_models AS
     SELECT name, kind, resident_bytes, load_ms, requests, tokens, make_interval(secs => idle_s) AS idle

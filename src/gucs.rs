@@ -19,6 +19,10 @@ static DEFAULT_INDEX: GucSetting<Option<CString>> = GucSetting::<Option<CString>
 static SERVER_BINARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_QUEUED_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(256);
+static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
+static IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_CONCURRENT_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static SERVER_START_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 
 /// Folder that holds models registered with a relative path.
@@ -54,6 +58,26 @@ pub fn threads() -> i32 {
 /// Requests that may wait in the model server before it refuses more.
 pub fn max_queued_requests() -> i32 {
     MAX_QUEUED_REQUESTS.get()
+}
+
+/// Megabytes that models and generations may take in the model server; 0 means no limit.
+pub fn max_memory_mb() -> i32 {
+    MAX_MEMORY.get()
+}
+
+/// Seconds after which a model that nobody uses is unloaded; 0 means never.
+pub fn idle_unload_s() -> i32 {
+    IDLE_UNLOAD.get()
+}
+
+/// Requests that the session's role may have unanswered at once; 0 means any number.
+pub fn max_concurrent_requests() -> i32 {
+    MAX_CONCURRENT_REQUESTS.get()
+}
+
+/// The most tokens that one call may generate; None means no limit but the call's own.
+pub fn max_tokens() -> Option<u32> {
+    u32::try_from(MAX_TOKENS.get()).ok().filter(|&most| most > 0)
 }
 
 /// How long a call waits for the model server to start, in milliseconds.
@@ -125,6 +149,46 @@ pub fn init() {
         1,
         100_000,
         GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.max_memory",
+        c"Memory that models and generations may take in the model server.",
+        c"0 means no limit. Where a model does not fit, models that nobody uses are unloaded, or the call fails. Takes effect when the model server starts again.",
+        &MAX_MEMORY,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MB,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.idle_unload",
+        c"How long a model stays in the model server when nobody uses it.",
+        c"0 means for ever. Takes effect when the model server starts again.",
+        &IDLE_UNLOAD,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.max_concurrent_requests",
+        c"Number of requests to the model server that a role may have unanswered at the same time.",
+        c"0 means no limit. Set it for a role with ALTER ROLE; it counts the requests of all sessions of the role.",
+        &MAX_CONCURRENT_REQUESTS,
+        0,
+        100_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.max_tokens",
+        c"Number of tokens that one call may generate.",
+        c"0 means no limit. A call that asks for more gets as many. Set it for a role with ALTER ROLE.",
+        &MAX_TOKENS,
+        0,
+        i32::MAX,
+        GucContext::Suset,
         GucFlags::default(),
     );
     GucRegistry::define_int_guc(

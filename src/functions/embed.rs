@@ -61,7 +61,8 @@ pub fn embed_all(model: &Model, texts: Vec<String>, purpose: Purpose, lane: Lane
         return Ok(Vec::new());
     }
     let expected = texts.len();
-    match client::call(&Request::Embed { model: model.reference.clone(), texts, purpose, lane })? {
+    let request = Request::Embed { model: model.reference.clone(), texts, purpose, lane, caller: client::caller() };
+    match client::call(&request)? {
         Response::Embeddings { dimensions, values, .. }
             if dimensions == model.dimensions && values.len() == expected * dimensions as usize && dimensions > 0 =>
         {

@@ -1,6 +1,7 @@
 //! `generate` and `generate_stream`.
 
 use crate::error::{invalid_parameter, required, unexpected_response, Result};
+use crate::gucs;
 use crate::models::catalog::{self, Model};
 use crate::server::client::{self, Exchange, Next};
 use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
@@ -52,7 +53,7 @@ impl SamplingArguments {
             return Err(invalid_parameter(format!("top_p must be greater than 0 and at most 1, not {top_p}")));
         }
         Ok(GenerateParams {
-            max_tokens: max_tokens as u32,
+            max_tokens: gucs::max_tokens().map_or(max_tokens as u32, |most| most.min(max_tokens as u32)),
             temperature: in_range("temperature", self.temperature, 0.0, 10.0)?,
             top_p,
             top_k,
@@ -101,7 +102,8 @@ fn conversation(prompt: &str, system: Option<&str>) -> Vec<ChatMessage> {
 
 /// Generates the assistant's turn after `messages`.
 pub fn generate_turn(model: &Model, messages: Vec<ChatMessage>, params: GenerateParams) -> Result<Generated> {
-    let request = Request::Generate { model: model.reference.clone(), messages, params, stream: false };
+    let request =
+        Request::Generate { model: model.reference.clone(), messages, params, stream: false, caller: client::caller() };
     match client::call(&request)? {
         Response::Generated { text, finish, usage } => Ok(Generated { text, finish, usage }),
         _ => Err(unexpected_response("a generated text")),
@@ -157,7 +159,13 @@ pub struct Pieces {
 
 impl Pieces {
     pub fn start(model: &Model, messages: Vec<ChatMessage>, params: GenerateParams) -> Result<Self> {
-        let request = Request::Generate { model: model.reference.clone(), messages, params, stream: true };
+        let request = Request::Generate {
+            model: model.reference.clone(),
+            messages,
+            params,
+            stream: true,
+            caller: client::caller(),
+        };
         Ok(Self { exchange: Some(Exchange::start(&request)?) })
     }
 }

@@ -27,6 +27,12 @@ pub enum ModelError {
     InvalidInput(String),
     #[error("not enough memory: {0}")]
     OutOfMemory(String),
+    /// `pg_rag.max_memory` leaves no room, and nothing can be unloaded.
+    #[error("{what} needs {needed_bytes} bytes of memory, but only {left_bytes} are left")]
+    MemoryLimit { what: String, needed_bytes: u64, left_bytes: u64, limit_bytes: u64 },
+    /// The role has this many requests unanswered.
+    #[error("too many requests of this role")]
+    RoleLimit(u32),
     #[error("too many requests are waiting ({0})")]
     Overloaded(usize),
     #[error("request was cancelled")]

@@ -166,6 +166,8 @@ fn server_status() -> Result<
             name!(queued, i32),
             name!(generating, i32),
             name!(resident_bytes, i64),
+            name!(memory_bytes, i64),
+            name!(max_memory_bytes, Option<i64>),
         ),
     >,
 > {
@@ -178,7 +180,33 @@ fn server_status() -> Result<
         status.queued as i32,
         status.generating as i32,
         status.resident_bytes as i64,
+        status.memory_bytes as i64,
+        status.max_memory_bytes.map(|bytes| bytes as i64),
     )))
+}
+
+/// The rows of the view `rag_devices`.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns of the SQL function
+fn devices() -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(name, String),
+            name!(kind, String),
+            name!(memory_bytes, i64),
+            name!(compute_capability, Option<String>),
+            name!(features, Vec<String>),
+        ),
+    >,
+> {
+    match client::call(&Request::Devices)? {
+        Response::Devices(devices) => Ok(TableIterator::new(devices.into_iter().map(|device| {
+            let memory_bytes = device.memory_bytes as i64;
+            (device.name, device.kind, memory_bytes, device.compute_capability, device.features)
+        }))),
+        _ => Err(unexpected_response("its devices")),
+    }
 }
 
 /// The rows behind the view `rag_loaded_models`.

@@ -23,6 +23,12 @@ pub fn database_oid() -> pg_sys::Oid {
     unsafe { pg_sys::MyDatabaseId }
 }
 
+/// The role that the session belongs to, whatever SET ROLE or a security-definer function says at the moment.
+pub fn session_role() -> pg_sys::Oid {
+    // SAFETY: reads a process-local variable.
+    unsafe { pg_sys::GetSessionUserId() }
+}
+
 /// Asks the process `pid`, a child of this one, to end.
 pub fn terminate(pid: libc::pid_t) {
     // SAFETY: sends a signal; a process that is gone makes the call fail without effect.

@@ -131,6 +131,15 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
 }
 
+/// On whose behalf PostgreSQL asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Object id of the role that the session belongs to.
+    pub role: u32,
+    /// Requests that the role may have unanswered at once, this one included; 0 for any number.
+    pub max_requests: u32,
+}
+
 /// Token ids of one text, with the byte range of the text that each token stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenizedText {
@@ -200,7 +209,24 @@ pub struct ServerStatus {
     pub generating: u32,
     /// Resident set of the server process.
     pub resident_bytes: u64,
+    /// Bytes that models and caches of generations are counted with.
+    pub memory_bytes: u64,
+    /// The most that this may be; None for no limit.
+    pub max_memory_bytes: Option<u64>,
     pub models: Vec<LoadedModel>,
+}
+
+/// Something to compute with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub name: String,
+    /// `cpu`, `cuda`.
+    pub kind: String,
+    pub memory_bytes: u64,
+    /// Of a CUDA device: `9.0`.
+    pub compute_capability: Option<String>,
+    /// Instruction sets of a processor that kernels use.
+    pub features: Vec<String>,
 }
 
 /// How far the refresh of an index has come. The server keeps the last report of each connection.
@@ -242,6 +268,8 @@ pub enum Request {
         name: String,
     },
     Status,
+    /// Asks what there is to compute with.
+    Devices,
     /// Token ids and offsets of each text. `add_special` adds what the model puts around a text (`[CLS]`, `[SEP]`).
     Tokenize {
         model: ModelRef,
@@ -258,6 +286,7 @@ pub enum Request {
         texts: Vec<String>,
         purpose: Purpose,
         lane: Lane,
+        caller: Caller,
     },
     /// Renders the model's chat template over `messages` and generates the assistant's turn.
     /// With `stream`, [`Response::Token`] frames precede the final [`Response::Generated`].
@@ -266,6 +295,7 @@ pub enum Request {
         messages: Vec<ChatMessage>,
         params: GenerateParams,
         stream: bool,
+        caller: Caller,
     },
     /// The number of tokens that [`Request::Generate`] would prefill for `messages`.
     CountPrompt {
@@ -302,6 +332,7 @@ pub enum Response {
     Done,
     Inspected(ModelInfo),
     Status(ServerStatus),
+    Devices(Vec<Device>),
     Tokens(Vec<TokenizedText>),
     Texts(Vec<String>),
     /// `values` holds one row of `dimensions` numbers per text.
@@ -351,6 +382,8 @@ pub enum FailureKind {
     InvalidInput,
     /// Too many requests are waiting.
     Overloaded,
+    /// The role has as many unanswered requests as it may.
+    RoleLimit,
     /// The model does not fit into memory.
     OutOfMemory,
     /// The client went away.

@@ -5,14 +5,21 @@
 //! as long as it is read, so other requests of the same query open a second one.
 
 use crate::error::{from_failure, unexpected_response, Result};
+use crate::gucs;
+use crate::pg::backend::session_role;
 use crate::server::connection::{self, Connection};
 use crate::server::launch;
-use pg_rag_protocol::message::{FailureKind, Request, Response};
+use pg_rag_protocol::message::{Caller, FailureKind, Request, Response};
 use pgrx::pg_sys::panic::ErrorReport;
 use std::cell::RefCell;
 
 thread_local! {
     static IDLE: RefCell<Option<Connection>> = const { RefCell::new(None) };
+}
+
+/// On whose behalf this session asks.
+pub fn caller() -> Caller {
+    Caller { role: session_role().to_u32(), max_requests: gucs::max_concurrent_requests().unsigned_abs() }
 }
 
 /// Sends `request` and returns the final response; a [`Response::Failed`] becomes an error.

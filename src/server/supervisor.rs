@@ -143,6 +143,8 @@ impl Server {
             .args(["--socket", paths::SOCKET])
             .args(["--threads", &gucs::threads().to_string()])
             .args(["--max-queued", &gucs::max_queued_requests().to_string()])
+            .args(["--max-memory-mb", &gucs::max_memory_mb().to_string()])
+            .args(["--idle-unload-s", &gucs::idle_unload_s().to_string()])
             // The control connection is standard input: the one descriptor that survives exec without unsafe code.
             .args(["--control-fd", "0"])
             .stdin(Stdio::from(OwnedFd::from(servers_end)))

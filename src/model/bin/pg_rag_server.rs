@@ -2,17 +2,20 @@
 //!
 //! The supervisor background worker starts it with `serve`; the other commands are for people and for setup scripts.
 
-use pg_rag_model::server::{self, process, Config, DEFAULT_MAX_QUEUED};
+use pg_rag_model::server::{self, process, Config};
 use pg_rag_model::{hub, source};
 use pg_rag_protocol::message::ModelKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 const USAGE: &str = "\
 usage:
-  pg_rag_server serve --socket PATH [--threads N] [--max-queued N] [--control-fd N]
+  pg_rag_server serve --socket PATH [--threads N] [--max-queued N] [--max-memory-mb N] [--idle-unload-s N]
+                      [--control-fd N]
       serves models on the Unix socket PATH until it is retired; N threads, 0 = one per core;
-      ends at once when the other end of the control descriptor is closed
+      models and generations take N MB at most, 0 = no limit; a model that nobody has used for N seconds is
+      unloaded, 0 = never; ends at once when the other end of the control descriptor is closed
   pg_rag_server fetch --repo REPO --revision REVISION --dest DIR --file NAME=SHA256 [--file ...]
       downloads files of a model from the Hugging Face Hub into the new folder DIR;
       HF_TOKEN, HF_ENDPOINT and HF_HUB_CACHE in the environment mean what they mean to the Hub's own tools
@@ -77,26 +80,33 @@ fn number<N: std::str::FromStr>(name: &str, value: &str) -> Result<N, Exit> {
 
 fn serve(options: &[&str]) -> Outcome {
     let mut socket = None;
-    let mut threads = 0;
-    let mut max_queued = DEFAULT_MAX_QUEUED;
+    let executable = std::env::current_exe().map_err(failed)?;
+    let mut config = Config::new(PathBuf::new(), executable);
     let mut control_fd = None;
     for (name, value) in pairs(options)? {
         match name {
             "--socket" => socket = Some(PathBuf::from(value)),
-            "--threads" => threads = number(name, value)?,
-            "--max-queued" => max_queued = number(name, value)?,
+            "--threads" => config.threads = number(name, value)?,
+            "--max-queued" => config.max_queued = number(name, value)?,
+            "--max-memory-mb" => {
+                let megabytes: u64 = number(name, value)?;
+                config.max_memory_bytes = (megabytes > 0).then(|| megabytes.saturating_mul(1 << 20));
+            }
+            "--idle-unload-s" => {
+                let seconds: u64 = number(name, value)?;
+                config.idle_unload = (seconds > 0).then(|| Duration::from_secs(seconds));
+            }
             "--control-fd" => control_fd = Some(number(name, value)?),
             _ => return Err(usage(format!("unknown option \"{name}\""))),
         }
     }
-    let socket = socket.ok_or_else(|| usage("option \"--socket\" is missing"))?;
+    config.socket = socket.ok_or_else(|| usage("option \"--socket\" is missing"))?;
     process::arrange();
     if let Some(control_fd) = control_fd {
         process::exit_with_supervisor(control_fd)
             .map_err(|error| failed(format!("could not use descriptor {control_fd}: {error}")))?;
     }
-    let executable = std::env::current_exe().map_err(failed)?;
-    server::serve(Config { socket, threads, max_queued, executable }).map_err(failed)
+    server::serve(config).map_err(failed)
 }
 
 fn fetch(options: &[&str]) -> Outcome {

@@ -31,6 +31,11 @@ impl KvCache {
         Ok(Self { keys, values, kv_heads: config.kv_heads, head_dim: config.head_dim, capacity, len: 0 })
     }
 
+    /// Bytes of a cache with room for so many positions.
+    pub fn bytes(config: &Config, capacity: usize) -> u64 {
+        2 * (capacity * config.layers * config.kv_len() * size_of::<f16>()) as u64
+    }
+
     /// Stores the keys and values of one position of one layer (`kv_heads × head_dim` each).
     pub fn store(&mut self, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
         assert!(position < self.capacity, "position {position} is outside the cache");

@@ -34,6 +34,7 @@ use crate::tokenizer::Tokenizer;
 use config::Config;
 use forward::Network;
 use gguf::GgufFile;
+use kv_cache::KvCache;
 use pg_rag_protocol::message::ChatMessage;
 use std::path::Path;
 use weights::Weights;
@@ -78,6 +79,11 @@ impl Decoder {
     /// Bytes of the weights; those mapped from the file are shared with the page cache.
     pub fn resident_bytes(&self) -> u64 {
         self.resident_bytes
+    }
+
+    /// Bytes of the cache of a sequence of so many tokens, as far as the context reaches.
+    pub fn sequence_bytes(&self, tokens: usize) -> u64 {
+        KvCache::bytes(&self.network.config, tokens.min(self.context_tokens()))
     }
 
     /// Tokens that the model can produce.

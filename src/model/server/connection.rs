@@ -4,6 +4,7 @@
 //! hashing files, waiting for a model to load); forward passes go to the scheduler. While a request is unanswered
 //! the thread keeps reading: the end of the stream, or any byte out of turn, cancels the request.
 
+use super::devices::devices;
 use super::failure::{failure_of, internal};
 use super::html;
 use super::lifecycle::Busy;
@@ -18,7 +19,7 @@ use crate::error::ModelError;
 use crate::source;
 use pg_rag_protocol::frame::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use pg_rag_protocol::message::{
-    ChatMessage, Failure, FailureKind, GenerateParams, Lane, ModelRef, Purpose, Request, Response,
+    Caller, ChatMessage, Failure, FailureKind, GenerateParams, Lane, ModelRef, Purpose, Request, Response,
 };
 use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
 use std::io::{self, Read, Write};
@@ -172,9 +173,15 @@ fn read_request(mut stream: &UnixStream, turn: &Turn) -> io::Result<Option<Reque
 /// Answers a request, now or through the scheduler. A panic below drops the ticket, which answers for itself.
 fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket) {
     let answered = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match request {
-        Request::Embed { model, texts, purpose, lane } => embed(server, ticket, &model, &texts, purpose, lane),
-        Request::Generate { model, messages, params, stream } => {
-            generate(server, ticket, &model, &messages, params, stream)
+        Request::Embed { model, texts, purpose, lane, caller } => {
+            if let Some(ticket) = admit(server, ticket, caller) {
+                embed(server, ticket, &model, &texts, purpose, lane);
+            }
+        }
+        Request::Generate { model, messages, params, stream, caller } => {
+            if let Some(ticket) = admit(server, ticket, caller) {
+                generate(server, ticket, &model, &messages, params, stream);
+            }
         }
         Request::ReportProgress(progress) => {
             reporter.report(progress);
@@ -187,6 +194,20 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
     }));
     // The default panic hook has printed where; the client got its internal failure from the ticket.
     drop(answered);
+}
+
+/// Counts a request among those of its role; answers it where the role has too many.
+fn admit(server: &Server, mut ticket: Ticket, caller: Caller) -> Option<Ticket> {
+    match server.roles.begin(caller) {
+        Ok(role) => {
+            ticket.count(role);
+            Some(ticket)
+        }
+        Err(error) => {
+            ticket.fail(failure_of(&error));
+            None
+        }
+    }
 }
 
 /// Requests that this thread answers alone.
@@ -202,6 +223,7 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         }
         Request::Progress => Ok(Response::Progress(server.progress.reports())),
         Request::Status => Ok(Response::Status(server.status())),
+        Request::Devices => Ok(Response::Devices(devices())),
         Request::Tokenize { model, texts, add_special } => {
             let entry = server.registry.get(&model)?;
             let tokenize = |text: &String| entry.runtime.text().tokenize(text, add_special);

@@ -16,7 +16,8 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::PromptTooLong { .. } => FailureKind::PromptTooLong,
         ModelError::InvalidArgument(_) => FailureKind::InvalidArgument,
         ModelError::InvalidInput(_) => FailureKind::InvalidInput,
-        ModelError::OutOfMemory(_) => FailureKind::OutOfMemory,
+        ModelError::OutOfMemory(_) | ModelError::MemoryLimit { .. } => FailureKind::OutOfMemory,
+        ModelError::RoleLimit(_) => FailureKind::RoleLimit,
         ModelError::Overloaded(_) => FailureKind::Overloaded,
         ModelError::Cancelled => FailureKind::Cancelled,
         ModelError::Internal(_) => FailureKind::Internal,
@@ -27,6 +28,12 @@ pub fn failure_of(error: &ModelError) -> Failure {
         }
         ModelError::Changed { expected_sha256: None, .. } => {
             Some("The file was not there when the model was registered.".to_owned())
+        }
+        ModelError::MemoryLimit { limit_bytes, .. } => {
+            Some(format!("\"pg_rag.max_memory\" allows {limit_bytes} bytes for models and generations."))
+        }
+        ModelError::RoleLimit(limit) => {
+            Some(format!("\"pg_rag.max_concurrent_requests\" allows the role {limit} at the same time."))
         }
         _ => None,
     };
@@ -42,7 +49,10 @@ pub fn failure_of(error: &ModelError) -> Failure {
             Some("Restore the registered file, or register the new one under another name with rag_add_model.")
         }
         ModelError::PromptTooLong { .. } => Some("Use a shorter prompt or fewer passages."),
-        ModelError::Overloaded(_) => Some("Try again when fewer requests are running."),
+        ModelError::Overloaded(_) | ModelError::RoleLimit(_) => Some("Try again when fewer requests are running."),
+        ModelError::MemoryLimit { .. } => {
+            Some("Unload models that are not needed with rag_unload_model, or increase \"pg_rag.max_memory\".")
+        }
         ModelError::OutOfMemory(_) => Some("Unload models that are not needed with rag_unload_model."),
         _ => None,
     };

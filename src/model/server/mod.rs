@@ -7,18 +7,24 @@
 //! From the bottom up:
 //! - [`failure`], [`process`], [`peer`], [`executable`], [`lifecycle`]: errors, the operating system, start and end;
 //! - [`runtime`], `models`: what a model is to the server, and the real ones;
-//! - [`registry`]: the models in memory;
+//! - [`memory`], [`registry`]: how many bytes there may be, and the models in them;
+//! - [`roles`]: how much each role of the database may ask for at once;
 //! - [`reply`]: the way back to a client;
 //! - [`queue`], [`scheduler`]: what runs next, and the thread that runs it;
 //! - [`progress`]: what index builds report to other sessions;
+//! - [`devices`]: what there is to compute with;
 //! - [`html`]: HTML to Markdown;
 //! - [`connection`]: the conversation with one client.
 
 mod connection;
+mod devices;
 mod executable;
 mod failure;
 pub mod html;
 mod lifecycle;
+#[cfg(test)]
+mod limit_tests;
+mod memory;
 mod models;
 mod peer;
 pub mod process;
@@ -28,6 +34,7 @@ mod queue;
 mod queue_tests;
 mod registry;
 mod reply;
+mod roles;
 mod runtime;
 mod scheduler;
 #[cfg(test)]
@@ -39,10 +46,12 @@ use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use executable::Executable;
 use lifecycle::Lifecycle;
+use memory::Budget;
 use models::DiskLoader;
 use pg_rag_protocol::message::ServerStatus;
 use progress::Board;
 use registry::Registry;
+use roles::Roles;
 use runtime::Loader;
 use scheduler::Scheduler;
 use std::fs;
@@ -62,12 +71,33 @@ pub struct Config {
     pub threads: usize,
     /// Requests that may wait; more are refused.
     pub max_queued: usize,
+    /// Bytes that models and caches may take; None for any number.
+    pub max_memory_bytes: Option<u64>,
+    /// A model that nobody has used for so long is unloaded; None for never.
+    pub idle_unload: Option<Duration>,
     /// The file that this process runs.
     pub executable: PathBuf,
 }
 
+impl Config {
+    /// The defaults.
+    pub fn new(socket: PathBuf, executable: PathBuf) -> Self {
+        Self {
+            socket,
+            threads: 0,
+            max_queued: DEFAULT_MAX_QUEUED,
+            max_memory_bytes: None,
+            idle_unload: None,
+            executable,
+        }
+    }
+}
+
 /// How long a server that has nothing more to do goes on refusing requests.
 const LINGER: Duration = Duration::from_millis(200);
+
+/// Stack of the thread that unloads models.
+const UNLOAD_STACK_BYTES: usize = 256 * 1024;
 
 /// Default of [`Config::max_queued`].
 pub const DEFAULT_MAX_QUEUED: usize = 256;
@@ -86,7 +116,10 @@ struct Server {
     socket: PathBuf,
     executable: Executable,
     lifecycle: Arc<Lifecycle>,
+    budget: Arc<Budget>,
     registry: Arc<Registry>,
+    roles: Arc<Roles>,
+    idle_unload: Option<Duration>,
     scheduler: Scheduler,
     progress: Arc<Board>,
     connections: AtomicU32,
@@ -98,13 +131,17 @@ impl Server {
         let listener = listen(&config.socket).map_err(|error| {
             ModelError::Internal(format!("could not listen on socket \"{}\": {error}", config.socket.display()))
         })?;
-        let registry = Arc::new(Registry::new(loader));
+        let budget = Budget::new(config.max_memory_bytes);
+        let registry = Arc::new(Registry::new(loader, budget.clone()));
         let scheduler = Scheduler::start(registry.clone(), Pool::new(config.threads)?, config.max_queued)?;
         let server = Self {
             socket: config.socket,
             executable: Executable::at(config.executable),
             lifecycle: Arc::default(),
+            budget,
             registry,
+            roles: Arc::default(),
+            idle_unload: config.idle_unload,
             scheduler,
             progress: Arc::default(),
             connections: AtomicU32::new(0),
@@ -119,6 +156,14 @@ impl Server {
             .name("accept".into())
             .spawn(move || server.accept(&listener))
             .map_err(|error| ModelError::Internal(format!("could not start a thread: {error}")))?;
+        if let Some(idle_unload) = self.idle_unload {
+            let registry = self.registry.clone();
+            std::thread::Builder::new()
+                .name("unload".into())
+                .stack_size(UNLOAD_STACK_BYTES)
+                .spawn(move || unload_idle_models(&registry, idle_unload))
+                .map_err(|error| ModelError::Internal(format!("could not start a thread: {error}")))?;
+        }
         self.lifecycle.wait_for_stop();
         // A last connection wakes the accepting thread, which then closes the listener. Afterwards a client that
         // looks for the server finds no socket and has it started anew.
@@ -164,8 +209,19 @@ impl Server {
             queued: queued as u32,
             generating,
             resident_bytes: process::resident_bytes(),
+            memory_bytes: self.budget.taken_bytes(),
+            max_memory_bytes: self.budget.limit_bytes(),
             models: self.registry.describe(),
         }
+    }
+}
+
+/// Body of the thread that unloads models which nobody uses, a little late at most. It ends with the process.
+fn unload_idle_models(registry: &Registry, idle_unload: Duration) {
+    let pause = (idle_unload / 8).clamp(Duration::from_millis(100), Duration::from_secs(10));
+    loop {
+        std::thread::sleep(pause);
+        registry.unload_idle(idle_unload);
     }
 }
 

@@ -15,6 +15,10 @@ use std::sync::Arc;
 pub struct DiskLoader;
 
 impl Loader for DiskLoader {
+    fn needed_bytes(&self, model: &ModelRef) -> Result<u64> {
+        source::memory_bytes(model.kind, Path::new(&model.path))
+    }
+
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
         source::verify(model)?;
         let path = Path::new(&model.path);
@@ -82,6 +86,10 @@ impl TextModel for SharedDecoder {
 impl GenerateModel for SharedDecoder {
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>> {
         self.0.prompt_tokens(messages)
+    }
+
+    fn sequence_bytes(&self, tokens: usize) -> u64 {
+        self.0.sequence_bytes(tokens)
     }
 
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>> {

@@ -190,6 +190,11 @@ impl<M: Clone, R: Requester> Queue<M, R> {
         self.generations.pop_front()
     }
 
+    /// Puts back what [`Queue::pop_generation`] gave: it is still the one that waits longest.
+    pub fn put_back(&mut self, job: GenerateJob<M, R>) {
+        self.generations.push_front(job);
+    }
+
     pub fn has_interactive(&self) -> bool {
         !self.interactive.is_empty()
     }

@@ -2,17 +2,21 @@
 //!
 //! Invariants: a model is loaded by exactly one thread while every other caller that wants it waits for that attempt
 //! and gets its outcome; a failed attempt is not remembered, the next caller tries again; the lock is never held
-//! while a model loads. An entry that was unloaded lives on until the last request that uses it is done.
+//! while a model loads. An entry that was unloaded lives on until the last request that uses it is done. What a model
+//! needs is taken from the [`Budget`] before it is loaded; where that has too little left, models that nobody uses are
+//! unloaded, the one that was idle for longest first.
 //! Callers: connection threads, which may block; never the engine thread.
 
 use super::failure::{failure_of, internal, panic_text};
+use super::memory::{Budget, Share};
 use super::runtime::{Loader, Runtime};
+use crate::error::ModelError;
 use pg_rag_protocol::message::{Failure, LoadedModel, ModelFile, ModelKind, ModelRef};
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What makes two references the same model. The path is not part of it: the hashes say what the files hold.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -33,6 +37,7 @@ pub struct Entry {
     requests: AtomicU64,
     tokens: AtomicU64,
     last_use: Mutex<Instant>,
+    _memory: Share,
 }
 
 impl Entry {
@@ -55,8 +60,13 @@ impl Entry {
             load_ms: self.load_ms,
             requests: self.requests.load(Ordering::Relaxed),
             tokens: self.tokens.load(Ordering::Relaxed),
-            idle_s: self.last_use.lock().unwrap_or_else(PoisonError::into_inner).elapsed().as_secs_f64(),
+            idle_s: self.idle().as_secs_f64(),
         }
+    }
+
+    /// Time since the last use began.
+    fn idle(&self) -> Duration {
+        self.last_use.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
@@ -92,13 +102,14 @@ enum Slot {
 /// All models of the process.
 pub struct Registry {
     loader: Box<dyn Loader>,
+    budget: Arc<Budget>,
     slots: Mutex<HashMap<Key, Slot>>,
     next_id: AtomicU64,
 }
 
 impl Registry {
-    pub fn new(loader: Box<dyn Loader>) -> Self {
-        Self { loader, slots: Mutex::default(), next_id: AtomicU64::new(1) }
+    pub fn new(loader: Box<dyn Loader>, budget: Arc<Budget>) -> Self {
+        Self { loader, budget, slots: Mutex::default(), next_id: AtomicU64::new(1) }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
@@ -142,8 +153,13 @@ impl Registry {
 
     fn load(&self, key: &Key, model: &ModelRef) -> Result<Arc<Entry>, Failure> {
         let started = Instant::now();
-        let runtime = match catch_unwind(AssertUnwindSafe(|| self.loader.load(model))) {
-            Ok(Ok(runtime)) => runtime,
+        let load = || {
+            let needed_bytes = self.loader.needed_bytes(model)?;
+            let memory = self.take_memory(needed_bytes, || format!("model \"{}\"", model.name))?;
+            Ok((memory, self.loader.load(model)?))
+        };
+        let (memory, runtime) = match catch_unwind(AssertUnwindSafe(load)) {
+            Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => return Err(failure_of(&error)),
             // Waiters must be told, whatever happened.
             Err(panic) => return Err(internal(format!("loading the model panicked: {}", panic_text(&*panic)))),
@@ -156,7 +172,47 @@ impl Registry {
             requests: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
             last_use: Mutex::new(Instant::now()),
+            _memory: memory,
         }))
+    }
+
+    /// Takes memory, unloading models that nobody uses as long as there is too little. `what` needs it.
+    ///
+    /// Errors: `MemoryLimit`.
+    pub fn take_memory(&self, needed_bytes: u64, what: impl FnOnce() -> String) -> Result<Share, ModelError> {
+        loop {
+            if let Some(share) = self.budget.take(needed_bytes) {
+                return Ok(share);
+            }
+            if self.unload_longest_idle(Duration::ZERO).is_none() {
+                let limit_bytes = self.budget.limit_bytes().unwrap_or(u64::MAX);
+                let left_bytes = limit_bytes.saturating_sub(self.budget.taken_bytes());
+                return Err(ModelError::MemoryLimit { what: what(), needed_bytes, left_bytes, limit_bytes });
+            }
+        }
+    }
+
+    /// Unloads the model that nobody has used for longest, and for so long at least. Gives for how long.
+    fn unload_longest_idle(&self, least: Duration) -> Option<Duration> {
+        let mut slots = self.lock();
+        let idle = |slot: &Slot| match slot {
+            // Others get a copy of the pointer under the lock only, so one that is alone stays alone.
+            Slot::Ready(entry) if Arc::strong_count(entry) == 1 => Some(entry.idle()),
+            _ => None,
+        };
+        let longest = slots.iter().filter_map(|(key, slot)| Some((idle(slot)?, key)));
+        let (time, key) = longest.max_by_key(|(time, _)| *time).filter(|(time, _)| *time >= least)?;
+        let key = key.clone();
+        let removed = slots.remove(&key);
+        drop(slots);
+        // Freeing the weights takes a while; nobody should wait for the lock during it.
+        drop(removed);
+        Some(time)
+    }
+
+    /// Unloads all models that nobody has used for so long.
+    pub fn unload_idle(&self, least: Duration) {
+        while self.unload_longest_idle(least).is_some() {}
     }
 
     /// Replaces the attempt in the map by its result, unless it was unloaded meanwhile.
@@ -213,7 +269,7 @@ mod tests {
     fn one_thread_loads_while_the_others_wait_for_the_same_copy() {
         let loader = TestLoader::default();
         let loads = loader.loads.clone();
-        let registry = Arc::new(Registry::new(Box::new(loader)));
+        let registry = Arc::new(Registry::new(Box::new(loader), Budget::new(None)));
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let registry = registry.clone();
@@ -230,7 +286,7 @@ mod tests {
     fn a_failed_load_is_tried_again() {
         let loader = TestLoader::default();
         let loads = loader.loads.clone();
-        let registry = Registry::new(Box::new(loader));
+        let registry = Registry::new(Box::new(loader), Budget::new(None));
         for _ in 0..2 {
             let failure = registry.get(&embed_model("missing")).err().unwrap();
             assert_eq!(failure.kind, FailureKind::ModelMissing);
@@ -241,14 +297,14 @@ mod tests {
 
     #[test]
     fn a_panic_while_loading_is_an_internal_failure() {
-        let registry = Registry::new(Box::<TestLoader>::default());
+        let registry = Registry::new(Box::<TestLoader>::default(), Budget::new(None));
         let failure = registry.get(&embed_model("panics at load")).err().unwrap();
         assert_eq!(failure.kind, FailureKind::Internal);
     }
 
     #[test]
     fn unload_forgets_the_name_and_the_next_use_loads_again() {
-        let registry = Registry::new(Box::<TestLoader>::default());
+        let registry = Registry::new(Box::<TestLoader>::default(), Budget::new(None));
         let first = registry.get(&embed_model("a")).unwrap();
         let other = registry.get(&embed_model("b")).unwrap();
         registry.unload("a");
@@ -259,10 +315,39 @@ mod tests {
 
     #[test]
     fn other_files_under_the_same_name_are_another_copy() {
-        let registry = Registry::new(Box::<TestLoader>::default());
+        let registry = Registry::new(Box::<TestLoader>::default(), Budget::new(None));
         let mut other = embed_model("a");
         other.files[0].sha256 = "ff".repeat(32);
         assert_ne!(registry.get(&embed_model("a")).unwrap().id, registry.get(&other).unwrap().id);
         assert_eq!(registry.describe().len(), 2);
+    }
+
+    #[test]
+    fn idle_models_make_room_and_those_in_use_do_not() {
+        let registry = Registry::new(Box::<TestLoader>::default(), Budget::new(Some(100)));
+        let first = registry.get(&embed_model("a")).unwrap().id;
+        let used = registry.get(&embed_model("b")).unwrap();
+        // There is room for two; the one that nobody holds goes.
+        registry.get(&embed_model("c")).unwrap();
+        let names = |registry: &Registry| registry.describe().into_iter().map(|model| model.name).collect::<Vec<_>>();
+        assert_eq!(names(&registry), ["b", "c"]);
+        let failure = registry.get(&embed_model("huge")).err().unwrap();
+        assert_eq!(failure.kind, FailureKind::OutOfMemory);
+        assert_eq!(failure.message, "model \"huge\" needs 1000000 bytes of memory, but only 58 are left");
+        assert_eq!(names(&registry), ["b"], "idle ones were unloaded in vain");
+        assert_eq!(registry.get(&embed_model("b")).unwrap().id, used.id);
+        assert_ne!(registry.get(&embed_model("a")).unwrap().id, first);
+    }
+
+    #[test]
+    fn models_that_nobody_uses_are_unloaded_after_a_while() {
+        let registry = Registry::new(Box::<TestLoader>::default(), Budget::new(None));
+        let _used = registry.get(&embed_model("used")).unwrap();
+        drop(registry.get(&embed_model("idle")).unwrap());
+        registry.unload_idle(Duration::from_secs(60));
+        assert_eq!(registry.describe().len(), 2);
+        registry.unload_idle(Duration::ZERO);
+        assert_eq!(registry.describe()[0].name, "used");
+        assert_eq!((registry.describe().len(), registry.budget.taken_bytes()), (1, 42));
     }
 }

@@ -8,6 +8,7 @@
 use super::failure::{failure_of, internal};
 use super::lifecycle::Busy;
 use super::queue::Requester;
+use super::roles::Running;
 use crate::error::ModelError;
 use pg_rag_protocol::frame::{self, FrameError};
 use pg_rag_protocol::message::{Failure, Response};
@@ -38,13 +39,19 @@ pub struct Ticket {
     outgoing: Sender<Outgoing>,
     turn: Arc<Turn>,
     busy: Option<Busy>,
+    role: Option<Running>,
     answered: bool,
 }
 
 impl Ticket {
     pub fn new(outgoing: Sender<Outgoing>, turn: Arc<Turn>, busy: Option<Busy>) -> Self {
         turn.server_speaks.store(true, Ordering::SeqCst);
-        Self { outgoing, turn, busy, answered: false }
+        Self { outgoing, turn, busy, role: None, answered: false }
+    }
+
+    /// Counts the request among those of a role until it is answered.
+    pub fn count(&mut self, role: Running) {
+        self.role = Some(role);
     }
 
     /// Sends a part of the answer.
@@ -65,6 +72,7 @@ impl Ticket {
     fn answer(&mut self, response: Response) {
         self.answered = true;
         // Before the client can see the answer: it may send the next request at once.
+        self.role = None;
         self.turn.server_speaks.store(false, Ordering::SeqCst);
         let _ = self.outgoing.send(Outgoing { response, _busy: self.busy.take() });
     }

@@ -30,6 +30,8 @@ pub trait EmbedModel: TextModel {
 pub trait GenerateModel: TextModel {
     /// Token ids of the rendered chat template, ready for the assistant's turn.
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>>;
+    /// Bytes that a sequence of so many tokens takes besides the weights.
+    fn sequence_bytes(&self, tokens: usize) -> u64;
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>>;
 }
 
@@ -59,6 +61,8 @@ impl Runtime {
 
 /// Where loaded models come from.
 pub trait Loader: Send + Sync {
+    /// Bytes that `model` will take in memory, by the headers of its files.
+    fn needed_bytes(&self, model: &ModelRef) -> Result<u64>;
     /// Verifies the files of `model` and reads them into memory.
     fn load(&self, model: &ModelRef) -> Result<Runtime>;
 }

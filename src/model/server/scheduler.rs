@@ -7,13 +7,14 @@
 //!
 //! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
 //! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first
-//! come first served.
+//! come first served; so does one for whose cache there is no memory, as long as others run that will free theirs.
 //!
 //! A panic in a model fails the requests of that pass with an internal error, and the model is evicted from the
 //! registry: its next user gets a fresh copy. Nothing else can be affected: a generation owns its state, weights are
 //! read-only, and the thread pool hands a panic to the thread that waits. So the process goes on.
 
 use super::failure::{failure_of, internal, panic_text};
+use super::memory::Share;
 use super::queue::{EmbedJob, GenerateJob, MicroBatch, Queue, Requester};
 use super::registry::{Entry, Registry};
 use super::reply::Ticket;
@@ -68,6 +69,8 @@ struct Active {
     streamed_bytes: usize,
     queue_ms: f32,
     run: Box<dyn Run>,
+    /// What the cache is counted with.
+    _memory: Share,
 }
 
 impl Scheduler {
@@ -248,6 +251,22 @@ impl Engine {
                 job.requester.fail(internal("an embedding model was asked for text"));
                 continue;
             };
+            let tokens = job.prompt.len().saturating_add(job.params.max_tokens as usize);
+            let memory = self
+                .shared
+                .registry
+                .take_memory(model.sequence_bytes(tokens), || format!("a generation of up to {tokens} tokens"));
+            let memory = match memory {
+                Ok(memory) => memory,
+                Err(_) if !self.active.is_empty() => {
+                    self.shared.queue().put_back(job);
+                    break;
+                }
+                Err(error) => {
+                    job.requester.fail(failure_of(&error));
+                    continue;
+                }
+            };
             match self.guard(job.model.id, || model.clone().start(job.prompt, job.params)) {
                 Ok(run) => self.active.push(Active {
                     ticket: job.requester,
@@ -256,6 +275,7 @@ impl Engine {
                     streamed_bytes: 0,
                     queue_ms,
                     run,
+                    _memory: memory,
                 }),
                 Err(failure) => job.requester.fail(failure),
             }

@@ -45,6 +45,10 @@ pub struct TestLoader {
 }
 
 impl Loader for TestLoader {
+    fn needed_bytes(&self, model: &ModelRef) -> Result<u64> {
+        Ok(if model.name.starts_with("huge") { 1_000_000 } else { 42 })
+    }
+
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         match model.name.as_str() {
@@ -127,6 +131,10 @@ impl GenerateModel for TestModel {
         Ok(messages.iter().flat_map(|message| message.content.bytes()).map(u32::from).collect())
     }
 
+    fn sequence_bytes(&self, tokens: usize) -> u64 {
+        tokens as u64
+    }
+
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>> {
         if prompt.is_empty() {
             return Err(ModelError::InvalidArgument("prompt is empty".into()));
@@ -178,6 +186,9 @@ impl Run for Counting {
     }
 }
 
+/// A role without a limit.
+pub const ANYBODY: Caller = Caller { role: 10, max_requests: 0 };
+
 pub fn embed_model(name: &str) -> ModelRef {
     ModelRef {
         name: name.into(),
@@ -198,6 +209,7 @@ pub fn embed_request(model: &str, texts: &[&str], lane: Lane) -> Request {
         texts: texts.iter().map(|text| text.to_string()).collect(),
         purpose: Purpose::Passage,
         lane,
+        caller: ANYBODY,
     }
 }
 
@@ -215,6 +227,7 @@ pub fn generate_request(max_tokens: u32, stream: bool) -> Request {
             stop: Vec::new(),
         },
         stream,
+        caller: ANYBODY,
     }
 }
 
@@ -236,10 +249,17 @@ pub struct Running {
 
 impl Running {
     pub fn start(test: &str, max_queued: usize) -> Self {
+        Self::start_with(test, |config| config.max_queued = max_queued)
+    }
+
+    /// With settings other than the defaults.
+    pub fn start_with(test: &str, set: impl FnOnce(&mut Config)) -> Self {
         let folder = temporary_folder(test);
         let executable = folder.join("executable");
         std::fs::write(&executable, "v1").unwrap();
-        let config = Config { socket: folder.join("socket"), threads: 1, max_queued, executable };
+        let mut config = Config::new(folder.join("socket"), executable);
+        config.threads = 1;
+        set(&mut config);
         let probe = Arc::new(Probe::default());
         let loader = TestLoader { loads: Arc::default(), probe: probe.clone() };
         let (server, listener) = Server::bind(config, Box::new(loader)).unwrap();

@@ -174,6 +174,24 @@ fn inspect_encoder(dir: &Path) -> Result<ModelInfo> {
     })
 }
 
+/// Bytes that the model at `path` takes in memory, by its headers: embedding models are held in single precision,
+/// generation models as they lie in their files.
+///
+/// Errors: as for [`inspect`].
+pub fn memory_bytes(kind: ModelKind, path: &Path) -> Result<u64> {
+    match kind {
+        ModelKind::Embed => {
+            let checkpoint = safetensors::Checkpoint::open(path)?;
+            let floats: u64 = checkpoint.tensors().filter(|(_, kind, _)| is_float(*kind)).map(|(.., n)| n).sum();
+            Ok(floats * size_of::<f32>() as u64)
+        }
+        ModelKind::Generate => {
+            let header = gguf::Header::read(&gguf_file(path)?)?;
+            Ok(header.tensors.iter().map(|tensor| tensor.bytes).sum())
+        }
+    }
+}
+
 fn is_float(kind: ::safetensors::Dtype) -> bool {
     use ::safetensors::Dtype::{BF16, F16, F32, F64};
     matches!(kind, F64 | F32 | F16 | BF16)

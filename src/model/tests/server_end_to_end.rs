@@ -107,7 +107,13 @@ impl Client {
 
     fn embed(&mut self, texts: &[&str], lane: Lane) -> Vec<Vec<f32>> {
         let texts = texts.iter().map(|text| text.to_string()).collect();
-        match self.ask(&Request::Embed { model: embed_model(), texts, purpose: Purpose::Passage, lane }) {
+        match self.ask(&Request::Embed {
+            model: embed_model(),
+            texts,
+            purpose: Purpose::Passage,
+            lane,
+            caller: ANYBODY,
+        }) {
             Response::Embeddings { dimensions, values, .. } => {
                 values.chunks(dimensions as usize).map(<[f32]>::to_vec).collect()
             }
@@ -133,6 +139,8 @@ impl Client {
     }
 }
 
+const ANYBODY: Caller = Caller { role: 10, max_requests: 0 };
+
 fn generate(question: &str, max_tokens: u32) -> Request {
     Request::Generate {
         model: generate_model(),
@@ -147,6 +155,7 @@ fn generate(question: &str, max_tokens: u32) -> Request {
             stop: Vec::new(),
         },
         stream: true,
+        caller: ANYBODY,
     }
 }
 

@@ -82,7 +82,9 @@ ROLLBACK;
 SELECT code, message FROM outcome($$SELECT embed('a text', 'temporary')$$);
 
 -- The server's state
-SELECT pid > 0 AS pid, uptime > '0' AS uptime, threads > 0 AS threads, connections > 0 AS connections, queued, generating, resident_bytes > 0 AS resident FROM rag_server_status;
+SELECT pid > 0 AS pid, uptime > '0' AS uptime, threads > 0 AS threads, connections > 0 AS connections, queued, generating, resident_bytes > 0 AS resident,
+       memory_bytes > 0 AS memory, max_memory_bytes FROM rag_server_status;
+SELECT kind, name <> '' AS named, memory_bytes > 0 AS memory, compute_capability, features IS NOT NULL AS features FROM rag_devices WHERE kind = 'cpu';
 
 SELECT rag_drop_model('absolute'), rag_drop_model('relative');
 COPY (SELECT 1) TO PROGRAM 'chmod -R u+rwX test_models && rm -rf test_models';
