@@ -117,19 +117,17 @@ impl AnswerSpec<'_> {
     }
 
     fn generate(&self, prompt: &Prompt, temperature: f32, seed: Option<i64>) -> Result<Generated> {
-        let params = GenerateParams {
-            max_tokens: prompt.answer_tokens,
-            ..SamplingArguments {
-                max_tokens: Some(self.max_tokens),
-                temperature: Some(temperature),
-                top_p: Some(1.0),
-                top_k: Some(0),
-                repeat_penalty: Some(1.1),
-                seed,
-                stop: None,
-            }
-            .params()?
-        };
+        let mut params = SamplingArguments {
+            max_tokens: Some(self.max_tokens),
+            temperature: Some(temperature),
+            top_p: Some(1.0),
+            top_k: Some(0),
+            repeat_penalty: Some(1.1),
+            seed,
+            stop: None,
+        }
+        .params()?;
+        params.max_tokens = params.max_tokens.min(prompt.answer_tokens);
         let mut generated = generate_turn(self.model, prompt.messages.clone(), params)?;
         generated.text = prompt::strip_fences(&generated.text, &prompt.fence);
         if generated.finish == FinishReason::Length {
