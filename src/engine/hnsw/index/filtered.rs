@@ -46,6 +46,9 @@ const ROWS_PER_COST: f64 = 5.0;
 const FETCH_COST: f64 = 12.0;
 const REJECTED_ROW_COST: f64 = 30.0;
 const MASKED_ROW_COST: f64 = 1.0;
+/// The first batch of nodes out of all that were scored, twice as many in each further one: what is returned of ten rows
+/// wanted is among a few more, and each candidate costs a look at its node and at its code.
+const FIRST_EXACT_BATCH: usize = 20;
 /// Where the rows near the query do not pass, a walk needs a beam so many times as wide.
 const MISLED_WIDENING: usize = 4;
 
@@ -81,8 +84,9 @@ pub struct FilteredScan {
     /// Nodes given to the caller.
     returned: Vec<u32>,
     hops: HopState,
-    /// Under [`Regime::Exact`]: what is left.
+    /// Under [`Regime::Exact`]: what is left, and how many of these the next batch takes.
     left: Vec<Near>,
+    batch_nodes: usize,
     scored: usize,
 }
 
@@ -218,6 +222,7 @@ impl<S: PageStore> Index<S> {
             returned: Vec::new(),
             hops: HopState::default(),
             left: Vec::new(),
+            batch_nodes: FIRST_EXACT_BATCH,
             scored: 0,
         });
         let nodes = f64::from(looked.nodes);
@@ -442,15 +447,17 @@ impl<S: PageStore> Index<S> {
         batch: &mut Vec<Candidate>,
     ) -> Result<bool, S::Error> {
         batch.clear();
+        let wanted = filtered.batch_nodes;
+        filtered.batch_nodes = (2 * wanted).min(WIDEST);
         let order = |a: &Near, b: &Near| a.distance.total_cmp(&b.distance).then(a.node.cmp(&b.node));
         let mut nearest_left = f32::INFINITY;
         while batch.is_empty() && !filtered.left.is_empty() {
             let left = &mut filtered.left;
-            let mut nearest = if left.len() > scan.ef {
+            let mut nearest = if left.len() > wanted {
                 // The nearest of the others is then at the place where they begin.
-                left.select_nth_unstable_by(scan.ef, order);
-                nearest_left = left.get(scan.ef).map_or(f32::INFINITY, |near| near.distance);
-                let rest = left.split_off(scan.ef);
+                left.select_nth_unstable_by(wanted, order);
+                nearest_left = left.get(wanted).map_or(f32::INFINITY, |near| near.distance);
+                let rest = left.split_off(wanted);
                 std::mem::replace(left, rest)
             } else {
                 nearest_left = f32::INFINITY;
