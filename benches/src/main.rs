@@ -1,17 +1,22 @@
 //! Benchmarks of pg_rag.
 //!
 //! ```text
-//! pg_rag_bench [--only models|sql|types] [--models DIR] [--threads N] [--server URL] [--rows N] [--json FILE] [--repeat N]
+//! pg_rag_bench [--only models|embedding|generation|retrieval|sql|types] [--models DIR] [--threads N] [--repeat N]
+//!              [--eval DIR] [--server URL] [--rows N] [--json FILE]
 //! ```
 //!
-//! Measures the model runtime in this process (`models`: embedding, generation) and, with a server, the whole path
+//! Measures the model runtime in this process (`models`: embedding, generation; embedding beside its peers where
+//! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime and onnx) and, with a server, the whole path
 //! through SQL in its database "demo" (`sql`: ingest, answers) and the vector types beside pgvector's, where its library is
-//! installed (`types`). Every figure is the median of several runs; a benchmark is never a test.
+//! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost. Every
+//! figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
 
 mod embedding;
 mod generation;
 mod measurement;
+mod peers;
+mod retrieval;
 mod sql;
 mod types;
 
@@ -19,10 +24,13 @@ use measurement::Report;
 use std::error::Error;
 use std::path::PathBuf;
 
+const PARTS: [&str; 6] = ["models", "embedding", "generation", "retrieval", "sql", "types"];
+
 struct Options {
     models: PathBuf,
     threads: usize,
     only: Option<String>,
+    eval: Option<PathBuf>,
     server: Option<String>,
     rows: usize,
     json: Option<PathBuf>,
@@ -36,6 +44,7 @@ impl Options {
                 .map_or_else(|| PathBuf::from("/usr/local/share/pg_rag/models"), PathBuf::from),
             threads: 0,
             only: None,
+            eval: None,
             server: None,
             rows: 100_000,
             json: None,
@@ -48,7 +57,8 @@ impl Options {
             match name.as_str() {
                 "--models" => options.models = value.into(),
                 "--threads" => options.threads = number()?,
-                "--only" if ["models", "sql", "types"].contains(&value.as_str()) => options.only = Some(value),
+                "--only" if PARTS.contains(&value.as_str()) => options.only = Some(value),
+                "--eval" => options.eval = Some(value.into()),
                 "--server" => options.server = Some(value),
                 "--rows" => options.rows = number()?,
                 "--json" => options.json = Some(value.into()),
@@ -65,9 +75,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut report = Report::default();
     let wanted = |part: &str| options.only.as_deref().is_none_or(|only| only == part);
     let Options { models, threads, repeat, rows, .. } = &options;
-    if wanted("models") {
+    if wanted("models") || wanted("embedding") {
         embedding::run(&models.join("all-MiniLM-L6-v2"), *threads, *repeat, &mut report)?;
+    }
+    if wanted("models") || wanted("generation") {
         generation::run(&models.join("SmolLM2-135M-Instruct"), *threads, *repeat, &mut report)?;
+    }
+    if let Some(data) = options.eval.as_ref().filter(|_| wanted("retrieval")) {
+        retrieval::run(&models.join("all-MiniLM-L6-v2"), data, *threads, &mut report)?;
     }
     match &options.server {
         Some(url) => {

@@ -22,7 +22,9 @@ impl Report {
     pub fn print(&self) {
         let width = self.measurements.iter().map(|measurement| measurement.name.len()).max().unwrap_or(0);
         for Measurement { name, value, unit } in &self.measurements {
-            println!("{name:<width$}  {value:>10.2} {unit}");
+            // Figures without a unit are shares and cosines, whose last digits count.
+            let digits = if unit.is_empty() { 5 } else { 2 };
+            println!("{name:<width$}  {value:>10.digits$} {unit}");
         }
     }
 

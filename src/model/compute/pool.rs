@@ -31,6 +31,11 @@ impl Pool {
         self.threads
     }
 
+    /// The threads themselves, for [`super::crew`].
+    pub(super) fn rayon(&self) -> &rayon::ThreadPool {
+        &self.pool
+    }
+
     /// Runs `work` on a compute thread; parallel loops inside it use the pool without another hand-over.
     pub fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         self.pool.install(work)

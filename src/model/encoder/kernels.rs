@@ -1,140 +1,79 @@
-//! The fused loops between the matrix products of a BERT layer. Rows are token vectors, contiguous and row-major.
+//! Normalisation and activation between the matrix products of a BERT layer, over matrices in panels (see `product.rs`).
 //!
 //! Every kernel is written once over [`Lanes`]; see there for how the processor's instructions are chosen.
 #![allow(unsafe_code)]
 
 use super::config::Activation;
-use super::lanes::{dispatch, exp, Lanes, LANES};
+use super::lanes::{blocks_of, dispatch, exp, Block, Lanes, LANES};
 
 /// Scale and shift of a layer normalisation (Ba et al., 2016, "Layer normalization").
 pub struct Norm {
-    pub weight: Vec<f32>,
-    pub bias: Vec<f32>,
-    pub epsilon: f32,
+    width: usize,
+    /// One block for each panel; lanes past the width are zero.
+    weight: Vec<Block>,
+    bias: Vec<Block>,
+    epsilon: f32,
 }
 
-/// Adds `bias` to every row of `rows` and applies the activation.
-pub fn bias_activation(rows: &mut [f32], bias: &[f32], activation: Activation) {
-    match activation {
-        Activation::Gelu => bias_gelu(rows, bias),
-        Activation::GeluTanh => bias_gelu_tanh(rows, bias),
-        Activation::Relu => bias_relu(rows, bias),
+impl Norm {
+    /// `weight` and `bias` have one number for each column.
+    pub fn new(weight: &[f32], bias: &[f32], epsilon: f32) -> Self {
+        Self { width: weight.len(), weight: blocks_of(weight), bias: blocks_of(bias), epsilon }
     }
 }
 
 dispatch! {
-    /// rows ← norm(rows + addend + bias), for rows as long as `bias`; `addend` has the same shape as `rows`.
-    pub fn add_bias_norm(rows: &mut [f32], addend: &[f32], bias: &[f32], norm: &Norm) = add_bias_norm_kernel;
-    fn bias_gelu(rows: &mut [f32], bias: &[f32]) = bias_gelu_kernel;
-    fn bias_gelu_tanh(rows: &mut [f32], bias: &[f32]) = bias_gelu_tanh_kernel;
-    fn bias_relu(rows: &mut [f32], bias: &[f32]) = bias_relu_kernel;
+    /// rows ← norm(rows + addend) for the first `count` rows of two matrices in panels of `stride` rows. Lanes past the
+    /// norm's width are zero before and after.
+    pub fn add_norm(rows: &mut [Block], addend: &[Block], stride: usize, count: usize, norm: &Norm) = add_norm_kernel;
 }
 
 #[inline(always)]
-fn add_bias_norm_kernel<L: Lanes>(rows: &mut [f32], addend: &[f32], bias: &[f32], norm: &Norm) {
-    let width = bias.len();
-    for (row, addend) in rows.chunks_exact_mut(width).zip(addend.chunks_exact(width)) {
+fn add_norm_kernel<L: Lanes>(rows: &mut [Block], addend: &[Block], stride: usize, count: usize, norm: &Norm) {
+    let panels = norm.weight.len();
+    let padding = (panels * LANES - norm.width) as f32;
+    for row in 0..count {
         let mut sum = L::splat(0.0);
-        let mut sum_tail = 0.0;
-        let (heads, tail) = row.as_chunks_mut::<LANES>();
-        let (addends, addend_tail) = addend.as_chunks::<LANES>();
-        let (biases, bias_tail) = bias.as_chunks::<LANES>();
-        for ((x, a), b) in heads.iter_mut().zip(addends).zip(biases) {
-            let value = L::load(x).add(L::load(a)).add(L::load(b));
-            value.store(x);
+        for at in (row..).step_by(stride).take(panels) {
+            let value = L::load(&rows[at]).add(L::load(&addend[at]));
+            value.store(&mut rows[at]);
             sum = sum.add(value);
         }
-        for ((x, a), b) in tail.iter_mut().zip(addend_tail).zip(bias_tail) {
-            *x += a + b;
-            sum_tail += *x;
-        }
-        let mean = (sum.sum() + sum_tail) / width as f32;
-
+        let mean = sum.sum() / norm.width as f32;
         let mut squares = L::splat(0.0);
-        let mut squares_tail = 0.0;
-        for x in heads.iter() {
-            let centred = L::load(x).sub(L::splat(mean));
+        for at in (row..).step_by(stride).take(panels) {
+            let centred = L::load(&rows[at]).sub(L::splat(mean));
             squares = centred.mul_add(centred, squares);
         }
-        for x in tail.iter() {
-            squares_tail += (x - mean) * (x - mean);
-        }
-        let scale = 1.0 / ((squares.sum() + squares_tail) / width as f32 + norm.epsilon).sqrt();
-
-        let (weights, weight_tail) = norm.weight.as_chunks::<LANES>();
-        let (shifts, shift_tail) = norm.bias.as_chunks::<LANES>();
-        for ((x, w), b) in heads.iter_mut().zip(weights).zip(shifts) {
-            let centred = L::load(x).sub(L::splat(mean)).mul(L::splat(scale));
-            centred.mul_add(L::load(w), L::load(b)).store(x);
-        }
-        for ((x, w), b) in tail.iter_mut().zip(weight_tail).zip(shift_tail) {
-            *x = (*x - mean) * scale * w + b;
+        // Each lane of padding has counted as a zero.
+        let variance = (squares.sum() - padding * mean * mean) / norm.width as f32;
+        let scale = 1.0 / (variance + norm.epsilon).sqrt();
+        for (at, (weight, bias)) in (row..).step_by(stride).zip(norm.weight.iter().zip(&norm.bias)) {
+            let centred = L::load(&rows[at]).sub(L::splat(mean)).mul(L::splat(scale));
+            centred.mul_add(L::load(weight), L::load(bias)).store(&mut rows[at]);
         }
     }
 }
 
+/// Applies the activation to every number. For use inside other kernels.
 #[inline(always)]
-fn bias_gelu_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L, Gelu>(rows, bias);
-}
-
-#[inline(always)]
-fn bias_gelu_tanh_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L, GeluTanh>(rows, bias);
-}
-
-#[inline(always)]
-fn bias_relu_kernel<L: Lanes>(rows: &mut [f32], bias: &[f32]) {
-    for_each_biased::<L, Relu>(rows, bias);
-}
-
-/// A function of one number. Not a closure: calls through one are compiled without the caller's instructions, which
-/// keeps every operation of the lanes a call of its own.
-trait Curve {
-    fn at<L: Lanes>(x: L) -> L;
-}
-
-struct Gelu;
-struct GeluTanh;
-struct Relu;
-
-impl Curve for Gelu {
-    #[inline(always)]
-    fn at<L: Lanes>(x: L) -> L {
-        gelu(x)
-    }
-}
-
-impl Curve for GeluTanh {
-    #[inline(always)]
-    fn at<L: Lanes>(x: L) -> L {
-        gelu_tanh(x)
-    }
-}
-
-impl Curve for Relu {
-    #[inline(always)]
-    fn at<L: Lanes>(x: L) -> L {
-        L::splat(0.0).max(x)
-    }
-}
-
-/// x ← f(x + bias) for every element of every row.
-#[inline(always)]
-fn for_each_biased<L: Lanes, F: Curve>(rows: &mut [f32], bias: &[f32]) {
-    let (biases, bias_tail) = bias.as_chunks::<LANES>();
-    for row in rows.chunks_exact_mut(bias.len()) {
-        let (heads, tail) = row.as_chunks_mut::<LANES>();
-        for (x, b) in heads.iter_mut().zip(biases) {
-            F::at(L::load(x).add(L::load(b))).store(x);
-        }
-        if !tail.is_empty() {
-            let mut last = [0.0; LANES];
-            for (value, (x, b)) in last.iter_mut().zip(tail.iter().zip(bias_tail)) {
-                *value = x + b;
+pub fn activate<L: Lanes>(blocks: &mut [Block], activation: Activation) {
+    // Loops, not closures: calls through those may be compiled without the caller's instructions.
+    match activation {
+        Activation::Gelu => {
+            for block in blocks {
+                gelu(L::load(block)).store(block);
             }
-            F::at(L::load(&last)).store(&mut last);
-            tail.copy_from_slice(&last[..tail.len()]);
+        }
+        Activation::GeluTanh => {
+            for block in blocks {
+                gelu_tanh(L::load(block)).store(block);
+            }
+        }
+        Activation::Relu => {
+            for block in blocks {
+                L::splat(0.0).max(L::load(block)).store(block);
+            }
         }
     }
 }
@@ -173,6 +112,15 @@ mod tests {
     use super::super::lanes::Portable;
     use super::*;
 
+    dispatch! {
+        fn activate_all(blocks: &mut [Block], activation: Activation) = activate_kernel;
+    }
+
+    #[inline(always)]
+    fn activate_kernel<L: Lanes>(blocks: &mut [Block], activation: Activation) {
+        activate::<L>(blocks, activation);
+    }
+
     /// erf by its Maclaurin series in double precision, enough terms for |x| ≤ 6.
     fn erf(x: f64) -> f64 {
         let mut term = x;
@@ -184,16 +132,24 @@ mod tests {
         sum * std::f64::consts::FRAC_2_SQRT_PI
     }
 
+    fn activated(values: &[f32], activation: Activation) -> Vec<f32> {
+        let mut blocks = blocks_of(values);
+        activate_all(&mut blocks, activation);
+        let mut truth = blocks_of(values);
+        activate_kernel::<Portable>(&mut truth, activation);
+        let flat = |blocks: &[Block]| blocks.iter().flat_map(|block| block.0).take(values.len()).collect::<Vec<_>>();
+        let (fast, truth) = (flat(&blocks), flat(&truth));
+        assert!(fast.iter().zip(&truth).all(|(a, b)| (a - b).abs() <= 1e-6 * (1.0 + b.abs())));
+        fast
+    }
+
     fn grid() -> Vec<f32> {
         (-5000..5000).map(|i| i as f32 * 1e-3).collect()
     }
 
     #[test]
     fn gelu_agrees_with_the_error_function() {
-        let mut values = grid();
-        // Rows of 10 exercise the part that does not fill the lanes.
-        bias_activation(&mut values, &[0.0; 10], Activation::Gelu);
-        for (x, y) in grid().into_iter().zip(values) {
+        for (x, y) in grid().into_iter().zip(activated(&grid(), Activation::Gelu)) {
             let x = f64::from(x);
             let exact = 0.5 * x * (1.0 + erf(x / 2_f64.sqrt()));
             assert!((f64::from(y) - exact).abs() < 6e-7, "gelu({x}) = {y}, not {exact}");
@@ -202,17 +158,15 @@ mod tests {
 
     #[test]
     fn gelu_is_exact_far_from_zero() {
-        let mut values = [100.0, 1e10, -100.0, -1e10, 30.0, -30.0, 0.0, 12.0];
-        bias_activation(&mut values, &[0.0; 8], Activation::Gelu);
-        assert_eq!(values.map(|x| x.max(0.0)), [100.0, 1e10, 0.0, 0.0, 30.0, 0.0, 0.0, 12.0]);
+        let values = activated(&[100.0, 1e10, -100.0, -1e10, 30.0, -30.0, 0.0, 12.0], Activation::Gelu);
+        let positive: Vec<f32> = values.iter().map(|x| x.max(0.0)).collect();
+        assert_eq!(positive, [100.0, 1e10, 0.0, 0.0, 30.0, 0.0, 0.0, 12.0]);
         assert!(values.iter().all(|x| *x > -1e-25));
     }
 
     #[test]
     fn gelu_tanh_agrees_with_its_definition() {
-        let mut values = grid();
-        bias_activation(&mut values, &[0.0; 10], Activation::GeluTanh);
-        for (x, y) in grid().into_iter().zip(values) {
+        for (x, y) in grid().into_iter().zip(activated(&grid(), Activation::GeluTanh)) {
             let x = f64::from(x);
             let exact = 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
             assert!((f64::from(y) - exact).abs() < 6e-7, "gelu({x}) = {y}, not {exact}");
@@ -220,24 +174,22 @@ mod tests {
     }
 
     #[test]
-    fn relu_adds_the_bias_first() {
-        let mut values = [1.0, -1.0, -3.0, 2.0, 0.5, 0.5];
-        bias_activation(&mut values, &[2.0, -1.0, 1.0], Activation::Relu);
-        assert_eq!(values, [3.0, 0.0, 0.0, 4.0, 0.0, 1.5]);
+    fn relu_keeps_what_is_positive() {
+        assert_eq!(activated(&[1.0, -1.0, -0.5, 2.0], Activation::Relu), [1.0, 0.0, 0.0, 2.0]);
     }
 
     #[test]
     fn exp_is_accurate_and_stays_finite() {
         for i in -8700..8800 {
             let x = i as f32 * 0.01;
-            let mut lanes = [0.0; LANES];
+            let mut lanes = Block::ZERO;
             exp(Portable::splat(x)).store(&mut lanes);
             let exact = f64::from(x).exp();
-            assert!((f64::from(lanes[3]) / exact - 1.0).abs() < 3e-7, "exp({x}) = {}", lanes[3]);
+            assert!((f64::from(lanes.0[3]) / exact - 1.0).abs() < 3e-7, "exp({x}) = {}", lanes.0[3]);
         }
-        let mut lanes = [0.0; LANES];
+        let mut lanes = Block::ZERO;
         exp(Portable::splat(f32::NEG_INFINITY)).store(&mut lanes);
-        assert!(lanes[0] > 0.0 && lanes[0] < 1e-37);
+        assert!(lanes.0[0] > 0.0 && lanes.0[0] < 1e-37);
     }
 
     fn noise(count: usize, seed: u32) -> Vec<f32> {
@@ -251,51 +203,39 @@ mod tests {
 
     #[test]
     fn norm_agrees_with_double_precision() {
-        for width in [8, 16, 26, 5] {
-            let norm = Norm { weight: noise(width, 1), bias: noise(width, 2), epsilon: 1e-5 };
-            let bias = noise(width, 3);
-            let addend = noise(width * 3, 4);
-            let input = noise(width * 3, 5);
-            let mut rows = input.clone();
-            add_bias_norm(&mut rows, &addend, &bias, &norm);
-            for row in 0..3 {
-                let sums: Vec<f64> = (0..width)
-                    .map(|i| {
-                        f64::from(input[row * width + i]) + f64::from(addend[row * width + i]) + f64::from(bias[i])
-                    })
-                    .collect();
+        const ROWS: usize = 3;
+        const STRIDE: usize = 5;
+        for width in [8, 16, 26, 5, 48] {
+            let (weight, bias) = (noise(width, 1), noise(width, 2));
+            let norm = Norm::new(&weight, &bias, 1e-5);
+            let (addend, input) = (noise(width * ROWS, 4), noise(width * ROWS, 5));
+            let panels = |values: &[f32]| {
+                let mut blocks = vec![Block([9.0; LANES]); width.div_ceil(LANES) * STRIDE];
+                for (row, values) in values.chunks(width).enumerate() {
+                    for (panel, block) in blocks_of(values).into_iter().enumerate() {
+                        blocks[panel * STRIDE + row] = block;
+                    }
+                }
+                blocks
+            };
+            let (mut fast, mut truth) = (panels(&input), panels(&input));
+            add_norm(&mut fast, &panels(&addend), STRIDE, ROWS, &norm);
+            add_norm_kernel::<Portable>(&mut truth, &panels(&addend), STRIDE, ROWS, &norm);
+            for row in 0..ROWS {
+                let sums: Vec<f64> =
+                    (row * width..(row + 1) * width).map(|i| f64::from(input[i]) + f64::from(addend[i])).collect();
                 let mean = sums.iter().sum::<f64>() / width as f64;
                 let variance = sums.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
                 for i in 0..width {
-                    let scaled = (sums[i] - mean) / (variance + 1e-5).sqrt();
-                    let exact = scaled * f64::from(norm.weight[i]) + f64::from(norm.bias[i]);
-                    assert!((f64::from(rows[row * width + i]) - exact).abs() < 1e-5);
+                    let exact = (sums[i] - mean) / (variance + 1e-5).sqrt() * f64::from(weight[i]) + f64::from(bias[i]);
+                    let at = |blocks: &[Block]| f64::from(blocks[i / LANES * STRIDE + row].0[i % LANES]);
+                    assert!((at(&fast) - exact).abs() < 1e-5 && (at(&truth) - exact).abs() < 1e-5);
                 }
+                let padding = &fast[(width.div_ceil(LANES) - 1) * STRIDE + row].0[(width - 1) % LANES + 1..];
+                assert!(padding.iter().all(|x| *x == 0.0));
             }
+            // Rows that are not asked for stay as they are.
+            assert_eq!(fast[ROWS], Block([9.0; LANES]));
         }
-    }
-
-    #[test]
-    fn dispatched_kernels_agree_with_the_portable_ones() {
-        let width = 27;
-        let bias = noise(width, 7);
-        let input = noise(width * 4, 8);
-        let norm = Norm { weight: noise(width, 9), bias: noise(width, 10), epsilon: 1e-12 };
-        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
-
-        let (mut fast, mut truth) = (input.clone(), input.clone());
-        bias_gelu(&mut fast, &bias);
-        bias_gelu_kernel::<Portable>(&mut truth, &bias);
-        assert!(close(&fast, &truth));
-
-        let (mut fast, mut truth) = (input.clone(), input.clone());
-        bias_gelu_tanh(&mut fast, &bias);
-        bias_gelu_tanh_kernel::<Portable>(&mut truth, &bias);
-        assert!(close(&fast, &truth));
-
-        let (mut fast, mut truth) = (input.clone(), input.clone());
-        add_bias_norm(&mut fast, &input, &bias, &norm);
-        add_bias_norm_kernel::<Portable>(&mut truth, &input, &bias, &norm);
-        assert!(close(&fast, &truth));
     }
 }

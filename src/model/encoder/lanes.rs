@@ -1,21 +1,45 @@
-//! Eight f32 lanes at a time: the arithmetic under the encoder's kernels.
+//! Sixteen f32 lanes at a time: the arithmetic under the encoder's kernels.
 //!
-//! A kernel is written once over [`Lanes`] and compiled twice: for [`Portable`], which is plain Rust, runs anywhere and
-//! is what the tests compare with, and for AVX2 with FMA. [`dispatch!`] picks one at run time. The two differ only in
-//! rounding, because FMA rounds once.
+//! A kernel is written once over [`Lanes`] and compiled for each of: [`Portable`], which is plain Rust, runs anywhere
+//! and is what the tests compare with; AVX2 with FMA, two registers for sixteen lanes; AVX-512, one register.
+//! [`dispatch!`] picks one at run time. They differ only in rounding, because FMA rounds once.
 //!
-//! The lanes for AVX2 must only be used inside a function compiled for AVX2 and FMA, after detection; `dispatch!` is
-//! the only place that names them outside this file.
-#![allow(unsafe_code)]
+//! Lanes of `lanes_x86.rs` must only be used inside a function compiled for their instructions, after detection;
+//! `dispatch!` and the tests of the kernels are the only places that name them.
 
 /// Number of lanes.
-pub const LANES: usize = 8;
+pub const LANES: usize = 16;
 
-/// Eight numbers. The functions are inlined into kernels.
+/// Sixteen numbers in one line of the cache. All buffers of the encoder are made of these, so that no load crosses a
+/// line.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(64))]
+pub struct Block(pub [f32; LANES]);
+
+impl Block {
+    pub const ZERO: Self = Self([0.0; LANES]);
+}
+
+/// `values` as blocks; lanes past the last value are zero.
+pub fn blocks_of(values: &[f32]) -> Vec<Block> {
+    let mut blocks = Vec::with_capacity(values.len().div_ceil(LANES));
+    for chunk in values.chunks(LANES) {
+        let mut block = Block::ZERO;
+        block.0[..chunk.len()].copy_from_slice(chunk);
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Sixteen numbers in registers. The functions are inlined into kernels.
 pub trait Lanes: Copy {
+    /// Rows and panels whose sums a matrix product holds in registers.
+    const TILE_ROWS: usize;
+    const TILE_PANELS: usize;
+
     fn splat(value: f32) -> Self;
-    fn load(from: &[f32; LANES]) -> Self;
-    fn store(self, to: &mut [f32; LANES]);
+    fn load(from: &Block) -> Self;
+    fn store(self, to: &mut Block);
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -27,23 +51,10 @@ pub trait Lanes: Copy {
     fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// 2ⁿ for lanes that hold n + [`ROUND`], n a whole number from -126 to 127.
     fn exp2_of_rounded(self) -> Self;
-
-    /// The sum of the lanes, always added in the same order.
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(&mut lanes);
-        let [a, b, c, d, e, f, g, h] = lanes;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
-    }
-
+    /// The sum of the lanes.
+    fn sum(self) -> f32;
     /// The largest lane.
-    #[inline(always)]
-    fn largest(self) -> f32 {
-        let mut lanes = [0.0; LANES];
-        self.store(&mut lanes);
-        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    }
+    fn largest(self) -> f32;
 }
 
 /// Adding 1.5 · 2²³ moves the whole part of a small number into the low bits of the mantissa, rounded to nearest.
@@ -70,7 +81,7 @@ pub fn exp<L: Lanes>(x: L) -> L {
 
 /// Lanes as an array.
 #[derive(Clone, Copy)]
-pub struct Portable([f32; LANES]);
+pub struct Portable(pub(super) [f32; LANES]);
 
 impl Portable {
     #[inline(always)]
@@ -80,17 +91,20 @@ impl Portable {
 }
 
 impl Lanes for Portable {
+    const TILE_ROWS: usize = 4;
+    const TILE_PANELS: usize = 1;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([value; LANES])
     }
     #[inline(always)]
-    fn load(from: &[f32; LANES]) -> Self {
-        Self(*from)
+    fn load(from: &Block) -> Self {
+        Self(from.0)
     }
     #[inline(always)]
-    fn store(self, to: &mut [f32; LANES]) {
-        *to = self.0;
+    fn store(self, to: &mut Block) {
+        to.0 = self.0;
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -118,91 +132,29 @@ impl Lanes for Portable {
     }
     #[inline(always)]
     fn mul_add(self, factor: Self, addend: Self) -> Self {
-        // Not f32::mul_add, which is a slow library call on a processor without FMA.
+        // f32::mul_add is one instruction where every processor of the architecture has it, else a slow library call.
+        if cfg!(target_arch = "aarch64") {
+            return Self(std::array::from_fn(|lane| self.0[lane].mul_add(factor.0[lane], addend.0[lane])));
+        }
         self.mul(factor).add(addend)
     }
     #[inline(always)]
     fn exp2_of_rounded(self) -> Self {
         Self(self.0.map(|value| f32::from_bits((value.to_bits() << 23).wrapping_add(0x3F80_0000))))
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-pub mod avx2 {
-    use super::{Lanes, LANES};
-    use std::arch::x86_64::*;
-
-    /// Whether this processor runs [`Avx2`].
-    #[inline]
-    pub fn detected() -> bool {
-        std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = self.0;
+        for width in [8, 4, 2, 1] {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+        }
+        lanes[0]
     }
-
-    /// Lanes in a register.
-    #[derive(Clone, Copy)]
-    pub struct Avx2(__m256);
-
-    // SAFETY of every block: the type is only used after `detected`, in functions compiled for AVX2 and FMA; loads and
-    // stores are unaligned ones of exactly the array behind the reference.
-    impl Lanes for Avx2 {
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_set1_ps(value) })
-        }
-        #[inline(always)]
-        fn load(from: &[f32; LANES]) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_loadu_ps(from.as_ptr()) })
-        }
-        #[inline(always)]
-        fn store(self, to: &mut [f32; LANES]) {
-            // SAFETY: as above.
-            unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
-        }
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_add_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn sub(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_sub_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn div(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_div_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn max(self, other: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_max_ps(self.0, other.0) })
-        }
-        #[inline(always)]
-        fn abs(self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
-        }
-        #[inline(always)]
-        fn mul_add(self, factor: Self, addend: Self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
-        }
-        #[inline(always)]
-        fn exp2_of_rounded(self) -> Self {
-            // SAFETY: as above.
-            Self(unsafe {
-                let exponent = _mm256_slli_epi32::<23>(_mm256_castps_si256(self.0));
-                _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(0x3F80_0000)))
-            })
-        }
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
 }
 
@@ -215,12 +167,22 @@ macro_rules! dispatch {
         $visibility fn $name($($argument: $type),*) {
             #[cfg(target_arch = "x86_64")]
             {
+                use $crate::encoder::lanes_x86::{Avx2, Avx512};
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+                fn with_avx512($($argument: $type),*) {
+                    $kernel::<Avx512>($($argument),*)
+                }
                 #[allow(clippy::too_many_arguments)]
                 #[target_feature(enable = "avx2,fma")]
                 fn with_avx2($($argument: $type),*) {
-                    $kernel::<$crate::encoder::lanes::avx2::Avx2>($($argument),*)
+                    $kernel::<Avx2>($($argument),*)
                 }
-                if $crate::encoder::lanes::avx2::detected() {
+                if Avx512::detected() {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { with_avx512($($argument),*) };
+                }
+                if Avx2::detected() {
                     // SAFETY: the processor has AVX2 and FMA.
                     return unsafe { with_avx2($($argument),*) };
                 }

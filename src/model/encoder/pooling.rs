@@ -2,14 +2,12 @@
 
 use super::config::Pooling;
 
-/// Appends the vector of one text to `output`: `hidden` numbers for each of `modes`, together scaled to length 1 if
+/// Writes the vector of one text to `result`: `hidden` numbers for each of `modes`, together scaled to length 1 if
 /// `normalize`.
 ///
 /// `rows` is `[tokens, hidden]`. A text without tokens gives zeros, and zeros cannot be scaled.
-pub fn pool_rows(rows: &[f32], hidden: usize, modes: &[Pooling], normalize: bool, output: &mut Vec<f32>) {
-    let first = output.len();
-    output.resize(first + hidden * modes.len(), 0.0);
-    let result = &mut output[first..];
+pub fn pool_rows(rows: &[f32], hidden: usize, modes: &[Pooling], normalize: bool, result: &mut [f32]) {
+    result.fill(0.0);
     if !rows.is_empty() {
         for (mode, target) in modes.iter().zip(result.chunks_exact_mut(hidden)) {
             pool_into(rows, hidden, *mode, target);
@@ -57,7 +55,7 @@ mod tests {
     const ROWS: [f32; 8] = [1.0, -2.0, 3.0, 4.0, 0.0, 1.0, 8.0, 5.0];
 
     fn pooled(mode: Pooling) -> Vec<f32> {
-        let mut output = Vec::new();
+        let mut output = vec![7.0; 2];
         pool_rows(&ROWS, 2, &[mode], false, &mut output);
         output
     }
@@ -74,15 +72,15 @@ mod tests {
 
     #[test]
     fn several_modes_are_concatenated_and_scaled_together() {
-        let mut output = vec![7.0];
+        let mut output = [7.0; 4];
         pool_rows(&[3.0, 0.0], 2, &[Pooling::Cls, Pooling::Max], true, &mut output);
-        let expected = [7.0, 0.5_f32.sqrt(), 0.0, 0.5_f32.sqrt(), 0.0];
+        let expected = [0.5_f32.sqrt(), 0.0, 0.5_f32.sqrt(), 0.0];
         assert!(output.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{output:?}");
     }
 
     #[test]
     fn no_tokens_give_zeros() {
-        let mut output = Vec::new();
+        let mut output = [7.0; 3];
         pool_rows(&[], 3, &[Pooling::Mean], true, &mut output);
         assert_eq!(output, [0.0; 3]);
     }
