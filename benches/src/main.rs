@@ -1,10 +1,11 @@
 //! Benchmarks of pg_rag.
 //!
 //! ```text
-//! pg_rag_bench [--only models|sql|types] [--models DIR] [--threads N] [--server URL] [--rows N] [--json FILE] [--repeat N]
+//! pg_rag_bench [--only models|generation|sql|types] [--models DIR] [--threads N] [--server URL] [--rows N] [--json FILE] [--repeat N]
 //! ```
 //!
-//! Measures the model runtime in this process (`models`: embedding, generation) and, with a server, the whole path
+//! Measures the model runtime in this process (`models`: embedding, generation; `generation` alone, beside llama.cpp where
+//! PG_RAG_BENCH_PYTHON names an interpreter that has llama-cpp-python) and, with a server, the whole path
 //! through SQL in its database "demo" (`sql`: ingest, answers) and the vector types beside pgvector's, where its library is
 //! installed (`types`). Every figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
@@ -12,6 +13,7 @@
 mod embedding;
 mod generation;
 mod measurement;
+mod peer;
 mod sql;
 mod types;
 
@@ -48,7 +50,9 @@ impl Options {
             match name.as_str() {
                 "--models" => options.models = value.into(),
                 "--threads" => options.threads = number()?,
-                "--only" if ["models", "sql", "types"].contains(&value.as_str()) => options.only = Some(value),
+                "--only" if ["models", "generation", "sql", "types"].contains(&value.as_str()) => {
+                    options.only = Some(value)
+                }
                 "--server" => options.server = Some(value),
                 "--rows" => options.rows = number()?,
                 "--json" => options.json = Some(value.into()),
@@ -67,6 +71,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Options { models, threads, repeat, rows, .. } = &options;
     if wanted("models") {
         embedding::run(&models.join("all-MiniLM-L6-v2"), *threads, *repeat, &mut report)?;
+    }
+    if wanted("models") || wanted("generation") {
         generation::run(&models.join("SmolLM2-135M-Instruct"), *threads, *repeat, &mut report)?;
     }
     match &options.server {
