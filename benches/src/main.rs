@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! pg_rag_bench [--only models|embedding|generation|retrieval|sql|types] [--models DIR] [--threads N] [--repeat N]
-//!              [--eval DIR] [--server URL] [--rows N] [--json FILE]
+//!              [--eval DIR] [--server URL] [--peer URL] [--rows N] [--json FILE]
 //! ```
 //!
-//! Measures the model runtime in this process (`models`: embedding, generation; embedding beside its peers where
-//! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime and onnx) and, with a server, the whole path
+//! Measures the model runtime in this process (`models`: embedding, generation; beside their peers where
+//! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime, onnx and llama-cpp-python) and, with a server, the whole path
 //! through SQL in its database "demo" (`sql`: ingest, answers) and the vector types beside pgvector's, where its library is
 //! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost. Every
 //! figure is the median of several runs; a benchmark is never a test.
@@ -15,6 +15,7 @@
 mod embedding;
 mod generation;
 mod measurement;
+mod peer;
 mod peers;
 mod retrieval;
 mod sql;

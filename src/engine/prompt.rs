@@ -271,15 +271,6 @@ pub fn citations(answer: &str, passages: usize) -> Vec<usize> {
     cited
 }
 
-/// Takes the unfinished sentence off the end of an answer that ran out of tokens. An answer that is one unfinished
-/// sentence stays as it is.
-pub fn trim_to_sentence(answer: &mut String) {
-    answer.truncate(answer.trim_end().len());
-    if let Some(end) = last_sentence_end(answer) {
-        answer.truncate(end);
-    }
-}
-
 #[cfg(test)]
 #[path = "prompt_tests.rs"]
 mod tests;

@@ -102,19 +102,6 @@ fn citations_are_found_in_every_form_and_in_order() {
     assert_eq!(citations("[[3]] array[1]", 3), [3, 1]);
 }
 
-#[test]
-fn an_unfinished_sentence_is_taken_off() {
-    let trimmed = |text: &str| {
-        let mut text = text.to_owned();
-        trim_to_sentence(&mut text);
-        text
-    };
-    assert_eq!(trimmed("One sentence [1]. Two is unfin"), "One sentence [1].");
-    assert_eq!(trimmed("One. Two! \n"), "One. Two!");
-    assert_eq!(trimmed("never ends"), "never ends");
-    assert_eq!(trimmed(""), "");
-}
-
 proptest! {
     #[test]
     fn packing_keeps_the_budget_and_character_boundaries(

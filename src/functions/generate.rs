@@ -60,6 +60,7 @@ impl SamplingArguments {
             repeat_penalty: in_range("repeat_penalty", self.repeat_penalty, 0.1, 10.0)?,
             seed: self.seed.map_or_else(random_seed, |seed| seed as u64),
             stop: stop_texts(self.stop)?,
+            whole_sentences: false,
         })
     }
 }

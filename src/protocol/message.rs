@@ -129,6 +129,8 @@ pub struct GenerateParams {
     pub seed: u64,
     /// Texts that end the answer; they are not part of it.
     pub stop: Vec<String>,
+    /// Leave out a last sentence that `max_tokens` cuts, unless there is no other.
+    pub whole_sentences: bool,
 }
 
 /// On whose behalf PostgreSQL asks.

@@ -11,7 +11,7 @@ use crate::rag::search::{search, Hit};
 use crate::rag::{catalog, search as retrieval};
 use crate::server::client;
 use pg_rag_engine::prompt::{self, Passage};
-use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role};
+use pg_rag_protocol::message::{ChatMessage, Request, Response, Role};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
@@ -128,11 +128,9 @@ impl AnswerSpec<'_> {
         }
         .params()?;
         params.max_tokens = params.max_tokens.min(prompt.answer_tokens);
+        params.whole_sentences = true;
         let mut generated = generate_turn(self.model, prompt.messages.clone(), params)?;
         generated.text = prompt::strip_fences(&generated.text, &prompt.fence);
-        if generated.finish == FinishReason::Length {
-            prompt::trim_to_sentence(&mut generated.text);
-        }
         Ok(generated)
     }
 }

@@ -3,6 +3,8 @@
 //! All parallel loops of a forward pass go through [`Pool`]. The scheduler is the only thread that starts forward
 //! passes, so loops never compete for the threads.
 
+use super::parts::Parts;
+use super::team::Team;
 use crate::error::{ModelError, Result};
 use rayon::prelude::*;
 
@@ -10,6 +12,8 @@ use rayon::prelude::*;
 pub struct Pool {
     threads: usize,
     pool: rayon::ThreadPool,
+    /// Threads for loops that are too short to be handed to `pool`.
+    team: Team,
 }
 
 impl Pool {
@@ -24,16 +28,11 @@ impl Pool {
             .thread_name(|index| format!("compute {index}"))
             .build()
             .map_err(|error| ModelError::Internal(format!("could not start compute threads: {error}")))?;
-        Ok(Self { threads, pool })
+        Ok(Self { threads, pool, team: Team::new(threads)? })
     }
 
     pub fn threads(&self) -> usize {
         self.threads
-    }
-
-    /// The threads themselves, for [`super::crew`].
-    pub(super) fn rayon(&self) -> &rayon::ThreadPool {
-        &self.pool
     }
 
     /// Runs `work` on a compute thread; parallel loops inside it use the pool without another hand-over.
@@ -50,5 +49,25 @@ impl Pool {
                 data.par_chunks_mut(chunk_len).enumerate().for_each(|(index, chunk)| work(index, chunk));
             });
         }
+    }
+
+    /// Calls `work` with every number below `chunks`, for short loops: the threads are there within a microsecond while
+    /// one loop follows the other. The calling thread takes part.
+    pub fn for_each(&self, chunks: usize, work: impl Fn(usize) + Sync) {
+        self.team.run(chunks, work);
+    }
+
+    /// Like [`Pool::for_each`], with a part of `parts` for each number.
+    #[allow(unsafe_code)]
+    pub fn for_parts<P: Parts>(&self, parts: P, work: impl Fn(usize, P::Part) + Sync) {
+        // SAFETY: every number below the count comes once.
+        self.team.run(parts.count(), |index| work(index, unsafe { parts.part(index) }));
+    }
+
+    /// Like [`Pool::for_parts`] on the calling thread alone, for loops that are too short to be shared.
+    #[allow(unsafe_code)]
+    pub fn for_parts_here<P: Parts>(&self, parts: P, work: impl Fn(usize, P::Part)) {
+        // SAFETY: every number below the count comes once.
+        (0..parts.count()).for_each(|index| work(index, unsafe { parts.part(index) }));
     }
 }

@@ -1,135 +1,145 @@
-//! Causal attention of new tokens over the cache; the new tokens' keys and values are in it already.
+//! Causal attention of the tokens of a pass over their sequences' caches, which hold their keys and values already.
 //!
-//! One token ([`attend_one`]) reads the f16 cache directly. A slice of tokens ([`attend_many`]) widens the cache of a
-//! layer once and multiplies blocks of queries with it, parallel over blocks and heads.
+//! The work is cut into tiles: some rows (query heads of neighbouring tokens that share a key head). Where there are too
+//! few tiles to keep the threads busy, which is so for single tokens, a tile is cut into the spans of positions as well.
 
 use super::config::Config;
-use super::kv_cache::KvCache;
-use crate::compute::cached_attention::{attend_span, merge, partial_len};
-use crate::compute::elementwise::exp_from_maximum;
-use crate::compute::gemm::{gemm_serial, Right};
+use super::forward::Run;
+use crate::compute::cached_attention::{attend_span, Level, Partial, Row, ROWS, SPAN};
+use crate::compute::parts::Chunks;
 use crate::compute::Pool;
-use half::slice::HalfFloatSliceExt;
 use std::cell::RefCell;
 
-/// Positions per parallel piece of [`attend_one`].
-const SPAN: usize = 256;
-
-/// Queries per parallel piece of [`attend_many`].
-const BLOCK: usize = 64;
+/// Scores below which a pass is computed on one thread.
+const WORTH_A_HAND_OVER: usize = 600;
 
 thread_local! {
-    /// Scores of the piece that a compute thread works on; kept because they are the same size again and again.
-    static SCORES: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// Partial results of the tile that a thread works on.
+    static PARTIALS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Factor of the scores: 1 / sqrt(head_dim).
-fn scale(config: &Config) -> f32 {
-    1.0 / (config.head_dim as f32).sqrt()
+/// Some rows of a run that attend to one key head.
+#[derive(Clone, Copy)]
+struct Tile {
+    run: usize,
+    head: usize,
+    /// The first row; row `r` is query head `r % group` of the head's group, of token `r / group` of the run.
+    row: usize,
+    rows: usize,
+    /// Positions that the last row sees.
+    visible: usize,
+    /// The run's first token in the pass.
+    token: usize,
 }
 
-/// Attention of the token at the last of `positions` positions. `queries` and `out` are `heads × head_dim`; `partials`
-/// is scratch.
-#[allow(clippy::too_many_arguments)]
-pub fn attend_one(
-    pool: &Pool,
-    config: &Config,
-    cache: &KvCache,
-    layer: usize,
-    positions: usize,
-    queries: &[f32],
-    partials: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    let group_len = config.group() * config.head_dim;
-    let len = partial_len(config.group(), config.head_dim);
-    let spans = positions.div_ceil(SPAN);
-    partials.resize(config.kv_heads * spans * len, 0.0);
-    let piece = |index: usize, partial: &mut [f32]| {
-        let (head, start) = (index / spans, index % spans * SPAN);
-        let end = (start + SPAN).min(positions);
-        let queries = &queries[head * group_len..(head + 1) * group_len];
-        let (keys, values) = (cache.keys(layer, head, start, end), cache.values(layer, head, start, end));
-        SCORES.with_borrow_mut(|scores| {
-            attend_span(queries, config.head_dim, keys, values, scale(config), scores, partial);
-        });
-    };
-    if positions < SPAN / 4 {
-        // Too little work to wake another thread for.
-        partials.chunks_exact_mut(len).enumerate().for_each(|(index, partial)| piece(index, partial));
-    } else {
-        pool.for_chunks_mut(partials, len, piece);
-    }
-    for (partials, out) in partials.chunks_exact(spans * len).zip(out.chunks_exact_mut(group_len)) {
-        merge(partials, config.group(), config.head_dim, out);
+impl Tile {
+    /// Spans that the last row sees.
+    fn spans(&self) -> usize {
+        self.visible.div_ceil(SPAN)
     }
 }
 
-/// Buffers of [`attend_many`].
+/// What stays between passes.
 #[derive(Default)]
 pub struct Scratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    blocks: Vec<f32>,
+    tiles: Vec<Tile>,
+    /// A chunk of equal length for each tile, or each span of each tile.
+    results: Vec<f32>,
 }
 
-/// Attention of `count` tokens of which the first is at position `first`. Row `i` of the queries is
-/// `queries[i * query_stride..][..heads * head_dim]`; `out` is `count × heads × head_dim`.
+/// Attention in layer `layer`. Row `i` of the queries is `queries[i * stride..][..heads * head_dim]`, already multiplied
+/// by the scale of the scores; the rows of the runs follow each other. `out` is `tokens × heads × head_dim`.
 #[allow(clippy::too_many_arguments)]
-pub fn attend_many(
+pub fn attend(
     pool: &Pool,
     config: &Config,
-    cache: &KvCache,
+    runs: &[Run],
     layer: usize,
-    first: usize,
-    count: usize,
     queries: &[f32],
-    query_stride: usize,
+    stride: usize,
     scratch: &mut Scratch,
     out: &mut [f32],
 ) {
-    let (head_dim, heads, positions) = (config.head_dim, config.heads, first + count);
-    let head_len = positions * head_dim;
-    scratch.keys.resize(config.kv_heads * head_len, 0.0);
-    scratch.values.resize(config.kv_heads * head_len, 0.0);
-    pool.for_chunks_mut(&mut scratch.keys, head_len, |head, out| {
-        cache.keys(layer, head, 0, positions).convert_to_f32_slice(out);
-    });
-    pool.for_chunks_mut(&mut scratch.values, head_len, |head, out| {
-        cache.values(layer, head, 0, positions).convert_to_f32_slice(out);
-    });
-    let (keys, values) = (&scratch.keys, &scratch.values);
-    scratch.blocks.resize(count.div_ceil(BLOCK) * heads * BLOCK * head_dim, 0.0);
-    pool.for_chunks_mut(&mut scratch.blocks, BLOCK * head_dim, |index, out| {
-        // The last blocks see the most keys, so they go first: no thread is left with a large piece at the end.
-        let (block, head) = (count.div_ceil(BLOCK) - 1 - index / heads, index % heads);
-        let start = block * BLOCK;
-        let rows = BLOCK.min(count - start);
-        let visible = first + start + rows;
-        let kv_start = head / config.group() * head_len;
-        let keys = &keys[kv_start..][..visible * head_dim];
-        let values = &values[kv_start..][..visible * head_dim];
-        let queries = &queries[start * query_stride + head * head_dim..];
-        let out = &mut out[..rows * head_dim];
-        SCORES.with_borrow_mut(|scores| {
-            scores.resize(rows * visible, 0.0);
-            gemm_serial(rows, visible, head_dim, queries, query_stride, keys, Right::Transposed, scores);
-            for (row, scores) in scores.chunks_exact_mut(visible).enumerate() {
-                let (seen, future) = scores.split_at_mut(first + start + row + 1);
-                let (_, sum) = exp_from_maximum(seen, scale(config));
-                let inverse = 1.0 / sum;
-                seen.iter_mut().for_each(|weight| *weight *= inverse);
-                future.fill(0.0);
+    let level = Level::best();
+    let head_dim = config.head_dim;
+    plan(config, level, runs, &mut scratch.tiles);
+    let Scratch { tiles, results } = scratch;
+    let dimensions = runs.first().map_or(0, |run| run.cache.head(layer, 0).dimensions);
+    let partial = Partial::len(dimensions);
+    let most_spans = tiles.iter().map(|tile| tile.spans()).max().unwrap_or(0);
+    // Tiles with many spans are begun first, so that no thread is left with a large one in the end; see `plan`.
+    let by_span = tiles.len() < 4 * pool.threads() && most_spans > 1;
+    let chunk = ROWS * partial;
+    let chunks = if by_span { tiles.len() * most_spans } else { tiles.len() };
+    results.resize(chunks * chunk, 0.0);
+    let span_of = |tile: &Tile, span: usize, partials: &mut [f32]| {
+        let run = &runs[tile.run];
+        let mut rows = [Row::default(); ROWS];
+        for (r, row) in rows[..tile.rows].iter_mut().enumerate() {
+            let (token, head) = ((tile.row + r) / config.group(), (tile.row + r) % config.group());
+            let query = &queries[(tile.token + token) * stride + (tile.head * config.group() + head) * head_dim..];
+            *row = Row { query, visible: run.cache.len() + token + 1 };
+        }
+        attend_span(level, run.cache.head(layer, tile.head), span, &rows[..tile.rows], partials);
+    };
+    let work = |index: usize, result: &mut [f32]| {
+        if by_span {
+            let tile = &tiles[index / most_spans];
+            if index % most_spans < tile.spans() {
+                span_of(tile, index % most_spans, &mut result[..tile.rows * partial]);
             }
-            gemm_serial(rows, head_dim, visible, scores, visible, values, Right::Plain, out);
+            return;
+        }
+        let tile = &tiles[index];
+        let result = &mut result[..tile.rows * partial];
+        result.chunks_exact_mut(partial).for_each(|total| Partial(total).clear());
+        PARTIALS.with_borrow_mut(|partials| {
+            partials.resize(tile.rows * partial, 0.0);
+            for span in 0..tile.spans() {
+                span_of(tile, span, partials);
+                for (total, partial) in result.chunks_exact_mut(partial).zip(partials.chunks_exact(partial)) {
+                    Partial(total).add(partial);
+                }
+            }
         });
-    });
-    let blocks = &scratch.blocks;
-    for (token, out) in out.chunks_exact_mut(heads * head_dim).enumerate() {
-        let block = count.div_ceil(BLOCK) - 1 - token / BLOCK;
-        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-            let from = ((block * heads + head) * BLOCK + token % BLOCK) * head_dim;
-            out.copy_from_slice(&blocks[from..from + head_dim]);
+    };
+    let scores: usize = tiles.iter().map(|tile| tile.rows * tile.visible).sum();
+    if scores < WORTH_A_HAND_OVER {
+        results.chunks_exact_mut(chunk).enumerate().for_each(|(index, result)| work(index, result));
+    } else {
+        pool.for_parts(Chunks::new(results, chunk), work);
+    }
+    for (index, tile) in tiles.iter().enumerate() {
+        let spans = if by_span { most_spans } else { 1 };
+        let (total, later) = results[index * spans * chunk..(index + 1) * spans * chunk].split_at_mut(chunk);
+        for r in 0..tile.rows {
+            let mut total = Partial(&mut total[r * partial..(r + 1) * partial]);
+            if by_span {
+                for later in later.chunks_exact(chunk).take(tile.spans() - 1) {
+                    total.add(&later[r * partial..(r + 1) * partial]);
+                }
+            }
+            let (token, head) = ((tile.row + r) / config.group(), (tile.row + r) % config.group());
+            let at = ((tile.token + token) * config.heads + tile.head * config.group() + head) * head_dim;
+            total.finish(&mut out[at..at + head_dim]);
         }
     }
+}
+
+/// Cuts the runs into tiles, those that see the most first.
+fn plan(config: &Config, level: Level, runs: &[Run], tiles: &mut Vec<Tile>) {
+    tiles.clear();
+    let mut token = 0;
+    for (index, run) in runs.iter().enumerate() {
+        let rows = run.tokens.len() * config.group();
+        for row in (0..rows).step_by(level.rows()) {
+            let count = level.rows().min(rows - row);
+            let visible = run.cache.len() + (row + count - 1) / config.group() + 1;
+            for head in 0..config.kv_heads {
+                tiles.push(Tile { run: index, head, row, rows: count, visible, token });
+            }
+        }
+        token += run.tokens.len();
+    }
+    tiles.sort_by_key(|tile| std::cmp::Reverse(tile.visible));
 }

@@ -1,7 +1,7 @@
 //! Hyperparameters of a llama-architecture model, read from GGUF metadata and checked against each other.
 
 use super::gguf::GgufFile;
-use crate::compute::quant::BLOCK_LEN;
+use crate::compute::quant::UNIT;
 use crate::error::{ModelError, Result};
 
 /// Larger numbers of anything are not a model but a broken file.
@@ -86,8 +86,8 @@ impl Config {
             return Err(file.corrupt("base or scale of the positions or epsilon of the norms is not positive"));
         }
         for (name, len) in [("hidden", self.hidden), ("feed-forward", self.feed_forward), ("attention", self.q_len())] {
-            if !len.is_multiple_of(BLOCK_LEN) {
-                return Err(ModelError::Unsupported(format!("{name} size {len} is not a multiple of {BLOCK_LEN}")));
+            if !len.is_multiple_of(UNIT) {
+                return Err(ModelError::Unsupported(format!("{name} size {len} is not a multiple of {UNIT}")));
             }
         }
         Ok(())

@@ -1,229 +1,224 @@
 //! The forward pass of a llama-architecture model (Touvron et al., "LLaMA", 2023): RMS norm, grouped-query attention with
 //! rotated keys, gated feed-forward.
 //!
-//! [`Network::prefill`] takes a slice of tokens and computes in f32 with expanded weights; [`Network::decode`] takes one
-//! token and computes in 8-bit integers with the weights as they are. Both append to the cache and agree up to the
-//! rounding of the token's activations to 8 bits.
+//! A pass takes tokens of one or more sequences: a slice of a prompt, the next token of each of several sequences, a
+//! token with guesses of the ones behind it. A token's logits and its place in the cache are the same, bit for bit, in
+//! whatever pass it is computed, as long as the weights are blocks.
 
-use super::attention::{attend_many, attend_one, Scratch};
+use super::attention;
 use super::config::Config;
-use super::kv_cache::KvCache;
-use super::matrix::{multiply_one, Matrix};
+use super::kv_cache::{HeadMut, KvCache};
+use super::matrix::{multiply, Input};
 use super::rope::Rotation;
 use super::weights::{Layer, Weights};
 use crate::compute::elementwise::{add, rms_norm, silu_multiply};
-use crate::compute::quant::QuantizedVector;
+use crate::compute::parts::Chunks;
+use crate::compute::quant::activations::{round, XUnit};
+use crate::compute::quant::UNIT;
 use crate::compute::Pool;
+use std::sync::{Mutex, PoisonError};
 
-/// Most tokens of one call of [`Network::prefill`]: enough to use the weights well, few enough to react to a
-/// cancellation.
+/// Most tokens of one pass: enough to use the weights well, few enough to react to a cancellation.
 pub const SLICE_TOKENS: usize = 64;
+
+/// Numbers below which a loop over rows stays on one thread.
+const WORTH_A_HAND_OVER: usize = 8192;
 
 /// Asked between layers: whether nobody wants the result any more. Prompts of large models take seconds per slice, and
 /// a caller that has gone must not hold the compute threads for that long.
 pub type Abandoned<'a> = &'a (dyn Fn() -> bool + Sync);
 
+/// A sequence's part in a pass.
+pub struct Run<'a> {
+    pub cache: &'a mut KvCache,
+    /// They follow the positions that are in the cache, and are appended.
+    pub tokens: &'a [u32],
+    /// How many of the last tokens to compute logits for.
+    pub wanted: usize,
+}
+
 pub struct Network {
     pub config: Config,
     pub weights: Weights,
+    scratch: Mutex<Scratch>,
+}
+
+/// Buffers that stay between passes, so that a token allocates nothing.
+#[derive(Default)]
+struct Scratch {
+    residual: Vec<f32>,
+    normed: Input,
+    qkv: Vec<f32>,
+    attended: Input,
+    gate_up: Vec<f32>,
+    activated: Input,
+    product: Vec<f32>,
+    rotation: Rotation,
+    attention: attention::Scratch,
 }
 
 impl Network {
+    pub fn new(config: Config, weights: Weights) -> Self {
+        Self { config, weights, scratch: Mutex::default() }
+    }
+
     pub fn vocab_size(&self) -> usize {
         self.weights.embedding.rows()
     }
 
-    /// Runs `tokens` at the positions behind those in `cache` and appends them. Writes the logits of the last token to
-    /// `logits` if it is given. The ids must be in the vocabulary and the cache have room.
+    /// Runs the tokens and appends them to their caches. Replaces `logits` by a row for every wanted token, in order. The
+    /// ids must be in the vocabulary and the caches have room.
     ///
-    /// Returns `false`, with cache and logits as they were, when it was abandoned.
-    pub fn prefill(
-        &self,
-        pool: &Pool,
-        cache: &mut KvCache,
-        tokens: &[u32],
-        logits: Option<&mut Vec<f32>>,
-        abandoned: Abandoned<'_>,
-    ) -> bool {
-        pool.enter(|| self.prefill_inside(pool, cache, tokens, logits, abandoned))
-    }
-
-    fn prefill_inside(
-        &self,
-        pool: &Pool,
-        cache: &mut KvCache,
-        tokens: &[u32],
-        logits: Option<&mut Vec<f32>>,
-        abandoned: Abandoned<'_>,
-    ) -> bool {
-        let Config { hidden, feed_forward, head_dim, norm_epsilon, .. } = self.config;
+    /// Returns `false`, with caches and logits as they were, when it was abandoned.
+    pub fn pass(&self, pool: &Pool, runs: &mut [Run], logits: &mut Vec<f32>, abandoned: Abandoned<'_>) -> bool {
+        // A panic while the scratch is in use leaves numbers in it that the next pass writes anew.
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let scratch = &mut *scratch;
+        let Config { hidden, feed_forward, .. } = self.config;
         let (q_len, kv_len) = (self.config.q_len(), self.config.kv_len());
         let qkv_len = q_len + 2 * kv_len;
-        let (count, first) = (tokens.len(), cache.len);
-        let rotation = Rotation::new(&self.weights.rope_frequencies, first, count);
-        let mut residual = vec![0.0; count * hidden];
-        for (row, &token) in residual.chunks_exact_mut(hidden).zip(tokens) {
+        let count: usize = runs.iter().map(|run| run.tokens.len()).sum();
+
+        scratch.residual.resize(count * hidden, 0.0);
+        let tokens = runs.iter().flat_map(|run| run.tokens);
+        for (row, &token) in scratch.residual.chunks_exact_mut(hidden).zip(tokens) {
             self.weights.embedding.expand_row(token as usize, row);
         }
-        let mut normed = vec![0.0; count * hidden];
-        let mut qkv = vec![0.0; count * qkv_len];
-        let mut attended = vec![0.0; count * q_len];
-        let mut gate = vec![0.0; count * feed_forward];
-        let mut up = vec![0.0; count * feed_forward];
-        let (mut panel, mut scratch) = (Vec::new(), Scratch::default());
-        let norm = |residual: &[f32], weight: &[f32], normed: &mut [f32]| {
-            for (out, x) in normed.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden)) {
-                rms_norm(x, weight, norm_epsilon, out);
-            }
-        };
-        for (index, layer) in self.weights.layers.iter().enumerate() {
-            if abandoned() {
-                return false;
-            }
-            norm(&residual, &layer.attention_norm, &mut normed);
-            for (matrix, at) in [(&layer.q, 0), (&layer.k, q_len), (&layer.v, q_len + kv_len)] {
-                matrix.multiply_many(pool, count, &normed, &mut qkv[at..], qkv_len, &mut panel);
-            }
-            for (token, row) in qkv.chunks_exact_mut(qkv_len).enumerate() {
-                rotation.apply(token, &mut row[..q_len + kv_len], head_dim);
-                let (keys, values) = row[q_len..].split_at(kv_len);
-                cache.store(index, first + token, keys, values);
-            }
-            attend_many(pool, &self.config, cache, index, first, count, &qkv, qkv_len, &mut scratch, &mut attended);
-            layer.attention_output.multiply_many(pool, count, &attended, &mut normed, hidden, &mut panel);
-            add(&mut residual, &normed);
+        let positions = runs.iter().flat_map(|run| (run.cache.len()..).take(run.tokens.len()));
+        scratch.rotation.set(&self.weights.rope_frequencies, positions);
+        scratch.normed.resize(count, hidden);
+        scratch.qkv.resize(count * qkv_len, 0.0);
+        scratch.attended.resize(count, q_len);
+        scratch.gate_up.resize(count * 2 * feed_forward, 0.0);
+        scratch.activated.resize(count, feed_forward);
+        scratch.product.resize(count * hidden, 0.0);
+        let Scratch { residual, normed, qkv, attended, gate_up, activated, product, rotation, attention } = scratch;
 
-            norm(&residual, &layer.feed_forward_norm, &mut normed);
-            layer.gate.multiply_many(pool, count, &normed, &mut gate, feed_forward, &mut panel);
-            layer.up.multiply_many(pool, count, &normed, &mut up, feed_forward, &mut panel);
-            pool.for_chunks_mut(&mut gate, feed_forward * count.div_ceil(pool.threads()), |chunk, gate| {
-                let at = chunk * feed_forward * count.div_ceil(pool.threads());
-                silu_multiply(gate, &up[at..at + gate.len()]);
-            });
-            layer.down.multiply_many(pool, count, &gate, &mut normed, hidden, &mut panel);
-            add(&mut residual, &normed);
-        }
-        cache.len += count;
-        if let (Some(logits), Some(last)) = (logits, residual.chunks_exact(hidden).next_back()) {
-            let (mut quantized, normed) = (QuantizedVector::default(), &mut normed[..hidden]);
-            self.predict(pool, last, &mut quantized, normed, logits);
-            // The first token of an answer sets its course, so it is chosen from exact logits: the error of rounding
-            // the vector is multiplied as well.
-            quantized.subtract_from(normed);
-            quantized.quantize(normed);
-            let mut correction = vec![0.0; logits.len()];
-            multiply_one(pool, &[self.weights.output()], &quantized, &mut correction);
-            add(logits, &correction);
-        }
-        true
-    }
-
-    /// Runs one token at the position behind those in `cache`, appends it and writes its logits. The id must be in the
-    /// vocabulary and the cache have room.
-    ///
-    /// Returns `false`, with cache and logits as they were, when it was abandoned.
-    pub fn decode(
-        &self,
-        pool: &Pool,
-        cache: &mut KvCache,
-        token: u32,
-        scratch: &mut DecodeScratch,
-        logits: &mut Vec<f32>,
-        abandoned: Abandoned<'_>,
-    ) -> bool {
-        pool.enter(|| self.decode_inside(pool, cache, token, scratch, logits, abandoned))
-    }
-
-    fn decode_inside(
-        &self,
-        pool: &Pool,
-        cache: &mut KvCache,
-        token: u32,
-        scratch: &mut DecodeScratch,
-        logits: &mut Vec<f32>,
-        abandoned: Abandoned<'_>,
-    ) -> bool {
-        let Config { hidden, feed_forward, norm_epsilon, .. } = self.config;
-        let rotation = Rotation::new(&self.weights.rope_frequencies, cache.len, 1);
-        let DecodeScratch { residual, normed, qkv, attended, gate_up, partials, quantized } = scratch;
-        residual.resize(hidden, 0.0);
-        normed.resize(hidden, 0.0);
-        qkv.resize(self.config.q_len() + 2 * self.config.kv_len(), 0.0);
-        attended.resize(self.config.q_len(), 0.0);
-        gate_up.resize(2 * feed_forward, 0.0);
-        self.weights.embedding.expand_row(token as usize, residual);
-        let mut multiply = |matrices: &[&Matrix], x: &[f32], y: &mut [f32]| {
-            quantized.quantize(x);
-            multiply_one(pool, matrices, quantized, y);
-        };
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if abandoned() {
                 return false;
             }
             let Layer { q, k, v, attention_output, gate, up, down, .. } = layer;
-            rms_norm(residual, &layer.attention_norm, norm_epsilon, normed);
-            multiply(&[q, k, v], normed, qkv);
-            self.attend(pool, cache, index, &rotation, qkv, partials, attended);
-            multiply(&[attention_output], attended, normed);
-            add(residual, normed);
+            let added = if index == 0 { None } else { Some(&product[..]) };
+            self.norm(pool, residual, added, &layer.attention_norm, normed);
+            multiply(pool, &[q, k, v], count, normed, qkv);
+            self.rotate_and_store(pool, runs, index, rotation, qkv);
+            attention::attend(pool, &self.config, runs, index, qkv, qkv_len, attention, &mut attended.numbers);
+            by_rows(pool, q_len, &mut attended.numbers, &mut attended.rounded, |_, numbers, units| {
+                round(numbers, units)
+            });
+            multiply(pool, &[attention_output], count, attended, product);
 
-            rms_norm(residual, &layer.feed_forward_norm, norm_epsilon, normed);
-            multiply(&[gate, up], normed, gate_up);
-            let (gate, up) = gate_up.split_at_mut(feed_forward);
-            silu_multiply(gate, up);
-            multiply(&[down], gate, normed);
-            add(residual, normed);
+            self.norm(pool, residual, Some(product), &layer.feed_forward_norm, normed);
+            multiply(pool, &[gate, up], count, normed, gate_up);
+            by_rows(pool, feed_forward, &mut activated.numbers, &mut activated.rounded, |row, numbers, units| {
+                let (gate, up) = gate_up[2 * row * feed_forward..][..2 * feed_forward].split_at(feed_forward);
+                numbers.copy_from_slice(gate);
+                silu_multiply(numbers, up);
+                round(numbers, units);
+            });
+            multiply(pool, &[down], count, activated, product);
         }
-        cache.len += 1;
-        self.predict(pool, residual, quantized, normed, logits);
+        for run in runs.iter_mut() {
+            run.cache.advance(run.tokens.len());
+        }
+        // Only the wanted rows go on.
+        let (mut wanted, mut row) = (0, 0);
+        for run in runs.iter() {
+            row += run.tokens.len();
+            for row in row - run.wanted..row {
+                residual.copy_within(row * hidden..(row + 1) * hidden, wanted * hidden);
+                product.copy_within(row * hidden..(row + 1) * hidden, wanted * hidden);
+                wanted += 1;
+            }
+        }
+        if wanted > 0 {
+            normed.resize(wanted, hidden);
+            let (residual, product) = (&mut residual[..wanted * hidden], &product[..wanted * hidden]);
+            self.norm(pool, residual, Some(product), &self.weights.output_norm, normed);
+            logits.resize(wanted * self.vocab_size(), 0.0);
+            multiply(pool, &[self.weights.output()], wanted, normed, logits);
+        }
         true
     }
 
-    /// Rotates and stores one token's keys and attends to it and all before it.
-    #[allow(clippy::too_many_arguments)]
-    fn attend(
-        &self,
-        pool: &Pool,
-        cache: &mut KvCache,
-        layer: usize,
-        rotation: &Rotation,
-        qkv: &mut [f32],
-        partials: &mut Vec<f32>,
-        attended: &mut [f32],
-    ) {
-        let (q_len, kv_len) = (self.config.q_len(), self.config.kv_len());
-        rotation.apply(0, &mut qkv[..q_len + kv_len], self.config.head_dim);
-        let (queries, keys_and_values) = qkv.split_at(q_len);
-        let (keys, values) = keys_and_values.split_at(kv_len);
-        let position = cache.len;
-        cache.store(layer, position, keys, values);
-        attend_one(pool, &self.config, cache, layer, position + 1, queries, partials, attended);
+    /// Adds `added` to the residual stream and normalises the sum, row by row.
+    fn norm(&self, pool: &Pool, residual: &mut [f32], added: Option<&[f32]>, weight: &[f32], out: &mut Input) {
+        let (hidden, epsilon) = (self.config.hidden, self.config.norm_epsilon);
+        let rows = rows_per_part(pool, residual.len(), hidden);
+        let units = Chunks::new(out.rounded.units_mut(), rows * hidden / UNIT);
+        let parts = (Chunks::new(residual, rows * hidden), Chunks::new(&mut out.numbers, rows * hidden), units);
+        pool.for_parts(parts, |index, (residual, numbers, units)| {
+            if let Some(added) = added {
+                add(residual, &added[index * rows * hidden..][..residual.len()]);
+            }
+            for (residual, numbers) in residual.chunks_exact(hidden).zip(numbers.chunks_exact_mut(hidden)) {
+                rms_norm(residual, weight, epsilon, numbers);
+            }
+            round(numbers, units);
+        });
     }
 
-    /// Logits of the token after the one whose residual stream this is.
-    fn predict(
-        &self,
-        pool: &Pool,
-        residual: &[f32],
-        quantized: &mut QuantizedVector,
-        normed: &mut [f32],
-        logits: &mut Vec<f32>,
-    ) {
-        rms_norm(residual, &self.weights.output_norm, self.config.norm_epsilon, normed);
-        quantized.quantize(normed);
-        logits.resize(self.vocab_size(), 0.0);
-        multiply_one(pool, &[self.weights.output()], quantized, logits);
+    /// Rotates queries and keys, scales the queries, and puts keys and values into the caches.
+    fn rotate_and_store(&self, pool: &Pool, runs: &mut [Run], layer: usize, rotation: &Rotation, qkv: &mut [f32]) {
+        let Config { head_dim, .. } = self.config;
+        let (q_len, kv_len) = (self.config.q_len(), self.config.kv_len());
+        let qkv_len = q_len + 2 * kv_len;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let rows = rows_per_part(pool, qkv.len(), qkv_len);
+        pool.for_parts(Chunks::new(qkv, rows * qkv_len), |index, part| {
+            for (row, qkv) in part.chunks_exact_mut(qkv_len).enumerate() {
+                rotation.apply(index * rows + row, &mut qkv[..q_len + kv_len], head_dim);
+                qkv[..q_len].iter_mut().for_each(|number| *number *= scale);
+            }
+        });
+        let mut row = 0;
+        for run in runs {
+            let (first, count) = (run.cache.len(), run.tokens.len());
+            assert!(first + count <= run.cache.capacity(), "the cache has no room for {count} more tokens");
+            let (keys, values) = run.cache.heads_mut(layer);
+            let qkv = &qkv[row * qkv_len..(row + count) * qkv_len];
+            let store = |head: usize, (keys, values): (&mut [_], &mut [_])| {
+                let mut cache = HeadMut { keys, values, head_dim };
+                for (token, qkv) in qkv.chunks_exact(qkv_len).enumerate() {
+                    let key = &qkv[q_len + head * head_dim..][..head_dim];
+                    cache.store(first + token, key, &qkv[q_len + kv_len + head * head_dim..][..head_dim]);
+                }
+            };
+            if count * kv_len < WORTH_A_HAND_OVER {
+                pool.for_parts_here((keys, values), store);
+            } else {
+                pool.for_parts((keys, values), store);
+            }
+            row += count;
+        }
     }
 }
 
-/// Buffers of [`Network::decode`], kept between tokens.
-#[derive(Default)]
-pub struct DecodeScratch {
-    residual: Vec<f32>,
-    normed: Vec<f32>,
-    qkv: Vec<f32>,
-    attended: Vec<f32>,
-    gate_up: Vec<f32>,
-    partials: Vec<f32>,
-    quantized: QuantizedVector,
+/// Rows that a part of a loop over rows of `len` numbers gets, of `total` numbers in all.
+fn rows_per_part(pool: &Pool, total: usize, len: usize) -> usize {
+    let rows = total / len.max(1);
+    if total < WORTH_A_HAND_OVER {
+        rows.max(1)
+    } else {
+        rows.div_ceil(2 * pool.threads()).max(1)
+    }
+}
+
+/// Calls `work` with every row of `numbers` and the units that it is rounded to.
+fn by_rows(
+    pool: &Pool,
+    len: usize,
+    numbers: &mut [f32],
+    rounded: &mut crate::compute::quant::Activations,
+    work: impl Fn(usize, &mut [f32], &mut [XUnit]) + Sync,
+) {
+    let rows = rows_per_part(pool, numbers.len(), len);
+    let parts = (Chunks::new(numbers, rows * len), Chunks::new(rounded.units_mut(), rows * len / UNIT));
+    pool.for_parts(parts, |index, (numbers, units)| {
+        let pairs = numbers.chunks_exact_mut(len).zip(units.chunks_exact_mut(len / UNIT));
+        for (row, (numbers, units)) in pairs.enumerate() {
+            work(index * rows + row, numbers, units);
+        }
+    });
 }

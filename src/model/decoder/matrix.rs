@@ -1,155 +1,188 @@
-//! A weight matrix in one of the quantised formats that have kernels, mapped from the file or converted at load.
+//! A weight matrix, mapped from the file in the format that it has there.
 
 use super::gguf::{GgufFile, Tensor};
 use super::mapped_file::MappedFile;
+use crate::compute::dense::{self, Element};
 use crate::compute::gemm::gemm_strided;
-use crate::compute::quant::{dequantize, dot_rows, quantize_q8_0, BlockFormat, QuantizedVector, BLOCK_LEN};
+use crate::compute::parts::{Strip, Strips};
+use crate::compute::quant::{self, Activations, BlockFormat, Level, PANEL_ROWS};
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
-use candle_core::quantized::{ggml_file::qtensor_from_ggml, GgmlDType};
-use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Weights that are expanded at a time for a product with many vectors: 4 MiB as f32, which stays in the cache.
-const PANEL_WEIGHTS: usize = 1 << 20;
+/// Weights that are expanded at a time for the product of a matrix of numbers with many vectors: 4 MiB as f32, which
+/// stays in the cache.
+const DENSE_PANEL_WEIGHTS: usize = 1 << 20;
 
-/// Weights that are converted at a time when a model is loaded.
-const CONVERT_WEIGHTS: usize = 1 << 22;
+/// From so many vectors on, expanding panels of a matrix of numbers pays.
+const DENSE_PANEL_ROWS: usize = 17;
 
 /// `rows × columns`; a row holds the weights of one output.
 pub struct Matrix {
-    format: BlockFormat,
+    elements: Elements,
     rows: usize,
     columns: usize,
-    storage: Storage,
+    map: Arc<MappedFile>,
+    range: Range<usize>,
 }
 
-enum Storage {
-    Mapped(Arc<MappedFile>, Range<usize>),
-    Owned(Vec<u8>),
+#[derive(Clone, Copy)]
+enum Elements {
+    Blocks(BlockFormat),
+    Numbers(Element),
+}
+
+impl Elements {
+    /// `None` for what is not an element type of weights.
+    fn of(element_type: GgmlDType) -> Option<Self> {
+        Some(match element_type {
+            GgmlDType::F32 => Elements::Numbers(Element::F32),
+            GgmlDType::F16 => Elements::Numbers(Element::F16),
+            GgmlDType::BF16 => Elements::Numbers(Element::BF16),
+            GgmlDType::Q4_0 => Elements::Blocks(BlockFormat::Q4_0),
+            GgmlDType::Q4_1 => Elements::Blocks(BlockFormat::Q4_1),
+            GgmlDType::Q5_0 => Elements::Blocks(BlockFormat::Q5_0),
+            GgmlDType::Q5_1 => Elements::Blocks(BlockFormat::Q5_1),
+            GgmlDType::Q8_0 => Elements::Blocks(BlockFormat::Q8_0),
+            GgmlDType::Q2K => Elements::Blocks(BlockFormat::Q2_K),
+            GgmlDType::Q3K => Elements::Blocks(BlockFormat::Q3_K),
+            GgmlDType::Q4K => Elements::Blocks(BlockFormat::Q4_K),
+            GgmlDType::Q5K => Elements::Blocks(BlockFormat::Q5_K),
+            GgmlDType::Q6K => Elements::Blocks(BlockFormat::Q6_K),
+            _ => return None,
+        })
+    }
+
+    fn row_bytes(self, columns: usize) -> usize {
+        match self {
+            Elements::Blocks(format) => format.row_bytes(columns),
+            Elements::Numbers(element) => element.bytes() * columns,
+        }
+    }
+
+    fn expand(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Elements::Blocks(format) => format.expand(bytes, out),
+            Elements::Numbers(element) => element.expand(bytes, out),
+        }
+    }
+}
+
+/// Vectors to be multiplied: as numbers, and rounded for the matrices of blocks.
+#[derive(Default)]
+pub struct Input {
+    pub numbers: Vec<f32>,
+    pub rounded: Activations,
+}
+
+impl Input {
+    /// Makes room for `rows` vectors of `columns` numbers.
+    pub fn resize(&mut self, rows: usize, columns: usize) {
+        self.numbers.resize(rows * columns, 0.0);
+        self.rounded.resize(rows, columns);
+    }
 }
 
 impl Matrix {
-    /// Takes a two-dimensional tensor as it lies in the file if its format has kernels; converts it to Q8_0 if not.
+    /// Takes a two-dimensional tensor as it lies in the file.
     pub fn load(file: &GgufFile, tensor: Tensor) -> Result<Self> {
         let &[rows, columns] = tensor.shape.as_slice() else {
             return Err(file.corrupt(format!("a matrix has the shape {:?}", tensor.shape)));
         };
-        if columns == 0 || !columns.is_multiple_of(BLOCK_LEN) {
+        if columns == 0 || !columns.is_multiple_of(quant::UNIT) {
             return Err(ModelError::Unsupported(format!("matrix with rows of {columns} weights")));
         }
-        let (format, storage) = match tensor.element_type {
-            GgmlDType::Q4_0 => (BlockFormat::Q4_0, Storage::Mapped(Arc::clone(&file.map), tensor.bytes)),
-            GgmlDType::Q4_1 => (BlockFormat::Q4_1, Storage::Mapped(Arc::clone(&file.map), tensor.bytes)),
-            GgmlDType::Q8_0 => (BlockFormat::Q8_0, Storage::Mapped(Arc::clone(&file.map), tensor.bytes)),
-            _ => (BlockFormat::Q8_0, Storage::Owned(convert(file, &tensor, columns)?)),
-        };
-        Ok(Self { format, rows, columns, storage })
+        let elements = Elements::of(tensor.element_type);
+        let elements = elements.ok_or_else(|| ModelError::Unsupported(format!("weights of {:?}", tensor.element_type)));
+        Ok(Self { elements: elements?, rows, columns, map: Arc::clone(&file.map), range: tensor.bytes })
     }
 
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Bytes of the weights, mapped or not.
+    /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
-        self.format.row_bytes(self.columns) * self.rows
+        self.range.len()
     }
 
     fn row_range(&self, rows: Range<usize>) -> &[u8] {
-        let row_bytes = self.format.row_bytes(self.columns);
-        let all = match &self.storage {
-            Storage::Mapped(map, range) => &map[range.clone()],
-            Storage::Owned(bytes) => bytes,
-        };
-        &all[rows.start * row_bytes..rows.end * row_bytes]
+        let row_bytes = self.elements.row_bytes(self.columns);
+        &self.map[self.range.clone()][rows.start * row_bytes..rows.end * row_bytes]
     }
 
     /// Expands row `row` to `out`, which has as many elements as the matrix has columns.
     pub fn expand_row(&self, row: usize, out: &mut [f32]) {
-        dequantize(self.format, self.row_range(row..row + 1), out);
+        self.elements.expand(self.row_range(row..row + 1), out);
     }
 
-    /// `y = x · wᵀ` for `count` vectors (`x`: `count × columns`). Vector `i` of the result is
-    /// `y[i * y_stride..][..rows]`. `panel` is scratch.
-    pub fn multiply_many(
-        &self,
-        pool: &Pool,
-        count: usize,
-        x: &[f32],
-        y: &mut [f32],
-        y_stride: usize,
-        panel: &mut Vec<f32>,
-    ) {
-        let panel_rows = (PANEL_WEIGHTS / self.columns).max(1);
+    /// Multiplies rows from `first` on, one for each column of `y`.
+    fn multiply_strip(&self, level: Level, first: usize, x: &Input, y: &mut Strip) {
+        let weights = self.row_range(first..first + y.columns());
+        match self.elements {
+            Elements::Blocks(format) => quant::multiply(level, format, weights, &x.rounded, y),
+            Elements::Numbers(element) => dense::multiply(element, weights, &x.numbers, self.columns, y),
+        }
+    }
+
+    /// Multiplies expanded panels with many vectors.
+    fn multiply_expanded(&self, pool: &Pool, count: usize, x: &[f32], y: &mut [f32], y_stride: usize) {
+        let panel_rows = (DENSE_PANEL_WEIGHTS / self.columns).max(1);
+        let mut panel = Vec::new();
         for start in (0..self.rows).step_by(panel_rows) {
             let end = (start + panel_rows).min(self.rows);
             panel.resize((end - start) * self.columns, 0.0);
             let chunk_rows = (end - start).div_ceil(4 * pool.threads());
-            pool.for_chunks_mut(panel, chunk_rows * self.columns, |index, out| {
+            pool.for_chunks_mut(&mut panel, chunk_rows * self.columns, |index, out| {
                 let first = start + index * chunk_rows;
-                dequantize(self.format, self.row_range(first..first + out.len() / self.columns), out);
+                self.elements.expand(self.row_range(first..first + out.len() / self.columns), out);
             });
-            gemm_strided(pool, count, end - start, self.columns, x, panel, &mut y[start..], y_stride);
+            gemm_strided(pool, count, end - start, self.columns, x, &panel, &mut y[start..], y_stride);
         }
     }
 }
 
-/// Multiplies one vector with several matrices; `y` takes their results one after the other.
-pub fn multiply_one(pool: &Pool, matrices: &[&Matrix], x: &QuantizedVector, y: &mut [f32]) {
-    // Two chunks per thread balance the load when a core is busy with something else; a multiple of 4 rows suits the
-    // kernels.
-    let chunk_rows = y.len().div_ceil(2 * pool.threads()).next_multiple_of(4);
-    pool.for_chunks_mut(y, chunk_rows, |index, mut y| {
-        let mut skip = index * chunk_rows;
+/// Multiplies `count` vectors with several matrices of the same width. Row `i` of `y`, of which there are `count`, takes
+/// the results with vector `i`, those of one matrix after the other.
+pub fn multiply(pool: &Pool, matrices: &[&Matrix], count: usize, x: &Input, y: &mut [f32]) {
+    let level = Level::best();
+    let columns: usize = matrices.iter().map(|matrix| matrix.rows).sum();
+    let numbers = |matrix: &&Matrix| level == Level::Portable || matches!(matrix.elements, Elements::Numbers(_));
+    if count >= DENSE_PANEL_ROWS && matrices.iter().any(|matrix| numbers(matrix)) {
+        let mut start = 0;
         for matrix in matrices {
-            if skip >= matrix.rows {
-                skip -= matrix.rows;
-                continue;
+            matrix.multiply_expanded(pool, count, &x.numbers, &mut y[start..], columns);
+            start += matrix.rows;
+        }
+        return;
+    }
+    let panels = columns.div_ceil(PANEL_ROWS);
+    // Two strips per thread are even if both threads run; of many panels there are more strips, so that a core which is
+    // busy with something else does not hold the others up for long.
+    let shares = if panels > 128 * pool.threads() { 8 } else { 2 };
+    let width = panels.div_ceil(shares * pool.threads()) * PANEL_ROWS;
+    pool.for_parts(Strips::new(y, count, columns, columns, width), |index, mut strip| {
+        let (mut at, end) = (index * width, index * width + strip.columns());
+        let mut start = 0;
+        for matrix in matrices {
+            let here = end.min(start + matrix.rows).saturating_sub(at);
+            if here > 0 {
+                let offset = at - index * width;
+                matrix.multiply_strip(level, at - start, x, &mut strip.part(offset, here));
+                at += here;
             }
-            let count = (matrix.rows - skip).min(y.len());
-            let (part, rest) = y.split_at_mut(count);
-            dot_rows(matrix.format, matrix.row_range(skip..skip + count), x, part);
-            (skip, y) = (0, rest);
+            start += matrix.rows;
         }
     });
 }
 
-/// A tensor of any readable type as Q8_0 blocks, a few rows at a time.
-fn convert(file: &GgufFile, tensor: &Tensor, columns: usize) -> Result<Vec<u8>> {
-    let rows = tensor.shape[0];
-    let mut blocks = Vec::new();
-    let needed = BlockFormat::Q8_0.row_bytes(columns) * rows;
-    if blocks.try_reserve_exact(needed).is_err() {
-        return Err(ModelError::OutOfMemory(format!("a matrix needs {needed} bytes")));
-    }
-    let mut numbers = Vec::new();
-    let step = (CONVERT_WEIGHTS / columns).max(1);
-    for start in (0..rows).step_by(step) {
-        expand(file, tensor, start..(start + step).min(rows), columns, &mut numbers)?;
-        quantize_q8_0(&numbers, &mut blocks);
-    }
-    Ok(blocks)
-}
-
-/// Rows of a tensor of any readable type as f32.
-fn expand(file: &GgufFile, tensor: &Tensor, rows: Range<usize>, columns: usize, out: &mut Vec<f32>) -> Result<()> {
-    let row_bytes = columns / tensor.element_type.block_size() * tensor.element_type.type_size();
-    let bytes = &file.map[tensor.bytes.start + rows.start * row_bytes..][..rows.len() * row_bytes];
-    // A copy, because candle reads blocks through aligned pointers and a tensor may lie anywhere in a file.
-    let aligned = bytes.to_vec();
-    let expanded = qtensor_from_ggml(tensor.element_type, &aligned, vec![rows.len() * columns], &Device::Cpu)
-        .and_then(|tensor| tensor.dequantize(&Device::Cpu)?.to_vec1::<f32>())
-        .map_err(|error| file.corrupt(error))?;
-    *out = expanded;
-    Ok(())
-}
-
 /// A one-dimensional tensor as f32.
 pub fn load_vector(file: &GgufFile, tensor: &Tensor) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    let len = tensor.shape.iter().product();
-    expand(file, tensor, 0..1, len, &mut out)?;
+    let elements = Elements::of(tensor.element_type);
+    let elements = elements.ok_or_else(|| ModelError::Unsupported(format!("weights of {:?}", tensor.element_type)))?;
+    let mut out = vec![0.0; tensor.shape.iter().product()];
+    elements.expand(&file.map[tensor.bytes.clone()], &mut out);
     Ok(out)
 }

@@ -4,8 +4,9 @@
 //! [`Generation`] is one sequence over it. The server holds one decoder per model and one generation per request.
 //!
 //! Invariants:
-//! - Weights stay mapped in the format of the file where it has kernels ([`crate::compute::quant`]).
-//! - A prompt gives the same cache whatever slices it is read in, up to rounding.
+//! - Weights stay mapped in the format of the file ([`crate::compute::quant`], [`crate::compute::dense`]).
+//! - A token gives the same logits and the same place in the cache, bit for bit, whatever other tokens are computed with
+//!   it, for weights in blocks; for others, up to rounding.
 //! - What a file asks for and this runtime cannot do is an error when it is loaded, never a wrong answer.
 
 mod attention;
@@ -16,16 +17,22 @@ mod gguf;
 mod kv_cache;
 mod mapped_file;
 mod matrix;
+mod prefix_cache;
 mod rope;
 mod sampler;
+mod sentence;
+mod speculation;
 mod text_stream;
 mod weights;
 
 #[cfg(test)]
+mod serving_tests;
+#[cfg(test)]
 mod tests;
 
 pub use forward::Abandoned;
-pub use generation::{Generation, Step};
+pub use generation::{Generation, GenerationOptions, Step};
+pub use prefix_cache::DEFAULT_BYTES as PREFIX_CACHE_BYTES;
 
 use crate::error::Result;
 use crate::tokenizer::chat_template::ChatTemplate;
@@ -36,7 +43,9 @@ use forward::Network;
 use gguf::GgufFile;
 use kv_cache::KvCache;
 use pg_rag_protocol::message::ChatMessage;
+use prefix_cache::PrefixCache;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use weights::Weights;
 
 /// A generation model in memory. Shared between sequences as `Arc<Decoder>`.
@@ -49,6 +58,9 @@ pub struct Decoder {
     /// Tokens that end the assistant's turn.
     ends: Vec<u32>,
     resident_bytes: u64,
+    prefixes: PrefixCache,
+    /// Of the last pass; kept because they are large.
+    logits: Mutex<Vec<f32>>,
 }
 
 impl Decoder {
@@ -62,13 +74,15 @@ impl Decoder {
         let GgufTokenizer { tokenizer, bos, eos, add_bos, ends } = GgufTokenizer::load(file.path(), file.metadata())?;
         let template = ChatTemplate::new(file.text("tokenizer.chat_template"), &tokenizer, bos, eos, add_bos)?;
         let weights = Weights::load(&mut file, &config)?;
-        let network = Network { config, weights };
+        let network = Network::new(config, weights);
         let (token_count, rows) = (tokenizer.inner().get_vocab_size(true), network.vocab_size());
         if token_count > rows {
             return Err(file.corrupt(format!("vocabulary of {token_count} tokens has embeddings for {rows}")));
         }
         let resident_bytes = network.weights.bytes() as u64;
-        Ok(Self { network, tokenizer, template, token_count, ends, resident_bytes })
+        let prefixes = PrefixCache::new(&network.config, prefix_cache::DEFAULT_BYTES);
+        let logits = Mutex::default();
+        Ok(Self { network, tokenizer, template, token_count, ends, resident_bytes, prefixes, logits })
     }
 
     /// Longest sequence, prompt and answer together.
@@ -81,9 +95,25 @@ impl Decoder {
         self.resident_bytes
     }
 
-    /// Bytes of the cache of a sequence of so many tokens, as far as the context reaches.
-    pub fn sequence_bytes(&self, tokens: usize) -> u64 {
-        KvCache::bytes(&self.network.config, tokens.min(self.context_tokens()))
+    /// Sets how many bytes the keys and values of the beginnings of prompts may take, which later prompts begin with.
+    /// They are not part of [`Decoder::resident_bytes`].
+    pub fn set_prefix_cache_bytes(&self, bytes: usize) {
+        self.prefixes.set_most_bytes(bytes);
+    }
+
+    /// Bytes that they take.
+    pub fn prefix_cache_bytes(&self) -> usize {
+        self.prefixes.bytes()
+    }
+
+    /// Bytes of the keys and values of a sequence of `tokens` tokens.
+    pub fn sequence_bytes(&self, tokens: usize) -> usize {
+        tokens.saturating_mul(KvCache::position_bytes(&self.network.config))
+    }
+
+    fn logits(&self) -> MutexGuard<'_, Vec<f32>> {
+        // A panic while they are written leaves numbers that the next pass writes anew.
+        self.logits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tokens that the model can produce.

@@ -55,6 +55,11 @@ impl Sampler {
         })
     }
 
+    /// Whether the most probable token is chosen always.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// The next token after `history`. Changes `logits` by the penalty.
     ///
     /// Errors: `Internal` when no logit is a number, which weights of nonsense can lead to.
@@ -132,13 +137,24 @@ impl Sampler {
 
 /// The largest finite logit, the first of equal ones.
 fn best(logits: &[f32]) -> Option<Candidate> {
-    let mut best: Option<Candidate> = None;
-    for (&weight, id) in logits.iter().zip(0..) {
-        if weight.is_finite() && best.is_none_or(|best| weight > best.weight) {
-            best = Some(Candidate { id, weight });
+    let largest = largest_finite(logits);
+    let id = logits.iter().position(|&logit| logit == largest).filter(|_| largest.is_finite())?;
+    Some(Candidate { id: id as u32, weight: largest })
+}
+
+/// The largest finite number, or negative infinity.
+fn largest_finite(numbers: &[f32]) -> f32 {
+    const LANES: usize = 32;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = numbers.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &number) in lanes.iter_mut().zip(chunk) {
+            // Comparisons with a number that is none are false.
+            *lane = if number > *lane && number < f32::INFINITY { number } else { *lane };
         }
     }
-    best
+    let finite = rest.iter().copied().filter(|&number| number < f32::INFINITY);
+    finite.chain(lanes).fold(f32::NEG_INFINITY, |a, b| if b > a { b } else { a })
 }
 
 /// Small seeded generator (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -172,6 +188,7 @@ mod tests {
             repeat_penalty: 1.0,
             seed: 7,
             stop: Vec::new(),
+            whole_sentences: false,
         }
     }
 

@@ -1,8 +1,10 @@
 //! From a stream of token ids to a stream of text.
 //!
 //! What has been handed out is never taken back: a character whose bytes are spread over tokens comes when it is
-//! complete, and text that may turn out to be the start of a stop text is held until that is decided.
+//! complete, and text that may turn out to be the start of a stop text is held until that is decided. A stream of whole
+//! sentences hands out a sentence when it is complete, so that an answer that is cut at a limit can end with one.
 
+use super::sentence::last_sentence_end;
 use crate::error::{ModelError, Result};
 use crate::tokenizer::Tokenizer;
 
@@ -12,6 +14,7 @@ const MOST_INCOMPLETE_TOKENS: usize = 4;
 #[derive(Default)]
 pub struct TextStream {
     stops: Vec<String>,
+    whole_sentences: bool,
     /// Tokens whose text is known (`..read`), kept as context for decoding the ones behind them.
     ids: Vec<u32>,
     read: usize,
@@ -22,11 +25,11 @@ pub struct TextStream {
 
 impl TextStream {
     /// Errors: `InvalidArgument` for an empty stop text, which would stop everything.
-    pub fn new(stops: Vec<String>) -> Result<Self> {
+    pub fn new(stops: Vec<String>, whole_sentences: bool) -> Result<Self> {
         if stops.iter().any(String::is_empty) {
             return Err(ModelError::InvalidArgument("a stop text must not be empty".into()));
         }
-        Ok(Self { stops, ..Self::default() })
+        Ok(Self { stops, whole_sentences, ..Self::default() })
     }
 
     /// All text handed out so far.
@@ -48,7 +51,13 @@ impl TextStream {
         self.ids.drain(..self.read);
         self.read = self.ids.len();
         let stop = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        let ready = stop.unwrap_or_else(|| self.held.len() - self.undecided());
+        let ready = stop.unwrap_or_else(|| {
+            let decided = self.held.len() - self.undecided();
+            match self.whole_sentences {
+                true => last_sentence_end(&self.held[..decided], false).unwrap_or(0),
+                false => decided,
+            }
+        });
         let out: String = self.held.drain(..ready).collect();
         if stop.is_some() {
             self.held.clear();
@@ -58,9 +67,17 @@ impl TextStream {
     }
 
     /// Ends the stream without a stop text: what was held is text after all. Bytes of an incomplete character are
-    /// dropped.
-    pub fn finish(&mut self) -> String {
-        let out = std::mem::take(&mut self.held);
+    /// dropped. `cut` says that the text was to go on; a stream of whole sentences then drops an incomplete one, unless
+    /// it is all there is.
+    pub fn finish(&mut self, cut: bool) -> String {
+        let mut out = std::mem::take(&mut self.held);
+        if cut && self.whole_sentences {
+            match last_sentence_end(&out, true) {
+                Some(end) => out.truncate(end),
+                None if self.text.is_empty() => {}
+                None => out.clear(),
+            }
+        }
         self.text.push_str(&out);
         out
     }
@@ -92,8 +109,13 @@ mod tests {
     }
 
     fn stream(text: &str, stops: &[&str]) -> (Vec<String>, String, bool) {
+        stream_of(text, stops, false, false)
+    }
+
+    fn stream_of(text: &str, stops: &[&str], whole_sentences: bool, cut: bool) -> (Vec<String>, String, bool) {
         let tokenizer = bytes();
-        let mut stream = TextStream::new(stops.iter().map(|stop| (*stop).to_owned()).collect()).unwrap();
+        let stops = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut stream = TextStream::new(stops, whole_sentences).unwrap();
         let mut parts = Vec::new();
         for id in tokenizer.encode_ids(text, false).unwrap() {
             let (part, stopped) = stream.push(&tokenizer, id).unwrap();
@@ -103,7 +125,7 @@ mod tests {
                 return (parts, stream.text().to_owned(), true);
             }
         }
-        parts.push(stream.finish());
+        parts.push(stream.finish(cut));
         assert_eq!(parts.concat(), stream.text());
         (parts, stream.text().to_owned(), false)
     }
@@ -142,7 +164,7 @@ mod tests {
     fn bytes_that_are_no_text_do_not_hold_the_stream_forever() {
         let tokenizer = bytes();
         let continuation = *tokenizer.encode_ids("é", false).unwrap().last().unwrap();
-        let mut stream = TextStream::new(Vec::new()).unwrap();
+        let mut stream = TextStream::new(Vec::new(), false).unwrap();
         for _ in 0..8 {
             stream.push(&tokenizer, continuation).unwrap();
         }
@@ -152,7 +174,19 @@ mod tests {
     }
 
     #[test]
+    fn whole_sentences_are_handed_out_one_by_one_and_an_incomplete_one_is_dropped_at_a_limit() {
+        let (parts, text, _) = stream_of("One is. Two was! Thr", &[], true, true);
+        let parts: Vec<_> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        assert_eq!((parts, text.as_str()), (vec!["One is.", " Two was!"], "One is. Two was!"));
+        assert_eq!(stream_of("One. Two was", &[], true, false).1, "One. Two was");
+        assert_eq!(stream_of("no sentence at all", &[], true, true).1, "no sentence at all");
+        assert_eq!(stream_of("One. Two.", &[], true, true).1, "One. Two.");
+        assert_eq!(stream_of("One. Two STOP", &["STOP"], true, true).1, "One. Two ");
+        assert_eq!(stream_of("One. Tw", &[], false, true).1, "One. Tw");
+    }
+
+    #[test]
     fn empty_stop_text_is_refused() {
-        assert!(matches!(TextStream::new(vec![String::new()]), Err(ModelError::InvalidArgument(_))));
+        assert!(matches!(TextStream::new(vec![String::new()], false), Err(ModelError::InvalidArgument(_))));
     }
 }

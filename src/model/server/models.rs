@@ -2,12 +2,13 @@
 
 use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
 use crate::compute::Pool;
-use crate::decoder::{Abandoned, Decoder, Generation, Step};
+use crate::decoder::{Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
 use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::Result;
 use crate::source;
 use crate::tokenizer::Tokenizer;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelKind, ModelRef, Purpose, TokenizedText, Usage};
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,11 @@ pub struct DiskLoader;
 
 impl Loader for DiskLoader {
     fn needed_bytes(&self, model: &ModelRef) -> Result<u64> {
-        source::memory_bytes(model.kind, Path::new(&model.path))
+        let weights_bytes = source::memory_bytes(model.kind, Path::new(&model.path))?;
+        Ok(match model.kind {
+            ModelKind::Embed => weights_bytes,
+            ModelKind::Generate => weights_bytes.saturating_add(PREFIX_CACHE_BYTES as u64),
+        })
     }
 
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
@@ -89,15 +94,29 @@ impl GenerateModel for SharedDecoder {
     }
 
     fn sequence_bytes(&self, tokens: usize) -> u64 {
-        self.0.sequence_bytes(tokens)
+        self.0.sequence_bytes(tokens.min(self.0.context_tokens())) as u64
     }
 
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>> {
         Ok(Box::new(Generation::new(self.0.clone(), prompt, params)?))
     }
+
+    fn step_together(&self, runs: &mut [&mut dyn Run], pool: &Pool, abandoned: Abandoned<'_>) -> Vec<Result<Step>> {
+        let mut generations = Vec::with_capacity(runs.len());
+        for run in runs.iter_mut() {
+            let run: &mut dyn Any = *run;
+            generations.extend(run.downcast_mut::<Generation>());
+        }
+        // Runs of this model are generations: it started them.
+        Generation::step_together(&mut generations, pool, abandoned)
+    }
 }
 
 impl Run for Generation {
+    fn is_prefilling(&self) -> bool {
+        self.is_prefilling()
+    }
+
     fn step(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step> {
         self.step(pool, abandoned)
     }

@@ -37,6 +37,7 @@ fn generation(requester: Caller) -> GenerateJob<&'static str, Caller> {
         repeat_penalty: 1.0,
         seed: 0,
         stop: Vec::new(),
+        whole_sentences: false,
     };
     GenerateJob { requester, model: "model", prompt: vec![1], params, stream: false, queued_at: Instant::now() }
 }

@@ -7,6 +7,7 @@ use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
 use crate::error::Result;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelRef, Purpose, TokenizedText, Usage};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Tokens to text and back.
@@ -33,12 +34,19 @@ pub trait GenerateModel: TextModel {
     /// Bytes that a sequence of so many tokens takes besides the weights.
     fn sequence_bytes(&self, tokens: usize) -> u64;
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>>;
+    /// Lets several generations of this model advance by one step each, with what they would do alone. If one is
+    /// abandoned, all are.
+    fn step_together(&self, runs: &mut [&mut dyn Run], pool: &Pool, abandoned: Abandoned<'_>) -> Vec<Result<Step>> {
+        runs.iter_mut().map(|run| run.step(pool, abandoned)).collect()
+    }
 }
 
 /// A generation in progress.
-pub trait Run: Send {
+pub trait Run: Any + Send {
     /// One slice of the prompt or one token, unless it is abandoned on the way.
     fn step(&mut self, pool: &Pool, abandoned: Abandoned<'_>) -> Result<Step>;
+    /// Whether the next step reads a slice of the prompt.
+    fn is_prefilling(&self) -> bool;
     fn text(&self) -> &str;
     fn usage(&self) -> Usage;
 }

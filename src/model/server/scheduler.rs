@@ -2,7 +2,8 @@
 //!
 //! It goes round and round while there is work, and sleeps on a condition variable otherwise. One round is
 //! 1. one micro-batch of interactive embeddings, if any wait;
-//! 2. one step (a prefill slice or a token) of each generation in a slot;
+//! 2. one pass for each model that generates, in which all its generations in slots produce a token, and the one that came
+//!    first of those whose prompt is still to be read reads a slice of it: so tokens share the reading of the weights;
 //! 3. one micro-batch of bulk embeddings, if no interactive one waits.
 //!
 //! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
@@ -30,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// Generations that advance at the same time. More would slow each other down without being done earlier.
-pub const GENERATION_SLOTS: usize = 4;
+pub const GENERATION_SLOTS: usize = 8;
 
 /// Tokens of one forward pass of an embedding model. Larger is hardly faster, but makes everybody else wait longer.
 pub const MICRO_BATCH_TOKENS: usize = 1024;
@@ -284,40 +285,62 @@ impl Engine {
     }
 
     fn step_generations(&mut self) {
-        for mut active in std::mem::take(&mut self.active) {
-            if active.ticket.is_cancelled() {
-                continue;
-            }
-            let Active { ticket, run, model, .. } = &mut active;
-            let abandoned = || ticket.is_cancelled() || self.shared.stopping.load(Ordering::Relaxed);
-            match self.guard(model.id, || run.step(&self.shared.pool, &abandoned)) {
-                // Dropping it answers "cancelled", if anybody still listens.
-                Ok(Step::Abandoned) => {}
-                Ok(Step::Prefilling { .. }) => self.active.push(active),
-                Ok(Step::Token(piece)) => {
-                    if active.stream && !piece.is_empty() {
-                        active.streamed_bytes += piece.len();
-                        active.ticket.send_part(Response::Token(piece));
-                    }
-                    self.active.push(active);
-                }
-                Ok(Step::Finished(finish)) => {
-                    let mut usage = active.run.usage();
-                    usage.queue_ms = active.queue_ms;
-                    active.model.add_tokens(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
-                    let text = active.run.text().to_owned();
-                    // What was held back because it could have become a stop text.
-                    if let (true, Some(rest)) = (active.stream, text.get(active.streamed_bytes..)) {
-                        if !rest.is_empty() {
-                            active.ticket.send_part(Response::Token(rest.to_owned()));
-                        }
-                    }
-                    active.ticket.finish(Response::Generated { text, finish, usage });
-                }
-                Err(failure) => active.ticket.fail(failure),
-            }
+        let mut left = std::mem::take(&mut self.active);
+        left.retain(|active| !active.ticket.is_cancelled());
+        while let Some(model) = left.first().map(|active| active.model.clone()) {
+            let (mine, others) = left.into_iter().partition::<Vec<_>, _>(|active| active.model.id == model.id);
+            left = others;
+            self.step_model(&model, mine);
         }
         self.publish_generating();
+    }
+
+    /// Lets the generations of one model advance.
+    fn step_model(&mut self, model: &Entry, generations: Vec<Active>) {
+        let mut reads_prompt = false;
+        let may_go = |active: &Active| !active.run.is_prefilling() || !std::mem::replace(&mut reads_prompt, true);
+        let (mut going, waiting) = generations.into_iter().partition::<Vec<_>, _>(may_go);
+        let Runtime::Generate(runtime) = &model.runtime else { return };
+        let stopping = &self.shared.stopping;
+        let (tickets, mut runs): (Vec<&Ticket>, Vec<&mut dyn Run>) =
+            going.iter_mut().map(|active| (&active.ticket, &mut *active.run)).unzip();
+        let abandoned = || stopping.load(Ordering::Relaxed) || tickets.iter().any(|ticket| ticket.is_cancelled());
+        let steps = self.guard(model.id, || Ok(runtime.step_together(&mut runs, &self.shared.pool, &abandoned)));
+        match steps {
+            Ok(steps) => going.into_iter().zip(steps).for_each(|(active, step)| self.take_step(active, step)),
+            Err(failure) => going.into_iter().for_each(|active| active.ticket.fail(failure.clone())),
+        }
+        // Behind: the first that reads its prompt goes on with it.
+        self.active.extend(waiting);
+    }
+
+    /// What a step has given.
+    fn take_step(&mut self, mut active: Active, step: Result<Step>) {
+        match step {
+            // Perhaps because of another one; if not, the next round drops it, which answers "cancelled".
+            Ok(Step::Abandoned | Step::Prefilling { .. }) => self.active.push(active),
+            Ok(Step::Token(piece)) => {
+                if active.stream && !piece.is_empty() {
+                    active.streamed_bytes += piece.len();
+                    active.ticket.send_part(Response::Token(piece));
+                }
+                self.active.push(active);
+            }
+            Ok(Step::Finished(finish)) => {
+                let mut usage = active.run.usage();
+                usage.queue_ms = active.queue_ms;
+                active.model.add_tokens(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
+                let text = active.run.text().to_owned();
+                // What was held back because it could have become a stop text.
+                if let (true, Some(rest)) = (active.stream, text.get(active.streamed_bytes..)) {
+                    if !rest.is_empty() {
+                        active.ticket.send_part(Response::Token(rest.to_owned()));
+                    }
+                }
+                active.ticket.finish(Response::Generated { text, finish, usage });
+            }
+            Err(error) => active.ticket.fail(failure_of(&error)),
+        }
     }
 }
 

@@ -159,6 +159,10 @@ struct Counting {
 }
 
 impl Run for Counting {
+    fn is_prefilling(&self) -> bool {
+        !self.prefilled
+    }
+
     fn step(&mut self, _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Step> {
         self.model.probe.steps.fetch_add(1, Ordering::SeqCst);
         std::thread::sleep(Duration::from_micros(100));
@@ -225,6 +229,7 @@ pub fn generate_request(max_tokens: u32, stream: bool) -> Request {
             repeat_penalty: 1.0,
             seed: 0,
             stop: Vec::new(),
+            whole_sentences: false,
         },
         stream,
         caller: ANYBODY,

@@ -153,6 +153,7 @@ fn generate(question: &str, max_tokens: u32) -> Request {
             repeat_penalty: 1.0,
             seed: 0,
             stop: Vec::new(),
+            whole_sentences: false,
         },
         stream: true,
         caller: ANYBODY,

@@ -33,7 +33,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
 #[test]
 fn idle_models_make_room_for_others() {
     // Room for either of the two default models, not for both.
-    let cluster = with_conf(&[("pg_rag.max_memory", "'130MB'")]);
+    let cluster = with_conf(&[("pg_rag.max_memory", "'200MB'")]);
     let mut client = cluster.connect();
     embed(&mut client, "a text").unwrap();
     assert_eq!(loaded(&mut client), "all-MiniLM-L6-v2");
