@@ -6,8 +6,10 @@
 //! ```
 //!
 //! Measures the model runtime in this process (`models`: embedding, generation; beside their peers where
-//! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime, onnx and llama-cpp-python) and, with a server, the whole path
-//! through SQL in its database "demo" (`sql`: ingest, answers) and the vector types beside pgvector's, where its library is
+//! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime, onnx, llama-cpp-python and psycopg) and, with
+//! a server, the whole path
+//! through SQL in its database "demo" (`sql`: ingest, answers; these beside a program in Python that searches the server
+//! with pgvector that `--peer` names) and the vector types beside pgvector's, where its library is
 //! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost. Every
 //! figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
@@ -33,6 +35,7 @@ struct Options {
     only: Option<String>,
     eval: Option<PathBuf>,
     server: Option<String>,
+    peer: Option<String>,
     rows: usize,
     json: Option<PathBuf>,
     repeat: usize,
@@ -47,6 +50,7 @@ impl Options {
             only: None,
             eval: None,
             server: None,
+            peer: None,
             rows: 100_000,
             json: None,
             repeat: 5,
@@ -61,6 +65,7 @@ impl Options {
                 "--only" if PARTS.contains(&value.as_str()) => options.only = Some(value),
                 "--eval" => options.eval = Some(value.into()),
                 "--server" => options.server = Some(value),
+                "--peer" => options.peer = Some(value),
                 "--rows" => options.rows = number()?,
                 "--json" => options.json = Some(value.into()),
                 "--repeat" => options.repeat = number()?.max(1),
@@ -88,7 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match &options.server {
         Some(url) => {
             if wanted("sql") {
-                sql::run(&format!("{url} dbname=demo"), *repeat, &mut report)?;
+                let peer = options.peer.as_deref();
+                sql::run(&format!("{url} dbname=demo"), peer, models, *threads, &mut report)?;
             }
             if wanted("types") {
                 types::run(url, *rows, *repeat, &mut report)?;
