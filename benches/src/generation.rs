@@ -8,7 +8,7 @@ use crate::peer::Peer;
 use pg_rag_model::compute::Pool;
 use pg_rag_model::decoder::{Decoder, Generation, GenerationOptions, Step};
 use pg_rag_model::source::gguf_file;
-use pg_rag_protocol::message::GenerateParams;
+use pg_rag_protocol::message::{ChatMessage, GenerateParams, Role};
 use serde_json::json;
 use std::error::Error;
 use std::path::Path;
@@ -75,10 +75,11 @@ fn own(
         seconds_to_read(decoder, pool, ids, options)?;
         Ok(seconds_to_read(decoder, pool, &other, options)?.0 * 1000.0)
     })?;
-    // The answer is in the prompt: the second half of it continues as the first did.
-    let copied: Vec<u32> = [&ids[..LONG / 2], &ids[..SHORT]].concat();
+    // The answer is in the prompt.
+    let content = format!("Repeat this text word by word:\n\n{}", &text()[..300]);
+    let copied = decoder.prompt_tokens(&[ChatMessage { role: Role::User, content }])?;
     for (name, speculation) in [("without", false), ("with", true)] {
-        let name = format!("generation, decoding what the prompt says, {name} guesses");
+        let name = format!("generation, repeating a part of the prompt, {name} guesses");
         let options = GenerationOptions { speculation, ..PLAIN };
         measure(name, "tokens/s", &mut || decode(decoder, pool, &copied, options, 1))?;
     }

@@ -230,18 +230,31 @@ mod tests {
         }
     }
 
+    /// Waits until `condition` holds, for ten seconds at most.
+    fn wait_for(condition: impl Fn() -> bool) -> bool {
+        let start = Instant::now();
+        while !condition() {
+            if start.elapsed() > Duration::from_secs(10) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        true
+    }
+
     #[test]
-    fn sleeping_members_wake_up() {
+    fn members_without_work_sleep_and_wake_up() {
         let team = Team::new(3).unwrap();
         for _ in 0..5 {
-            std::thread::sleep(Duration::from_millis(3));
-            assert_eq!(team.shared.sleepers.load(Ordering::SeqCst), 2);
-            let threads = Mutex::new(std::collections::HashSet::new());
+            assert!(wait_for(|| team.shared.sleepers.load(Ordering::SeqCst) == 2), "idle members do not sleep");
+            let here = AtomicU32::new(0);
+            // Each chunk waits for the others, so three threads are needed.
+            let together = AtomicU32::new(0);
             team.run(3, |_| {
-                threads.lock().unwrap().insert(std::thread::current().id());
-                std::thread::sleep(Duration::from_millis(20));
+                here.fetch_add(1, Ordering::SeqCst);
+                together.fetch_add(u32::from(wait_for(|| here.load(Ordering::SeqCst) == 3)), Ordering::SeqCst);
             });
-            assert_eq!(threads.into_inner().unwrap().len(), 3);
+            assert_eq!(together.into_inner(), 3);
         }
     }
 

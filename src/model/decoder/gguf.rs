@@ -13,9 +13,12 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Element types that candle can expand to f32. The others are unknown to it.
+/// Element types that have kernels.
 const READABLE: [&str; 13] =
     ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
+
+/// Tensors that an error names; it counts the others.
+const MOST_NAMED: usize = 8;
 
 /// A tensor in the file. Rows are contiguous; `shape` is outermost first.
 pub struct Tensor {
@@ -40,10 +43,7 @@ impl GgufFile {
     /// without a kernel.
     pub fn open(path: &Path) -> Result<Self> {
         let header = Header::read(path)?;
-        if let Some(tensor) = header.tensors.iter().find(|tensor| !READABLE.contains(&tensor.element_type)) {
-            let (name, kind) = (&tensor.name, tensor.element_type);
-            return Err(ModelError::Unsupported(format!("tensor \"{name}\" has elements of type {kind}")));
-        }
+        refuse_unreadable(&header)?;
         let map = Arc::new(MappedFile::open(path)?);
         let content = Content::read(&mut Cursor::new(&map[..])).map_err(|error| ModelError::corrupt(path, error))?;
         let unused = content.tensor_infos.keys().cloned().collect();
@@ -119,6 +119,19 @@ impl GgufFile {
     pub fn unused_tensor(&self) -> Option<&str> {
         self.unused.iter().min().map(String::as_str)
     }
+}
+
+/// Errors: `Unsupported`, naming the tensors that have elements without a kernel.
+fn refuse_unreadable(header: &Header) -> Result<()> {
+    let unreadable = header.tensors.iter().filter(|tensor| !READABLE.contains(&tensor.element_type));
+    let named: Vec<String> =
+        unreadable.map(|tensor| format!("\"{}\" ({})", tensor.name, tensor.element_type)).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let (first, more) = named.split_at(named.len().min(MOST_NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    Err(ModelError::Unsupported(format!("elements of tensors {}{more}", first.join(", "))))
 }
 
 /// A whole number of any width that is not negative.

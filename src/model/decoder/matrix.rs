@@ -150,7 +150,7 @@ pub fn multiply(pool: &Pool, matrices: &[&Matrix], count: usize, x: &Input, y: &
     let level = Level::best();
     let columns: usize = matrices.iter().map(|matrix| matrix.rows).sum();
     let numbers = |matrix: &&Matrix| level == Level::Portable || matches!(matrix.elements, Elements::Numbers(_));
-    if count >= DENSE_PANEL_ROWS && matrices.iter().any(|matrix| numbers(matrix)) {
+    if count >= DENSE_PANEL_ROWS && matrices.iter().any(numbers) {
         let mut start = 0;
         for matrix in matrices {
             matrix.multiply_expanded(pool, count, &x.numbers, &mut y[start..], columns);

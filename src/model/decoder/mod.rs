@@ -26,6 +26,8 @@ mod text_stream;
 mod weights;
 
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
 mod tests;

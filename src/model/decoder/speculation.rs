@@ -14,7 +14,7 @@ pub const MOST_TOKENS: usize = 7;
 const FIRST_TOKENS: usize = 3;
 
 /// What a token of a guess costs, in tokens: the part of a pass that a further token adds.
-const COST: f32 = 0.15;
+const COST: f32 = 0.3;
 
 /// Loss, in tokens, after which guessing pauses.
 const PATIENCE: f32 = 2.0;

@@ -286,3 +286,21 @@ fn what_is_not_supported_is_named() {
         assert!(message.contains(named), "{message}");
     }
 }
+
+/// Changes the element type of a tensor of one dimension in the header.
+fn set_type(bytes: &mut [u8], tensor: &str, element_type: u32) {
+    let at = bytes.windows(tensor.len()).position(|window| window == tensor.as_bytes()).unwrap();
+    // Behind the name: the number of dimensions, the dimension, the type.
+    bytes[at + tensor.len() + 12..][..4].copy_from_slice(&element_type.to_le_bytes());
+}
+
+#[test]
+fn tensors_with_elements_without_a_kernel_are_named() {
+    let message = load_changed("one_type", usize::MAX, |bytes| set_type(bytes, "blk.7.ffn_norm.weight", 20));
+    assert!(message.to_string().ends_with("elements of tensors \"blk.7.ffn_norm.weight\" (IQ4_NL)"), "{message}");
+    let message = load_changed("types", usize::MAX, |bytes| {
+        (0..20).for_each(|layer| set_type(bytes, &format!("blk.{layer}.ffn_norm.weight"), 20));
+    });
+    assert!(message.to_string().contains("\"blk.0.ffn_norm.weight\" (IQ4_NL), \"blk."), "{message}");
+    assert!(message.to_string().ends_with("(IQ4_NL) and 12 more"), "{message}");
+}

@@ -300,6 +300,7 @@ unsafe fn weigh<L: Lanes, const R: usize, const D: usize>(
     // SAFETY: the caller's.
     unsafe {
         let mut sums = [[L::splat(0.0); D]; R];
+        #[allow(clippy::needless_range_loop)] // it indexes an array in each row
         for position in 0..positions {
             let mut value = [L::splat(0.0); D];
             for (d, value) in value.iter_mut().enumerate() {

@@ -66,12 +66,50 @@ impl Activations {
 pub fn round(vector: &[f32], units: &mut [XUnit]) {
     assert_eq!(vector.len(), units.len() * UNIT, "units do not have the length of the vector");
     #[cfg(target_arch = "x86_64")]
-    if super::Level::best() >= super::Level::Avx2 {
+    #[allow(unsafe_code)]
+    match super::Level::best() {
+        // SAFETY: the CPU has the instructions; there are 32 numbers for each unit.
+        super::Level::Avx512Vnni => return unsafe { round_avx512(vector, units) },
         // SAFETY: the CPU has the instructions.
-        #[allow(unsafe_code)]
-        return unsafe { round_avx2(vector, units) };
+        super::Level::Avx2 | super::Level::AvxVnni => return unsafe { round_avx2(vector, units) },
+        super::Level::Portable => {}
     }
     round_body(vector, units);
+}
+
+/// [`round_body`] with 16 numbers at a time, which a compiler does not see.
+///
+/// # Safety
+/// AVX-512 F, BW and VL; `vector` has 32 numbers for each unit.
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+unsafe fn round_avx512(vector: &[f32], units: &mut [XUnit]) {
+    use std::arch::x86_64::*;
+    for (numbers, unit) in vector.chunks_exact(UNIT).zip(units) {
+        // SAFETY: 32 numbers.
+        let numbers = unsafe { [_mm512_loadu_ps(numbers.as_ptr()), _mm512_loadu_ps(numbers.as_ptr().add(16))] };
+        let magnitudes = _mm512_max_ps(_mm512_abs_ps(numbers[0]), _mm512_abs_ps(numbers[1]));
+        let scale = _mm512_reduce_max_ps(magnitudes) / STEPS;
+        let inverse = if scale > 0.0 && scale.is_finite() { 1.0 / scale } else { 0.0 };
+        let mut sums = [0; 2];
+        for (half, numbers) in numbers.into_iter().enumerate() {
+            let steps = _mm512_cvtps_epi32(_mm512_mul_ps(numbers, _mm512_set1_ps(inverse)));
+            let upper = _mm512_srai_epi32::<8>(_mm512_add_epi32(steps, _mm512_set1_epi32(128)));
+            let shifted = _mm512_slli_epi32::<8>(upper);
+            let lower = _mm512_max_epi32(_mm512_sub_epi32(steps, shifted), _mm512_set1_epi32(-127));
+            // SAFETY: 16 bytes of 32 on each side.
+            unsafe {
+                let (high, low) = (unit.high.as_mut_ptr().add(16 * half), unit.low.as_mut_ptr().add(16 * half));
+                _mm_storeu_si128(high.cast(), _mm512_cvtepi32_epi8(upper));
+                _mm_storeu_si128(low.cast(), _mm512_cvtepi32_epi8(lower));
+            }
+            sums[half] = _mm512_reduce_add_epi32(_mm512_add_epi32(shifted, lower));
+        }
+        unit.scale = scale;
+        unit.half_sums = sums.map(|sum| scale * sum as f32);
+        unit.sum = scale * sums[0].wrapping_add(sums[1]) as f32;
+    }
 }
 
 /// [`round_body`] compiled for AVX2.

@@ -89,7 +89,7 @@ thread_local! {
 /// Multiplies rows of weights with all rows of `x`, on this thread.
 ///
 /// `weights` are whole rows without gaps, as many as the strip `y` has columns; row `i` of the strip takes the products
-/// with row `i` of `x`. `ahead` is what the thread reads next, for the memory to begin with.
+/// with row `i` of `x`.
 pub fn multiply(level: Level, format: BlockFormat, weights: &[u8], x: &Activations, y: &mut super::parts::Strip) {
     let row_bytes = format.row_bytes(x.columns());
     assert_eq!(weights.len(), row_bytes * y.columns(), "weights are not one row per column of the result");

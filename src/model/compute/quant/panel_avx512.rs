@@ -38,7 +38,14 @@ unsafe fn fill_blocks<const F: u8>(units: &mut [PanelUnit], rows: &[u8], row_byt
     // SAFETY: the array has 16 numbers.
     let gather = unsafe { _mm512_loadu_si512(offsets.as_ptr().cast()) };
     let low_nibbles = _mm512_set1_epi8(15);
+    // Sixteen rows are sixteen streams, too many for the processor to foresee. The next panel lies behind this one, so a
+    // part of it is asked for with each unit. (Asking for what is not there does nothing.)
+    let step = PANEL_ROWS * block_bytes;
+    let ahead = rows.as_ptr().wrapping_add(PANEL_ROWS * row_bytes);
     for (index, unit) in units.iter_mut().enumerate() {
+        for line in (0..step).step_by(64) {
+            _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add((first + index) * step + line).cast());
+        }
         // SAFETY: the block is inside each row; its first four bytes are gathered, and below, 16 bytes at `at` are read.
         unsafe {
             let block = rows.as_ptr().add((first + index) * block_bytes);

@@ -81,8 +81,8 @@ fn portable(panel: &Panel, tile: Tile) {
         let dots = [0, 4].map(|k| dot_half(unit, x, k));
         for (row, y) in y.iter_mut().enumerate() {
             if panel.halves {
-                for half in 0..2 {
-                    *y += dots[half][row] as f32 * (unit.scales[half][row] * x.scale);
+                for (half, dots) in dots.iter().enumerate() {
+                    *y += dots[row] as f32 * (unit.scales[half][row] * x.scale);
                     *y += unit.offsets[half][row] * x.half_sums[half];
                 }
             } else {

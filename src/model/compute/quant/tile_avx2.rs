@@ -73,6 +73,7 @@ unsafe fn multiply_rows<const STEPS: usize, const T: usize, const HALVES: bool>(
             }
         }
     }
+    #[allow(clippy::needless_range_loop)] // it indexes an array in each row
     for side in 0..2 {
         // SAFETY: arrays of eight floats; row `t` has a unit `index`.
         unsafe {
