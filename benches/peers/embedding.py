@@ -5,11 +5,9 @@ pg_rag_bench starts this script with the interpreter that PG_RAG_BENCH_PYTHON na
 sentence-transformers (with torch), onnxruntime and onnx are installed. Nothing is downloaded: the model is a local folder, and its ONNX files
 are made from it, once, in a cache folder.
 
-Usage:  embedding.py FOLDER_OF_THE_MODEL CACHE_FOLDER THREADS < requests
-
-The first line on standard input is {"texts": [[ids], ...], "question": [ids]}: token ids, so that all sides compute the
-same tokens. The first answer is {"peers": [...]}, sent when all are ready. Then each line names what to do: "texts", "question" or
-"vector" (of the question), a tab, and a peer; the answer is one line, {"seconds": ...} or {"vector": [...]}.
+The first line on standard input is {"model": folder, "cache": folder, "threads": n, "texts": [[ids], ...], "question": [ids]}:
+token ids, so that all sides compute the same tokens. The first answer is {"peers": [...]}, sent when all are ready. Then each line is
+{"what": "texts" | "question" | "vector" (of the question), "peer": name}; the answer is one line, {"seconds": ...} or {"vector": [...]}.
 """
 
 import json
@@ -18,7 +16,8 @@ import sys
 import time
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-folder, cache, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+data = json.loads(sys.stdin.readline())
+folder, cache, threads = data["model"], data["cache"], data["threads"]
 os.environ["OMP_NUM_THREADS"] = str(threads)
 
 import numpy as np
@@ -138,7 +137,6 @@ def seconds(peer, work):
 
 
 def main():
-    data = json.loads(sys.stdin.readline())
     fused, int8 = export()
     peers = [
         SentenceTransformers(),
@@ -157,7 +155,8 @@ def main():
     print(json.dumps({"peers": [peer.name for peer in peers]}), file=answers)
     by_name = {peer.name: peer for peer in peers}
     for line in sys.stdin:
-        what, name = line.rstrip("\n").split("\t")
+        request = json.loads(line)
+        what, name = request["what"], request["peer"]
         if what == "vector":
             answer = {"vector": by_name[name].embed([data["question"]])[0].tolist()}
         else:

@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// Takes requests as lines of JSON and answers each with a line.
 pub struct Peer {
+    /// What it answered to its setup.
+    pub introduction: Value,
     child: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
@@ -25,9 +27,9 @@ impl Peer {
         let mut child = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let output = BufReader::new(child.stdout.take().ok_or("a peer has no output")?);
         let input = child.stdin.take();
-        let mut peer = Self { child, input, output };
-        let version = peer.ask(setup)?;
-        println!("peer: {version}");
+        let mut peer = Self { introduction: Value::Null, child, input, output };
+        peer.introduction = peer.ask(setup)?;
+        println!("peer: {}", peer.introduction);
         Ok(Some(peer))
     }
 
@@ -37,7 +39,9 @@ impl Peer {
         writeln!(input, "{request}")?;
         input.flush()?;
         let mut line = String::new();
-        self.output.read_line(&mut line)?;
+        if self.output.read_line(&mut line)? == 0 {
+            return Err("the peer has ended, see its messages above".into());
+        }
         Ok(serde_json::from_str(&line).map_err(|error| format!("the peer answered {line:?}: {error}"))?)
     }
 
