@@ -77,7 +77,7 @@ fn attend_kernel<L: Lanes>(
 
     for (row, count) in row_groups(tokens, L::TILE_ROWS) {
         with_rows!(L, count, N => {
-            let queries = queries.from_row(row);
+            let queries = queries.skip_rows(row);
             let scores = &mut scores[..key_panels * N];
             score::<L, N>(queries, keys, width, scores);
             let scales = softmax::<L, N>(scores, tokens);
@@ -95,11 +95,11 @@ fn turn_keys(turned: &mut [Block], keys: Panels<'_>, tokens: usize, panels: usiz
         let count = LANES.min(tokens - first);
         for (panel, turned) in turned.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
             let keys = &keys.blocks[panel * keys.stride + first..][..count];
-            for dimension in 0..LANES {
-                for (lane, key) in keys.iter().enumerate() {
-                    turned[dimension].0[lane] = key.0[dimension];
+            for (dimension, turned) in turned.iter_mut().enumerate() {
+                for (number, key) in turned.0.iter_mut().zip(keys) {
+                    *number = key.0[dimension];
                 }
-                turned[dimension].0[count..].fill(0.0);
+                turned.0[count..].fill(0.0);
             }
         }
     }

@@ -23,7 +23,7 @@ pub struct Panels<'a> {
 impl<'a> Panels<'a> {
     /// The same panels from a later row on.
     #[inline(always)]
-    pub fn from_row(self, row: usize) -> Self {
+    pub fn skip_rows(self, row: usize) -> Self {
         Self { blocks: &self.blocks[row..], stride: self.stride }
     }
 
@@ -89,7 +89,7 @@ fn multiply_rows<L: Lanes, const P: usize>(
     stride: usize,
 ) {
     for (row, count) in row_groups(rows, L::TILE_ROWS) {
-        let input = input.from_row(row);
+        let input = input.skip_rows(row);
         with_rows!(L, count, N => {
             let sums = tile::<L, N, P>(input, inputs, weights);
             for panel in 0..P {
