@@ -32,7 +32,7 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
             .set_hint("Give an absolute path, or one relative to \"pg_rag.model_path\"."));
     }
     let path = catalog::absolute_path(source, &gucs::model_path());
-    let info = match client::call(&Request::Inspect { kind, path })? {
+    let info = match client::call(&Request::Inspect { kind, path, options_json: options.0.to_string() })? {
         Response::Inspected(info) => info,
         _ => return Err(unexpected_response("the headers of a model")),
     };

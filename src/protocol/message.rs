@@ -256,10 +256,12 @@ pub enum Request {
         protocol: u32,
         build: u64,
     },
-    /// Reads the headers of the model at `path` and hashes its files, without loading it.
+    /// Reads the headers of the model at `path` and hashes its files, without loading it; checks the options that it is to
+    /// be registered with.
     Inspect {
         kind: ModelKind,
         path: String,
+        options_json: String,
     },
     /// Loads the model now, if it is not loaded.
     Load {

@@ -213,9 +213,10 @@ fn admit(server: &Server, mut ticket: Ticket, caller: Caller) -> Option<Ticket> 
 /// Requests that this thread answers alone.
 fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
     match request {
-        Request::Inspect { kind, path } => {
-            source::inspect(kind, path.as_ref()).map(Response::Inspected).map_err(|error| failure_of(&error))
-        }
+        Request::Inspect { kind, path, options_json } => source::inspect(kind, path.as_ref())
+            .and_then(|info| source::check_options(kind, path.as_ref(), &options_json).map(|()| info))
+            .map(Response::Inspected)
+            .map_err(|error| failure_of(&error)),
         Request::Load { model } => server.registry.get(&model).map(|_| Response::Done),
         Request::Unload { name } => {
             server.registry.unload(&name);

@@ -42,6 +42,17 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
     Ok(info)
 }
 
+/// Checks the options of a registration, a JSON object, for the model at `path`.
+///
+/// Errors: `InvalidArgument` naming the option; those of reading the model's configuration.
+pub fn check_options(kind: ModelKind, path: &Path, options_json: &str) -> Result<()> {
+    match kind {
+        ModelKind::Embed => EncoderConfig::read(path, &EncoderOptions::from_json(options_json)?).map(drop),
+        ModelKind::Generate if matches!(options_json.trim(), "" | "{}") => Ok(()),
+        ModelKind::Generate => Err(ModelError::InvalidArgument("a generation model takes no options".to_owned())),
+    }
+}
+
 /// Checks that the files of a registered model are the ones that were registered.
 ///
 /// Errors: `Missing`, `Unreadable`; `Changed` for a file with other contents, and for a file with a part in the results

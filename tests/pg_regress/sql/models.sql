@@ -74,6 +74,13 @@ SELECT code, message, detail, hint FROM outcome(format($$SELECT rag_add_model('a
 SELECT rag_add_model('absolute', 'embed', :'folder' || '/good');
 SELECT vector_dims(embed('a text', 'absolute'));
 
+-- Options: weights in 8 bits give nearly the same vectors.
+SELECT code, message FROM outcome(format($$SELECT rag_add_model('bad', 'embed', %L, '{"dtype": "int3"}')$$, :'folder' || '/good'));
+SELECT code, message FROM outcome(format($$SELECT rag_add_model('bad', 'embed', %L, '{"speed": 3}')$$, :'folder' || '/good'));
+SELECT rag_add_model('eight_bits', 'embed', :'folder' || '/good', '{"dtype": "int8"}');
+SELECT embed('a text about databases', 'eight_bits') <=> embed('a text about databases', 'absolute') BETWEEN 1e-9 AND 0.01 AS close;
+SELECT rag_drop_model('eight_bits');
+
 -- Adding a model is part of its transaction.
 BEGIN;
 SELECT rag_add_model('temporary', 'embed', :'folder' || '/good');
