@@ -24,7 +24,7 @@ const NEW_TOKENS: usize = 64;
 const TOGETHER: usize = 4;
 
 /// Without what has no counterpart in the peer.
-const PLAIN: GenerationOptions = GenerationOptions { prefix_cache: false, speculation: false, whole_sentences: false };
+const PLAIN: GenerationOptions = GenerationOptions { prefix_cache: false, speculation: false };
 
 pub fn run(folder: &Path, threads: usize, repeat: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let pool = Pool::new(threads)?;
