@@ -89,15 +89,15 @@ macro_rules! dispatch_dots {
                 fn with_avx2($($argument: $type),*) {
                     $kernel::<Avx2>($($argument),*)
                 }
-                if Avx512Vnni::detected() {
+                if $crate::encoder::lanes::allows(3) && Avx512Vnni::detected() {
                     // SAFETY: the processor has the instructions.
                     return unsafe { with_avx512($($argument),*) };
                 }
-                if AvxVnni::detected() {
+                if $crate::encoder::lanes::allows(2) && AvxVnni::detected() {
                     // SAFETY: the processor has the instructions.
                     return unsafe { with_avx_vnni($($argument),*) };
                 }
-                if Avx2::detected() {
+                if $crate::encoder::lanes::allows(1) && Avx2::detected() {
                     // SAFETY: the processor has AVX2 and FMA.
                     return unsafe { with_avx2($($argument),*) };
                 }

@@ -20,6 +20,21 @@ impl Block {
     pub const ZERO: Self = Self([0.0; LANES]);
 }
 
+/// Asks for lines of the cache that will be read soon. Has no effect but on time.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub fn fetch_ahead<T>(lines: &[T]) {
+    const { assert!(size_of::<T>() == 64) };
+    #[cfg(target_arch = "x86_64")]
+    for line in lines {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T1};
+        // SAFETY: every x86-64 has the instruction, and it reads nothing that a program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = lines;
+}
+
 /// `values` as blocks; lanes past the last value are zero.
 pub fn blocks_of(values: &[f32]) -> Vec<Block> {
     let mut blocks = Vec::with_capacity(values.len().div_ceil(LANES));
@@ -43,7 +58,8 @@ pub trait Lanes: Copy {
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
-    fn div(self, other: Self) -> Self;
+    /// 1 / self, to the last bit or two; for numbers whose reciprocal is an ordinary number.
+    fn reciprocal(self) -> Self;
     /// The larger of each pair; of a pair with a NaN, `other`.
     fn max(self, other: Self) -> Self;
     fn abs(self) -> Self;
@@ -51,6 +67,8 @@ pub trait Lanes: Copy {
     fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// 2ⁿ for lanes that hold n + [`ROUND`], n a whole number from -126 to 127.
     fn exp2_of_rounded(self) -> Self;
+    /// The nearest whole numbers of lanes from 0 to 255.
+    fn to_bytes(self) -> [u8; LANES];
     /// The sum of the lanes.
     fn sum(self) -> f32;
     /// The largest lane.
@@ -119,8 +137,8 @@ impl Lanes for Portable {
         self.zip(other, |a, b| a * b)
     }
     #[inline(always)]
-    fn div(self, other: Self) -> Self {
-        self.zip(other, |a, b| a / b)
+    fn reciprocal(self) -> Self {
+        Self(self.0.map(f32::recip))
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -143,6 +161,10 @@ impl Lanes for Portable {
         Self(self.0.map(|value| f32::from_bits((value.to_bits() << 23).wrapping_add(0x3F80_0000))))
     }
     #[inline(always)]
+    fn to_bytes(self) -> [u8; LANES] {
+        self.0.map(|value| (value + ROUND).to_bits() as u8)
+    }
+    #[inline(always)]
     fn sum(self) -> f32 {
         let mut lanes = self.0;
         for width in [8, 4, 2, 1] {
@@ -156,6 +178,14 @@ impl Lanes for Portable {
     fn largest(self) -> f32 {
         self.0.into_iter().fold(f32::NEG_INFINITY, f32::max)
     }
+}
+
+/// Whether a kernel may use the instructions of this level: 1 for AVX2, 2 for AVX-VNNI, 3 for AVX-512. Only tests forbid
+/// any.
+#[cfg(not(test))]
+#[inline(always)]
+pub const fn allows(_level: u8) -> bool {
+    true
 }
 
 /// `dispatch! { /// docs  pub fn name(arguments) = kernel; }` declares `name`, which runs `kernel::<L>` with the lanes
@@ -178,11 +208,11 @@ macro_rules! dispatch {
                 fn with_avx2($($argument: $type),*) {
                     $kernel::<Avx2>($($argument),*)
                 }
-                if Avx512::detected() {
+                if $crate::encoder::lanes::allows(3) && Avx512::detected() {
                     // SAFETY: the processor has the instructions.
                     return unsafe { with_avx512($($argument),*) };
                 }
-                if Avx2::detected() {
+                if $crate::encoder::lanes::allows(1) && Avx2::detected() {
                     // SAFETY: the processor has AVX2 and FMA.
                     return unsafe { with_avx2($($argument),*) };
                 }
@@ -192,3 +222,28 @@ macro_rules! dispatch {
     )*};
 }
 pub(crate) use dispatch;
+
+#[cfg(test)]
+pub use limit::allows;
+
+/// Running a test on this thread with each set of instructions, plain Rust first.
+#[cfg(test)]
+pub mod limit {
+    use std::cell::Cell;
+
+    thread_local! {
+        static HIGHEST: Cell<u8> = const { Cell::new(u8::MAX) };
+    }
+
+    pub fn allows(level: u8) -> bool {
+        HIGHEST.get() >= level
+    }
+
+    pub fn each_level(mut test: impl FnMut()) {
+        for level in 0..=3 {
+            HIGHEST.set(level);
+            test();
+        }
+        HIGHEST.set(u8::MAX);
+    }
+}

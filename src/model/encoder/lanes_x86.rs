@@ -1,7 +1,7 @@
 //! The lanes of x86: [`Avx2`] and [`Avx512`]. See `lanes.rs` for who may use them.
 #![allow(unsafe_code)]
 
-use super::lanes::{Block, Lanes};
+use super::lanes::{Block, Lanes, LANES};
 use std::arch::x86_64::*;
 
 /// Sixteen lanes in two registers.
@@ -59,9 +59,12 @@ impl Lanes for Avx2 {
         unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
     }
     #[inline(always)]
-    fn div(self, other: Self) -> Self {
+    fn reciprocal(self) -> Self {
         // SAFETY: as above.
-        unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
+        unsafe {
+            let one = _mm256_set1_ps(1.0);
+            Self(_mm256_div_ps(one, self.0), _mm256_div_ps(one, self.1))
+        }
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -90,6 +93,19 @@ impl Lanes for Avx2 {
             let high = _mm256_add_epi32(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.1)), one);
             Self(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high))
         }
+    }
+    #[inline(always)]
+    fn to_bytes(self) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        // SAFETY: as above; the store is of exactly the array.
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1));
+            // The halves of the registers are packed separately.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let packed = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed);
+        }
+        bytes
     }
     #[inline(always)]
     fn sum(self) -> f32 {
@@ -167,9 +183,14 @@ impl Lanes for Avx512 {
         Self(unsafe { _mm512_mul_ps(self.0, other.0) })
     }
     #[inline(always)]
-    fn div(self, other: Self) -> Self {
+    fn reciprocal(self) -> Self {
         // SAFETY: as above.
-        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+        Self(unsafe {
+            // 14 bits, and one step of Newton's method: a division takes as long as sixteen other operations.
+            let estimate = _mm512_rcp14_ps(self.0);
+            let error = _mm512_fnmadd_ps(self.0, estimate, _mm512_set1_ps(1.0));
+            _mm512_fmadd_ps(estimate, error, estimate)
+        })
     }
     #[inline(always)]
     fn max(self, other: Self) -> Self {
@@ -193,6 +214,16 @@ impl Lanes for Avx512 {
             let exponent = _mm512_slli_epi32::<23>(_mm512_castps_si512(self.0));
             _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(0x3F80_0000)))
         })
+    }
+    #[inline(always)]
+    fn to_bytes(self) -> [u8; LANES] {
+        let mut bytes = [0; LANES];
+        // SAFETY: as above; the store is of exactly the array.
+        unsafe {
+            let packed = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0));
+            _mm_storeu_si128(bytes.as_mut_ptr().cast(), packed);
+        }
+        bytes
     }
     #[inline(always)]
     fn sum(self) -> f32 {

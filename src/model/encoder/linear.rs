@@ -9,8 +9,14 @@ use super::product::{multiply, Panels};
 use super::quantized::{Codes, Quantized};
 use crate::compute::Crew;
 
-/// Panels of a chunk when threads share the outputs.
-const CHUNK_PANELS: usize = 2;
+/// Panels of a chunk when threads share the outputs: an even number, as tiles take two, so that each thread gets about
+/// four chunks. Longer runs of weights come faster from memory; shorter ones let a thread that is held back do less.
+pub fn chunk_panels(panels: usize, threads: usize) -> usize {
+    match threads {
+        1 => panels,
+        _ => (panels / (8 * threads) * 2).max(2),
+    }
+}
 
 /// A linear layer of either kind.
 pub enum Linear {
@@ -60,12 +66,15 @@ impl Single {
     /// Packs `weight`, which is `[outputs, inputs]`, at the end of the arena; `bias` has one number for each output.
     pub fn new(weight: &[f32], bias: &[f32], inputs: usize, arena: &mut Vec<Block>) -> Self {
         let start = arena.len();
-        arena.resize(start + bias.len().div_ceil(LANES) * inputs, Block::ZERO);
-        for (output, row) in weight.chunks_exact(inputs).enumerate() {
-            let panel = &mut arena[start + output / LANES * inputs..];
-            for (target, value) in panel.iter_mut().zip(row) {
-                target.0[output % LANES] = *value;
-            }
+        for panel in weight.chunks(LANES * inputs) {
+            let rows: Vec<&[f32]> = panel.chunks_exact(inputs).collect();
+            arena.extend((0..inputs).map(|input| {
+                let mut block = Block::ZERO;
+                for (lane, row) in block.0.iter_mut().zip(&rows) {
+                    *lane = row[input];
+                }
+                block
+            }));
         }
         Self { inputs, start, bias: blocks_of(bias) }
     }
@@ -82,7 +91,7 @@ impl Single {
         let Self { inputs, ref bias, .. } = *self;
         let stride = input.stride;
         let weights = &arena[self.start..][..bias.len() * inputs];
-        let panels = if crew.threads() == 1 { bias.len() } else { CHUNK_PANELS };
+        let panels = chunk_panels(bias.len(), crew.threads());
         crew.for_chunks_mut(&mut output[..bias.len() * stride], panels * stride, |chunk, output| {
             let first = chunk * panels;
             let count = output.len() / stride;

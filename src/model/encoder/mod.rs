@@ -5,8 +5,9 @@
 //! one batch after the other on the compute threads ([`Encoder::embed`]).
 //!
 //! Invariants:
-//! - A text's vector does not depend on the other texts of its batch, beyond rounding in the last bits.
-//! - The vectors are those of sentence-transformers to about 1e-6; what the model's configuration asks for and this
+//! - A text's vector does not depend on the other texts of its batch, nor on the number of threads: every sum is added
+//!   up in the same order. It depends on the instructions that the processor has, in the last bits.
+//! - In f32, the vectors are those of sentence-transformers to about 1e-6; what the model's configuration asks for and this
 //!   runtime cannot do is an error when the model is loaded.
 
 mod attention;
@@ -45,6 +46,9 @@ const PASS_TOKENS: usize = 256;
 /// With fewer tokens for each thread, all threads work on one pass: reading the weights is what takes the time then.
 const MIN_TOKENS_ALONE: usize = 48;
 
+/// Texts of a pass, and their vectors.
+type Part<'b, 'v> = (&'b [Vec<u32>], &'v mut [f32]);
+
 /// A loaded embedding model. Shared between threads.
 pub struct Encoder {
     config: EncoderConfig,
@@ -65,9 +69,13 @@ impl Encoder {
     /// `InvalidArgument` for an option out of range.
     pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Self> {
         let mut config = EncoderConfig::read(dir, options)?;
-        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let bert = Bert::load(&config.bert, options.dtype, &checkpoint)?;
+        let path = dir.join("tokenizer.json");
+        let (tokenizer, bert) = std::thread::scope(|scope| {
+            let tokenizer = scope.spawn(|| Tokenizer::from_file(&path));
+            let bert = Checkpoint::open(dir).and_then(|it| Bert::load(&config.bert, options.dtype, &it));
+            (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), bert)
+        });
+        let (tokenizer, bert) = (tokenizer?, bert?);
         let (opening, closing) = surrounding_tokens(&tokenizer)?;
         // A text must keep at least one token of its own.
         config.max_tokens = config.max_tokens.max((opening.len() + closing.len() + 1).min(config.bert.positions));
@@ -117,45 +125,37 @@ impl Encoder {
     pub fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
         batch.iter().try_for_each(|ids| self.bert.check_ids(ids))?;
         let mut vectors = vec![0.0; batch.len() * self.dims()];
-        let tokens: usize = batch.iter().map(Vec::len).sum();
-        let longest = batch.iter().map(Vec::len).max().unwrap_or(0);
         pool.with_crew(|crew| {
-            let share = tokens / crew.threads();
-            // One long text among short ones would keep one thread busy when the others are done.
-            if share < MIN_TOKENS_ALONE.max(longest * 2 / 3) {
-                self.pass(crew, batch, &mut vectors);
-                return;
-            }
-            let mut passes = self.plan_passes(batch, &mut vectors, share.min(PASS_TOKENS));
+            let (mut passes, rest) = self.plan_passes(batch, &mut vectors, crew.threads());
             crew.for_chunks_mut(&mut passes, 1, |_, passes| {
                 for (texts, vectors) in passes {
                     self.pass(&mut Crew::alone(), texts, vectors);
                 }
             });
+            let (texts, vectors) = rest;
+            if !texts.is_empty() {
+                self.pass(crew, texts, vectors);
+            }
         });
         Ok(vectors)
     }
 
-    /// Cuts a batch into neighbouring texts of at most `tokens` tokens, or one text, with their vectors.
+    /// Cuts a batch into passes that threads run alone, the same number for each, and a rest for all threads together:
+    /// few texts, or short ones.
     fn plan_passes<'b, 'v>(
         &self,
-        mut batch: &'b [Vec<u32>],
+        batch: &'b [Vec<u32>],
         mut vectors: &'v mut [f32],
-        tokens: usize,
-    ) -> Vec<(&'b [Vec<u32>], &'v mut [f32])> {
+        threads: usize,
+    ) -> (Vec<Part<'b, 'v>>, Part<'b, 'v>) {
         let mut passes = Vec::new();
-        while !batch.is_empty() {
-            let mut sum = batch[0].len();
-            let more = batch[1..].iter().take_while(|text| {
-                sum += text.len();
-                sum <= tokens
-            });
-            let (texts, other_texts) = batch.split_at(1 + more.count());
-            let (part, other_vectors) = vectors.split_at_mut(texts.len() * self.dims());
+        for texts in split_evenly(batch, threads) {
+            let (part, others) = vectors.split_at_mut(texts.len() * self.dims());
             passes.push((texts, part));
-            (batch, vectors) = (other_texts, other_vectors);
+            vectors = others;
         }
-        passes
+        let rest = &batch[passes.iter().map(|(texts, _)| texts.len()).sum()..];
+        (passes, (rest, vectors))
     }
 
     /// One pass through the layers, and the vectors of its texts.
@@ -177,6 +177,37 @@ impl Encoder {
     }
 }
 
+/// Neighbouring texts, for passes of about the same number of tokens: as many for each thread, at most [`PASS_TOKENS`] as
+/// far as texts allow. Texts at the end may remain, and all of a batch that is too small to be split.
+fn split_evenly(batch: &[Vec<u32>], threads: usize) -> Vec<&[Vec<u32>]> {
+    let tokens: usize = batch.iter().map(Vec::len).sum();
+    if tokens < threads * MIN_TOKENS_ALONE {
+        return Vec::new();
+    }
+    let rounds = tokens.div_ceil(threads * PASS_TOKENS);
+    let target = tokens.div_ceil(threads * rounds);
+    let mut passes = Vec::new();
+    let mut rest = batch;
+    while !rest.is_empty() {
+        // A text belongs to the pass that has room for half of it.
+        let mut sum = 0;
+        let fits = rest.iter().take_while(|text| {
+            sum += text.len();
+            sum <= target + text.len() / 2
+        });
+        let (texts, others) = rest.split_at(fits.count().max(1));
+        passes.push(texts);
+        rest = others;
+    }
+    passes.truncate(passes.len() / threads * threads);
+    // One long text in the last round would keep the other threads waiting.
+    let sizes = passes.iter().rev().take(threads).map(|texts| texts.iter().map(Vec::len).sum::<usize>());
+    if sizes.clone().max().unwrap_or(0) * threads * 2 > sizes.sum::<usize>() * 3 {
+        passes.truncate(passes.len() - threads);
+    }
+    passes
+}
+
 /// Checks that `checkpoint` has the weights that `config` describes, without reading them. Called to inspect a model.
 pub(crate) fn check_weights(config: &EncoderConfig, checkpoint: &Checkpoint) -> Result<()> {
     Bert::check(&config.bert, checkpoint)
@@ -189,5 +220,32 @@ fn surrounding_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
     match full.windows(bare.len().max(1)).position(|window| window == bare) {
         Some(start) => Ok((full[..start].to_vec(), full[start + bare.len()..].to_vec())),
         None => Err(ModelError::Unsupported("tokenizer that changes a text when it adds special tokens".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn threads_get_the_same_number_of_passes_of_similar_size(
+            lengths in prop::collection::vec(1_usize..300, 0..60),
+            threads in 1_usize..9,
+        ) {
+            let batch: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![0; length]).collect();
+            let passes = split_evenly(&batch, threads);
+            prop_assert_eq!(passes.len() % threads, 0);
+            // Neighbours from the first on, nothing twice; what is left is less than a pass for each thread.
+            let taken: usize = passes.iter().map(|texts| texts.len()).sum();
+            prop_assert_eq!(&passes.concat()[..], &batch[..taken]);
+            let tokens = |texts: &[Vec<u32>]| texts.iter().map(Vec::len).sum::<usize>();
+            prop_assert!(tokens(&batch[taken..]) < 2 * threads * (PASS_TOKENS + 300));
+            for texts in passes {
+                prop_assert!(!texts.is_empty());
+                prop_assert!(texts.len() == 1 || tokens(texts) <= PASS_TOKENS + 150);
+            }
+        }
     }
 }

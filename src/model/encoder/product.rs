@@ -11,7 +11,7 @@
 
 use super::config::Activation;
 use super::kernels::activate;
-use super::lanes::{dispatch, Block, Lanes, LANES};
+use super::lanes::{dispatch, fetch_ahead, Block, Lanes, LANES};
 
 /// A matrix in panels: row r of panel p is block p · `stride` + r.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct Panels<'a> {
 impl<'a> Panels<'a> {
     /// The same panels from a later row on.
     #[inline(always)]
-    pub fn skip_rows(self, row: usize) -> Self {
+    pub fn starting_at(self, row: usize) -> Self {
         Self { blocks: &self.blocks[row..], stride: self.stride }
     }
 
@@ -31,8 +31,10 @@ impl<'a> Panels<'a> {
     pub fn copy_rows(self, rows: std::ops::Range<usize>, columns: usize, to: &mut Vec<f32>) {
         to.clear();
         for row in rows {
-            let blocks = self.blocks[row..].iter().step_by(self.stride).take(columns.div_ceil(LANES));
-            to.extend(blocks.flat_map(|block| block.0).take(columns));
+            for column in (0..columns).step_by(LANES) {
+                let block = &self.blocks[column / LANES * self.stride + row];
+                to.extend_from_slice(&block.0[..LANES.min(columns - column)]);
+            }
         }
     }
 }
@@ -62,13 +64,16 @@ fn multiply_kernel<L: Lanes>(
     stride: usize,
 ) {
     let together = L::TILE_PANELS;
-    let groups = weights.chunks(together * inputs).zip(output.chunks_mut(together * stride));
-    for ((weights, output), bias) in groups.zip(bias.chunks(together)) {
+    let mut rest = weights;
+    for (output, bias) in output.chunks_mut(together * stride).zip(bias.chunks(together)) {
+        let (weights, next) = rest.split_at(bias.len() * inputs);
+        rest = next;
+        let next = &next[..next.len().min(weights.len())];
         if bias.len() == 2 {
             let weights = [&weights[..inputs], &weights[inputs..]];
-            multiply_rows::<L, 2>(weights, bias, input, inputs, rows, output, stride);
+            multiply_rows::<L, 2>(weights, next, bias, input, inputs, rows, output, stride);
         } else {
-            multiply_rows::<L, 1>([weights], bias, input, inputs, rows, output, stride);
+            multiply_rows::<L, 1>([weights], next, bias, input, inputs, rows, output, stride);
         }
         if let Some(activation) = activation {
             for panel in output.chunks_mut(stride) {
@@ -78,9 +83,12 @@ fn multiply_kernel<L: Lanes>(
     }
 }
 
+/// All rows for P panels. Meanwhile the `next` weights, which come from far, are called into the core's own cache.
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn multiply_rows<L: Lanes, const P: usize>(
     weights: [&[Block]; P],
+    next: &[Block],
     bias: &[Block],
     input: Panels<'_>,
     inputs: usize,
@@ -89,9 +97,10 @@ fn multiply_rows<L: Lanes, const P: usize>(
     stride: usize,
 ) {
     for (row, count) in row_groups(rows, L::TILE_ROWS) {
-        let input = input.skip_rows(row);
+        let input = input.starting_at(row);
+        let next = &next[next.len() * row / rows..next.len() * (row + count) / rows];
         with_rows!(L, count, N => {
-            let sums = tile::<L, N, P>(input, inputs, weights);
+            let sums = tile::<L, N, P>(input, inputs, weights, next);
             for panel in 0..P {
                 let bias = L::load(&bias[panel]);
                 let output = &mut output[panel * stride + row..][..N];
@@ -141,18 +150,23 @@ impl<L: Lanes> Tile for L {
 }
 
 /// The first N rows of input · weights, for P panels of weights. Each has `inputs` blocks, and so many columns of the
-/// input are read.
+/// input are read. `next` is fetched ahead, bit by bit.
 #[inline(always)]
 pub fn tile<L: Lanes, const N: usize, const P: usize>(
     input: Panels<'_>,
     inputs: usize,
     weights: [&[Block]; P],
+    mut next: &[Block],
 ) -> [[L; P]; N] {
     let mut sums = [[L::splat(0.0); P]; N];
+    let at_a_time = next.len().div_ceil(inputs.div_ceil(LANES));
     let weights = weights.map(|weights| &weights[..inputs]);
     for first in (0..inputs).step_by(LANES) {
         let rows: &[Block] = &input.blocks[first / LANES * input.stride..][..N];
         let count = LANES.min(inputs - first);
+        let (ahead, later) = next.split_at(at_a_time.min(next.len()));
+        fetch_ahead(ahead);
+        next = later;
         if count == LANES {
             let weights = weights.map(|weights| &weights[first..first + LANES]);
             for at in 0..LANES {
@@ -187,7 +201,7 @@ fn accumulate<L: Lanes, const N: usize, const P: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::{blocks_of, Portable};
+    use super::super::lanes::{blocks_of, limit::each_level};
     use super::super::linear::Single;
     use super::*;
     use crate::compute::{Crew, Pool};
@@ -219,30 +233,22 @@ mod tests {
             let panels = in_panels(&input, inputs, stride);
             let mut arena = vec![Block::ZERO; 3];
             let linear = Single::new(&weight, &bias, inputs, &mut arena);
-            for threads in [1, 3] {
+            let check = |crew: &mut Crew| {
                 let mut output = vec![Block([f32::NAN; LANES]); outputs.div_ceil(LANES) * stride];
-                let mut run = |crew: &mut Crew| {
-                    linear.apply(&arena, crew, Panels { blocks: &panels, stride }, rows, None, &mut output);
-                };
-                Pool::new(threads).unwrap().with_crew(|crew| run(crew));
-                let mut truth = output.clone();
-                truth.fill(Block([f32::NAN; LANES]));
-                let (weights, bias_blocks) = (&arena[3..], blocks_of(&bias));
-                let source = Panels { blocks: &panels, stride };
-                multiply_kernel::<Portable>(weights, inputs, &bias_blocks, source, rows, None, &mut truth, stride);
+                linear.apply(&arena, crew, Panels { blocks: &panels, stride }, rows, None, &mut output);
                 for row in 0..rows {
                     for column in 0..outputs {
                         let pairs = input[row * inputs..][..inputs].iter().zip(&weight[column * inputs..]);
                         let sum: f64 = pairs.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                         let want = sum + f64::from(bias[column]);
-                        for output in [&output, &truth] {
-                            let got = f64::from(output[column / LANES * stride + row].0[column % LANES]);
-                            assert!((got - want).abs() < 1e-3, "{rows} × {outputs} × {inputs}: {got}, not {want}");
-                        }
+                        let got = f64::from(output[column / LANES * stride + row].0[column % LANES]);
+                        assert!((got - want).abs() < 1e-3, "{rows} × {outputs} × {inputs}: {got}, not {want}");
                     }
                 }
                 assert!(output.chunks(stride).all(|panel| panel[rows].0[0].is_nan()), "rows past the last are touched");
-            }
+            };
+            each_level(|| check(&mut Crew::alone()));
+            Pool::new(3).unwrap().with_crew(|crew| check(crew));
         }
     }
 

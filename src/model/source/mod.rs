@@ -2,7 +2,7 @@
 //!
 //! A model is a folder (safetensors in the layout of sentence-transformers, or one GGUF file with what belongs to it),
 //! or the path of a GGUF file. Registering a model records the SHA-256 of every file that has a part in its results
-//! ([`inspect`]); loading checks them again ([`verify`]), so that a name always means the same vectors and answers.
+//! ([`inspect`]); loading checks them again ([`verify`], [`load_verified`]), so that a name always means the same vectors and answers.
 //! The server calls both; the loaders use [`gguf_file`] and [`inside`].
 
 pub mod gguf;
@@ -72,6 +72,17 @@ pub fn verify(model: &ModelRef) -> Result<()> {
         return Err(ModelError::Changed { path, expected_sha256: None, found_sha256 });
     }
     Ok(())
+}
+
+/// What `load` makes of a registered model whose files are verified meanwhile; [`verify`]'s error comes first. `load` may
+/// meet any file, and what it has made of a changed one is dropped.
+pub fn load_verified<T>(model: &ModelRef, load: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::thread::scope(|scope| {
+        let verified = scope.spawn(|| verify(model));
+        let loaded = load();
+        verified.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        loaded
+    })
 }
 
 /// The GGUF file that `path` means: the file itself, or the only one in the folder.

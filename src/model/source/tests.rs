@@ -225,6 +225,11 @@ fn weights_that_do_not_fit_the_configuration_are_corrupt() {
     folder.edit("config.json", "\"vocab_size\": 6", "\"vocab_size\": 7");
     assert!(corrupt(folder.inspect()).1.contains("\"embeddings.word_embeddings.weight\" has shape [6, 4]"));
 
+    // Sizes that the weights do not have are refused before memory is set aside for them.
+    let folder = tiny_model();
+    folder.edit("config.json", "\"hidden_size\": 4", "\"hidden_size\": 16777216");
+    assert!(corrupt(folder.load()).1.contains("has shape"));
+
     let folder = tiny_model();
     let mut bytes = checkpoint(&weights(), Dtype::F32);
     let at = bytes.len() - 4;
@@ -294,8 +299,17 @@ fn options_of_the_registration_are_checked() {
     let load = |json: &str| Encoder::load(&folder.0, &EncoderOptions::from_json(json)?);
     assert_eq!(load(r#"{"max_tokens": 6}"#).unwrap().max_tokens(), 6);
     assert_eq!(load("").unwrap().max_tokens(), 8);
-    for bad in [r#"{"max_tokens": 9}"#, r#"{"max_tokens": 0}"#, r#"{"max_token": 6}"#, "[1", "{\"query_prefix\": 1}"] {
+    assert!(load(r#"{"dtype": "f32"}"#).is_ok() && load(r#"{"dtype": "int8"}"#).is_ok());
+    let bad_type = r#"{"dtype": "int4"}"#;
+    let bad_size = r#"{"max_tokens": 9}"#;
+    for bad in [bad_size, r#"{"max_tokens": 0}"#, r#"{"max_token": 6}"#, "[1", "{\"query_prefix\": 1}", bad_type] {
         assert!(matches!(load(bad), Err(ModelError::InvalidArgument(_))), "{bad}");
+    }
+    match load(bad_type) {
+        Err(ModelError::InvalidArgument(message)) => {
+            assert!(["int4", "f32", "int8"].iter().all(|word| message.contains(word)), "{message}");
+        }
+        _ => panic!("an unknown dtype is accepted"),
     }
 }
 
@@ -347,10 +361,18 @@ fn changed_files_are_noticed() {
         options_json: String::new(),
     };
     verify(&model).unwrap();
+    assert_eq!(load_verified(&model, || folder.load()).unwrap().dims(), 4);
 
     let tokenizer = std::fs::read(folder.0.join("tokenizer.json")).unwrap();
     folder.edit("tokenizer.json", "index", "table");
     assert!(matches!(verify(&model), Err(ModelError::Changed { path, .. }) if path.ends_with("tokenizer.json")));
+    // The change is told, whether loading succeeds or fails over it.
+    for result in [
+        load_verified(&model, || folder.load().map(drop)),
+        load_verified(&model, || Err(ModelError::Internal("broken".into()))),
+    ] {
+        assert!(matches!(result, Err(ModelError::Changed { .. })));
+    }
     folder.write("tokenizer.json", tokenizer);
     verify(&model).unwrap();
 

@@ -92,8 +92,7 @@ fn a_vector_does_not_depend_on_the_rest_of_the_batch() {
     let single_thread = Pool::new(1).unwrap();
     for (index, text) in batch.iter().enumerate() {
         let alone = encoder().embed(std::slice::from_ref(text), &single_thread).unwrap();
-        let difference = largest_difference(&alone, &together[index * 384..][..384]);
-        assert!(difference < 1e-5, "off by {difference} at {index}");
+        assert_eq!(alone, together[index * 384..][..384], "text {index}");
     }
 }
 
@@ -123,6 +122,37 @@ fn truncation_keeps_the_closing_token() {
     let short = Encoder::load(&model_dir(), &options).unwrap();
     assert_eq!(short.max_tokens(), 5);
     assert_eq!(short.prepare(&long, Purpose::Query).unwrap(), [101, ids[1], ids[1], ids[1], 102]);
+}
+
+#[test]
+fn the_beginning_of_a_long_text_gives_the_ids_of_the_whole() {
+    let texts: Vec<_> = reference().entries.into_iter().map(|entry| entry.text).collect();
+    let separators = [" ", "\n", "", "-", "\u{200b}", "\u{3000}"];
+    for (turn, separator) in separators.iter().enumerate() {
+        let mut texts = texts.clone();
+        texts.rotate_left(turn * 3);
+        let long = texts.join(separator).repeat(4);
+        let whole = encoder().tokenizer().encode_ids(&long, false).unwrap();
+        let ids = prepare(&long);
+        assert_eq!(ids[1..255], whole[..254], "separator {separator:?}");
+    }
+}
+
+#[test]
+fn eight_bits_keep_the_meaning() {
+    let options = EncoderOptions::from_json(r#"{"dtype": "int8"}"#).unwrap();
+    let quantized = Encoder::load(&model_dir(), &options).unwrap();
+    assert!(quantized.resident_bytes() < 60_000_000);
+    let entries = reference().entries;
+    let batch: Vec<_> = entries.iter().map(|entry| prepare(&entry.text)).collect();
+    let vectors = quantized.embed(&batch, &pool()).unwrap();
+    for (entry, vector) in entries.iter().zip(vectors.chunks(384)) {
+        let cosine = cosine(vector, &entry.vector);
+        assert!(cosine > 0.985, "cosine {cosine} for {:?}", entry.text);
+    }
+    for (ids, vector) in batch.iter().zip(vectors.chunks(384)) {
+        assert_eq!(quantized.embed(std::slice::from_ref(ids), &Pool::new(1).unwrap()).unwrap(), vector);
+    }
 }
 
 #[test]
