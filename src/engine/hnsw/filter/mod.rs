@@ -31,6 +31,7 @@ pub use kind::KeyKind;
 pub use mask::RowMask;
 pub use row::{KeyRow, RowShape};
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::page::keys::KeyLayout;
@@ -85,6 +86,11 @@ impl Filter {
             dispatch::narrow(condition, width, layout.column(page, *column)?, layout.nulls(page, *column)?, into);
         }
         Ok(())
+    }
+
+    /// Where on its page the key is that is tested first, of the node in a slot; empty without conditions.
+    pub fn first_key_range(&self, layout: &KeyLayout, slot: u32) -> Result<Range<usize>, PageError> {
+        self.conditions.first().map_or(Ok(0..0), |(column, _)| layout.key_range(*column, slot))
     }
 
     /// Whether the row of the node in a slot of a key page meets the conditions.

@@ -331,13 +331,15 @@ impl<S: PageStore> Index<S> {
         filtered: &FilteredScan,
         batch: &mut Vec<Candidate>,
     ) -> Result<(), S::Error> {
-        for found in scan.search.results() {
-            if self.passes(&filtered.filter, found.node, found.row)? {
-                batch.push(Candidate::of(found));
-            } else {
-                scan.rejected += 1;
-            }
-        }
+        let Scan { found, passing, search, rejected, .. } = scan;
+        found.clear();
+        found.extend(search.results());
+        self.passing(&filtered.filter, found, passing)?;
+        let before = batch.len();
+        batch.extend(
+            found.iter().zip(passing.iter()).filter(|(_, &passes)| passes).map(|(&found, _)| Candidate::of(found)),
+        );
+        *rejected += (found.len() - (batch.len() - before)) as u64;
         Ok(())
     }
 

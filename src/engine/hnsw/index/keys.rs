@@ -3,17 +3,19 @@
 //! Keys are written once in a node's use, before it is published, so whoever was told of a node finds them. The keys of a
 //! freed node stay until the next use: they make a dead node match at worst, which is no result.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::allocate::Allocated;
 use super::node_set::NodeSet;
 use super::open::{prepare, written, Index};
 use super::read::Row;
-use super::store::PageStore;
+use super::store::{PageStore, Span};
 use super::write::only;
 use crate::hnsw::filter::{Filter, KeyRow, RowMask};
 use crate::hnsw::page::node::NodeRef;
 use crate::hnsw::page::{PageClass, PageError};
+use crate::hnsw::search::Found;
 
 /// Pages that an estimate reads.
 const SAMPLED_PAGES: u32 = 8;
@@ -53,22 +55,47 @@ impl<S: PageStore> Index<S> {
         Ok(read?)
     }
 
-    /// Whether a node with this row passes a filter. Of a node with several rows it is not known: it passes the mask.
-    pub(super) fn passes(&mut self, filter: &Filter, node: u32, row: Row) -> Result<bool, S::Error> {
-        if !filter.mask().is_none_or(|mask| row.overflow.is_some() || mask.contains(row.heap_tid)) {
-            return Ok(false);
+    /// Which of these results of a search pass a filter. Of a node with several rows it is not known: it passes the mask.
+    ///
+    /// Keys are read without a lock: those of a node that was found were written before it could be, and change when it is
+    /// another row's, which is no result then.
+    pub(super) fn passing(
+        &mut self,
+        filter: &Filter,
+        found: &[Found<Row>],
+        into: &mut Vec<bool>,
+    ) -> Result<(), S::Error> {
+        into.clear();
+        if filter.has_conditions() {
+            let layout = *self.shape.layout.keys();
+            let mut spans = Vec::with_capacity(found.len());
+            for found in found {
+                let (page_index, slot) = layout.address(found.node);
+                let block = self.block(PageClass::Keys, page_index)?;
+                let Range { start, end } = filter.first_key_range(&layout, slot)?;
+                spans.push(Span { block, offset: start, length_bytes: end - start });
+            }
+            into.resize(found.len(), false);
+            let mut damage = None;
+            self.store.read_stable(&spans, |index, page| {
+                let (Some(found), Some(passes)) = (found.get(index), into.get_mut(index)) else { return };
+                match filter.passes(&layout, page, layout.address(found.node).1) {
+                    Ok(meets) => *passes = meets,
+                    Err(error) => damage = Some(error),
+                }
+            })?;
+            if let Some(damage) = damage {
+                return Err(damage.into());
+            }
+        } else {
+            into.resize(found.len(), true);
         }
-        if !filter.has_conditions() {
-            return Ok(true);
+        if let Some(mask) = filter.mask() {
+            for (passes, found) in into.iter_mut().zip(found) {
+                *passes &= found.row.overflow.is_some() || mask.contains(found.row.heap_tid);
+            }
         }
-        let layout = *self.shape.layout.keys();
-        let (page_index, slot) = layout.address(node);
-        let block = self.block(PageClass::Keys, page_index)?;
-        let read = self.store.read(block, |page| match written(page, PageClass::Keys, page_index)? {
-            Some(page) => filter.passes(&layout, page, slot),
-            None => Ok::<_, PageError>(false),
-        })?;
-        Ok(read?)
+        Ok(())
     }
 
     /// All nodes that pass a filter, and perhaps some that are no results.

@@ -66,6 +66,9 @@ pub struct Scan {
     pub(super) ef: usize,
     nodes: Vec<u32>,
     pub(super) distances: Vec<f32>,
+    /// Results of a search, and which of them pass a filter.
+    pub(super) found: Vec<Found<Row>>,
+    pub(super) passing: Vec<bool>,
     codes: CodeBatch,
     horizon: f32,
     pub(super) filtered: Option<Box<FilteredScan>>,

@@ -114,25 +114,29 @@ impl KeyLayout {
         page.get(bitmap).ok_or(PageError::Refused("NULL bits exceed the page"))
     }
 
+    /// Where the key of the node in a slot is on its page.
+    pub fn key_range(&self, column: usize, slot: u32) -> Result<Range<usize>, PageError> {
+        let width = usize::from(self.key_bytes(column).ok_or_else(|| self.no_column(column))?);
+        let start = self.array(column)?.start + self.check_slot(slot)? * width;
+        Ok(start..start + width)
+    }
+
     /// The key of the node in a slot, or None for NULL.
     pub fn get<'p>(&self, page: &'p Page, column: usize, slot: u32) -> Result<Option<&'p [u8]>, PageError> {
+        let key = page.get(self.key_range(column, slot)?).ok_or(PageError::Refused("key exceeds the page"))?;
         let slot = self.check_slot(slot)?;
         let null = self.nulls(page, column)?.get(slot / 8).is_some_and(|bits| bits >> (slot % 8) & 1 == 1);
-        let width = usize::from(self.key_bytes(column).ok_or_else(|| self.no_column(column))?);
-        let key = self.column(page, column)?.get(slot * width..(slot + 1) * width);
-        let key = key.ok_or(PageError::Refused("key exceeds the page"))?;
         Ok((!null).then_some(key))
     }
 
     /// Writes the key of the node in a slot; NULL leaves zero bytes.
     pub fn set(&self, page: &mut Page, column: usize, slot: u32, key: Option<&[u8]>) -> Result<(), PageError> {
-        let slot = self.check_slot(slot)?;
-        let width = usize::from(self.key_bytes(column).ok_or_else(|| self.no_column(column))?);
-        if key.is_some_and(|key| key.len() != width) {
+        let range = self.key_range(column, slot)?;
+        if key.is_some_and(|key| key.len() != range.len()) {
             return Err(PageError::Refused("key has another width than its column"));
         }
-        let start = self.array(column)?.start + slot * width;
-        let place = page.get_mut(start..start + width).ok_or(PageError::Refused("key exceeds the page"))?;
+        let slot = self.check_slot(slot)?;
+        let place = page.get_mut(range).ok_or(PageError::Refused("key exceeds the page"))?;
         match key {
             Some(key) => place.copy_from_slice(key),
             None => place.fill(0),
