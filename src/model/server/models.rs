@@ -25,9 +25,8 @@ impl Loader for DiskLoader {
     }
 
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
-        source::verify(model)?;
         let path = Path::new(&model.path);
-        match model.kind {
+        source::load_verified(model, || match model.kind {
             ModelKind::Embed => {
                 let options = EncoderOptions::from_json(&model.options_json)?;
                 Ok(Runtime::Embed(Arc::new(Encoder::load(path, &options)?)))
@@ -35,7 +34,7 @@ impl Loader for DiskLoader {
             ModelKind::Generate => {
                 Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
             }
-        }
+        })
     }
 }
 
