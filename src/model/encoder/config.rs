@@ -49,8 +49,12 @@ impl EncoderOptions {
         if json.trim().is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_str(json)
-            .map_err(|error| ModelError::InvalidArgument(format!("options of an embedding model: {error}")))
+        serde_json::from_str(json).map_err(|error| {
+            let text = error.to_string();
+            // Where in one line of JSON it is helps nobody.
+            let what = text.split(" at line ").next().unwrap_or_default();
+            ModelError::InvalidArgument(format!("options of an embedding model: {what}"))
+        })
     }
 }
 
