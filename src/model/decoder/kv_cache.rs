@@ -6,6 +6,7 @@ use crate::compute::parts::Chunks;
 use crate::error::{ModelError, Result};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::vec::HalfBitsVecExt;
 
 /// Room for a fixed number of positions, as f16. The positions of a head lie together: its values one after the other, its
 /// keys in blocks of 16 positions as [`crate::compute::cached_attention`] reads them.
@@ -29,11 +30,14 @@ impl KvCache {
         let factors = [config.layers, config.kv_heads, dimensions];
         let len = padded.and_then(|padded| factors.iter().try_fold(padded, |len, &n| len.checked_mul(n)));
         let allocate = || {
-            let mut numbers = Vec::new();
-            let len = len.filter(|&len| numbers.try_reserve_exact(len).is_ok());
             let reason = || ModelError::OutOfMemory(format!("a sequence of {capacity} tokens is too long for it"));
-            numbers.resize(len.ok_or_else(reason)?, f16::ZERO);
-            Ok(numbers)
+            let len = len.ok_or_else(reason)?;
+            // Asked for first, because the allocation below would end the process instead of failing. It comes from the
+            // operating system as zeros, so positions that are never reached take no memory.
+            let mut trial: Vec<u16> = Vec::new();
+            trial.try_reserve_exact(len).map_err(|_| reason())?;
+            drop(std::hint::black_box(trial));
+            Ok(vec![0_u16; len].reinterpret_into::<f16>())
         };
         let (keys, values) = (allocate()?, allocate()?);
         let capacity = padded.unwrap_or(capacity);
@@ -207,5 +211,6 @@ mod tests {
     fn a_cache_that_is_too_large_is_an_error() {
         assert!(matches!(KvCache::new(&config(), usize::MAX), Err(ModelError::OutOfMemory(_))));
         assert!(matches!(KvCache::new(&config(), usize::MAX / 1000), Err(ModelError::OutOfMemory(_))));
+        assert!(matches!(KvCache::new(&config(), 1 << 40), Err(ModelError::OutOfMemory(_))));
     }
 }

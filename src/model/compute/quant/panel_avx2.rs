@@ -17,21 +17,23 @@ pub fn fill(units: &mut [PanelUnit], format: BlockFormat, rows: &[u8], row_bytes
     for side in 0..2 {
         // A row that is not there is the last one again.
         let row = |index: usize| rows[(SIDE * side + index).min(last) * row_bytes + start..].as_ptr();
-        let rows: [*const u8; SIDE] = std::array::from_fn(row);
+        let pointers: [*const u8; SIDE] = std::array::from_fn(row);
+        // The next panel lies behind this one; see `panel_avx512`.
+        let ahead = rows.as_ptr().wrapping_add((PANEL_ROWS + SIDE * side) * row_bytes + SIDE * start);
         // SAFETY: the caller found the instructions. Every row has as many whole blocks from its pointer on as the units
         // need.
         unsafe {
             match format {
-                BlockFormat::Q4_0 => fill_simple::<Q4_0>(units, rows, side),
-                BlockFormat::Q4_1 => fill_simple::<Q4_1>(units, rows, side),
-                BlockFormat::Q5_0 => fill_simple::<Q5_0>(units, rows, side),
-                BlockFormat::Q5_1 => fill_simple::<Q5_1>(units, rows, side),
-                BlockFormat::Q8_0 => fill_simple::<Q8_0>(units, rows, side),
-                BlockFormat::Q2_K => fill_super::<Q2K>(units, rows, side),
-                BlockFormat::Q3_K => fill_super::<Q3K>(units, rows, side),
-                BlockFormat::Q4_K => fill_super::<Q4K>(units, rows, side),
-                BlockFormat::Q5_K => fill_super::<Q5K>(units, rows, side),
-                BlockFormat::Q6_K => fill_super::<Q6K>(units, rows, side),
+                BlockFormat::Q4_0 => fill_simple::<Q4_0>(units, pointers, ahead, side),
+                BlockFormat::Q4_1 => fill_simple::<Q4_1>(units, pointers, ahead, side),
+                BlockFormat::Q5_0 => fill_simple::<Q5_0>(units, pointers, ahead, side),
+                BlockFormat::Q5_1 => fill_simple::<Q5_1>(units, pointers, ahead, side),
+                BlockFormat::Q8_0 => fill_simple::<Q8_0>(units, pointers, ahead, side),
+                BlockFormat::Q2_K => fill_super::<Q2K>(units, pointers, ahead, side),
+                BlockFormat::Q3_K => fill_super::<Q3K>(units, pointers, ahead, side),
+                BlockFormat::Q4_K => fill_super::<Q4K>(units, pointers, ahead, side),
+                BlockFormat::Q5_K => fill_super::<Q5K>(units, pointers, ahead, side),
+                BlockFormat::Q6_K => fill_super::<Q6K>(units, pointers, ahead, side),
             }
         }
     }
@@ -65,8 +67,9 @@ trait Super {
 /// # Safety
 /// AVX2, FMA and F16C; each row has `units.len()` blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fill_simple<F: Simple>(units: &mut [PanelUnit], rows: [*const u8; SIDE], side: usize) {
+unsafe fn fill_simple<F: Simple>(units: &mut [PanelUnit], rows: [*const u8; SIDE], ahead: *const u8, side: usize) {
     for (index, unit) in units.iter_mut().enumerate() {
+        prefetch(ahead.wrapping_add(index * SIDE * F::BYTES), SIDE * F::BYTES);
         let mut quants = [_mm256_setzero_si256(); SIDE];
         let (mut scales, mut offsets) = ([0_u16; SIDE], [0_u16; SIDE]);
         for row in 0..SIDE {
@@ -95,8 +98,9 @@ unsafe fn fill_simple<F: Simple>(units: &mut [PanelUnit], rows: [*const u8; SIDE
 /// # Safety
 /// AVX2, FMA and F16C; each row has `units.len() / 8` blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fill_super<F: Super>(units: &mut [PanelUnit], rows: [*const u8; SIDE], side: usize) {
+unsafe fn fill_super<F: Super>(units: &mut [PanelUnit], rows: [*const u8; SIDE], ahead: *const u8, side: usize) {
     for (index, units) in units.chunks_exact_mut(8).enumerate() {
+        prefetch(ahead.wrapping_add(index * SIDE * F::BYTES), SIDE * F::BYTES);
         let (mut scales, mut offsets) = ([[_mm256_setzero_ps(); SIDE]; 2], [[_mm256_setzero_ps(); SIDE]; 2]);
         for row in 0..SIDE {
             // SAFETY: the block is inside the row.
@@ -131,6 +135,15 @@ unsafe fn fill_super<F: Super>(units: &mut [PanelUnit], rows: [*const u8; SIDE],
             // SAFETY: AVX2.
             unsafe { store_quants(unit, quants, side) };
         }
+    }
+}
+
+/// Asks the memory for `bytes` bytes from `at` on. Asking for what is not there does nothing.
+#[inline(always)]
+fn prefetch(at: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: every x86-64 CPU has the instruction, and it does not access memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(line).cast()) };
     }
 }
 
