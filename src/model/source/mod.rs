@@ -201,6 +201,7 @@ fn inspect_encoder(dir: &Path) -> Result<ModelInfo> {
 ///
 /// Errors: as for [`inspect`].
 pub fn memory_bytes(kind: ModelKind, path: &Path) -> Result<u64> {
+    locate(kind, path)?;
     match kind {
         ModelKind::Embed => {
             let checkpoint = safetensors::Checkpoint::open(path)?;
