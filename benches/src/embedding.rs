@@ -13,6 +13,7 @@ use pg_rag_model::source;
 use pg_rag_protocol::message::{ModelKind, Purpose};
 use std::error::Error;
 use std::path::Path;
+use std::time::Duration;
 
 const TEXTS: usize = 2000;
 /// Words of the shortest and of the longest text; each doubling between them is as common as any other.
@@ -21,6 +22,9 @@ const WORDS: (f64, f64) = (6.0, 250.0);
 const BATCH_TOKENS: usize = 1024;
 /// Questions in a row, of which one turn is the median.
 const QUESTIONS: usize = 20;
+
+/// Before each turn.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Whoever computes vectors: a format of our own, or a peer.
 struct Side<'a> {
@@ -99,6 +103,8 @@ fn medians(
     let mut times = vec![Vec::new(); sides.len()];
     for round in 0..=repeat {
         for (side, times) in sides.iter_mut().zip(&mut times) {
+            // Threads of the side before spin for a while before they sleep.
+            std::thread::sleep(PAUSE);
             let time = turn(side)?;
             if round > 0 {
                 times.push(time);

@@ -183,6 +183,7 @@ impl Lanes for Portable {
 /// Whether a kernel may use the instructions of this level: 1 for AVX2, 2 for AVX-VNNI, 3 for AVX-512. Only tests forbid
 /// any.
 #[cfg(not(test))]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 #[inline(always)]
 pub const fn allows(_level: u8) -> bool {
     true
@@ -224,6 +225,7 @@ macro_rules! dispatch {
 pub(crate) use dispatch;
 
 #[cfg(test)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_imports))]
 pub use limit::allows;
 
 /// Running a test on this thread with each set of instructions, plain Rust first.
@@ -235,6 +237,7 @@ pub mod limit {
         static HIGHEST: Cell<u8> = const { Cell::new(u8::MAX) };
     }
 
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn allows(level: u8) -> bool {
         HIGHEST.get() >= level
     }

@@ -9,12 +9,15 @@ use super::product::{multiply, Panels};
 use super::quantized::{Codes, Quantized};
 use crate::compute::Crew;
 
-/// Panels of a chunk when threads share the outputs: an even number, as tiles take two, so that each thread gets about
-/// four chunks. Longer runs of weights come faster from memory; shorter ones let a thread that is held back do less.
-pub fn chunk_panels(panels: usize, threads: usize) -> usize {
+/// Bytes of weights of a chunk when threads share the outputs. Longer runs come faster from memory, shorter ones let a
+/// thread that is held back do less.
+const CHUNK_BYTES: usize = 48 << 10;
+
+/// Panels of a chunk: an even number, as tiles take two; few enough for four chunks a thread, as far as there are.
+pub fn chunk_panels(panels: usize, panel_bytes: usize, threads: usize) -> usize {
     match threads {
         1 => panels,
-        _ => (panels / (8 * threads) * 2).max(2),
+        _ => ((CHUNK_BYTES / panel_bytes).min(panels / (4 * threads)) / 2 * 2).max(2),
     }
 }
 
@@ -91,7 +94,7 @@ impl Single {
         let Self { inputs, ref bias, .. } = *self;
         let stride = input.stride;
         let weights = &arena[self.start..][..bias.len() * inputs];
-        let panels = chunk_panels(bias.len(), crew.threads());
+        let panels = chunk_panels(bias.len(), inputs * size_of::<Block>(), crew.threads());
         crew.for_chunks_mut(&mut output[..bias.len() * stride], panels * stride, |chunk, output| {
             let first = chunk * panels;
             let count = output.len() / stride;

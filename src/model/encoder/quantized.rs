@@ -151,7 +151,7 @@ impl Quantized {
         codes.quantize(input, rows, self.inputs);
         let codes = &*codes;
         let (stride, quads) = (input.stride, self.quads);
-        let panels = chunk_panels(self.columns.len(), crew.threads());
+        let panels = chunk_panels(self.columns.len(), quads * size_of::<ByteBlock>(), crew.threads());
         crew.for_chunks_mut(&mut output[..self.columns.len() * stride], panels * stride, |chunk, output| {
             let first = chunk * panels;
             let columns = &self.columns[first..][..output.len() / stride];
