@@ -49,11 +49,7 @@ impl<'a> Reader<'a> {
 
     fn bert(&self) -> Result<Bert> {
         let hidden = self.shape.hidden;
-        let mut words = Vec::new();
-        if self.values {
-            words = in_large_pages(self.shape.vocabulary * hidden);
-        }
-        self.append("embeddings.word_embeddings.weight", &[self.shape.vocabulary, hidden], &mut words)?;
+        let words = self.tensor("embeddings.word_embeddings.weight", &[self.shape.vocabulary, hidden])?;
         let mut positions = self.tensor("embeddings.position_embeddings.weight", &[self.shape.positions, hidden])?;
         let types = self.tensor("embeddings.token_type_embeddings.weight", &[self.shape.token_types, hidden])?;
         for position in positions.chunks_exact_mut(hidden.max(1)) {
@@ -63,7 +59,8 @@ impl<'a> Reader<'a> {
         let heads = self.heads();
         let mut arena = Vec::new();
         if self.values && self.dtype == Dtype::F32 {
-            arena = in_large_pages(self.arena_blocks());
+            // Not in large pages: those make no query faster, and a fresh process waits 100 ms and more for them.
+            arena.reserve_exact(self.arena_blocks());
         }
         let mut layers = Vec::new();
         for index in 0..self.shape.layers {
@@ -166,24 +163,4 @@ impl<'a> Reader<'a> {
             output_norm: self.norm(&format!("{name}.output.LayerNorm"))?,
         })
     }
-}
-
-/// Room for `count` elements, in large pages where the system has them. A short text reads all weights once, and with
-/// small pages much of that time goes into finding them; filling them takes less time, too.
-#[allow(unsafe_code)]
-fn in_large_pages<T>(count: usize) -> Vec<T> {
-    let room: Vec<T> = Vec::with_capacity(count);
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 2 << 20;
-        let start = room.as_ptr() as usize;
-        let first = start.next_multiple_of(PAGE);
-        let end = (start + count * size_of::<T>()) / PAGE * PAGE;
-        if first < end {
-            // SAFETY: the range lies inside the vector's own allocation, and the advice does not change its contents.
-            // A system without large pages refuses, which changes nothing.
-            unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
-        }
-    }
-    room
 }
