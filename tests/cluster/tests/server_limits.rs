@@ -20,7 +20,7 @@ fn loaded(client: &mut Client) -> String {
 
 #[test]
 fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
-    let cluster = with_conf(&[("pg_rag.max_memory", "'64MB'")]);
+    let cluster = with_conf(&[("pg_rag.max_memory", "64MB")]);
     let mut client = cluster.connect();
     let reported = expect_error(embed(&mut client, "a text"), &SqlState::OUT_OF_MEMORY);
     assert!(reported.message.starts_with("model \"all-MiniLM-L6-v2\" needs 9"), "{}", reported.message);
@@ -33,7 +33,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
 #[test]
 fn idle_models_make_room_for_others() {
     // Room for either of the two default models, not for both.
-    let cluster = with_conf(&[("pg_rag.max_memory", "'200MB'")]);
+    let cluster = with_conf(&[("pg_rag.max_memory", "200MB")]);
     let mut client = cluster.connect();
     embed(&mut client, "a text").unwrap();
     assert_eq!(loaded(&mut client), "all-MiniLM-L6-v2");
@@ -45,7 +45,7 @@ fn idle_models_make_room_for_others() {
 
 #[test]
 fn a_model_that_nobody_uses_is_unloaded_and_comes_back() {
-    let cluster = with_conf(&[("pg_rag.idle_unload", "'1s'")]);
+    let cluster = with_conf(&[("pg_rag.idle_unload", "1s")]);
     let mut client = cluster.connect();
     embed(&mut client, "a text").unwrap();
     wait_until("the model is unloaded", || loaded(&mut client).is_empty());
