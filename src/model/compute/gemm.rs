@@ -61,58 +61,6 @@ pub fn gemm_strided(pool: &Pool, m: usize, n: usize, k: usize, a: &[f32], w: &[f
     });
 }
 
-/// How the right operand of [`gemm_serial`] lies in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
-    /// `n × k`: one row per column of the product, so `y = a · bᵀ`.
-    Transposed,
-    /// `k × n`: `y = a · b`.
-    Plain,
-}
-
-/// `y = a · b` on the calling thread, for products inside a parallel loop. All operands are row major without gaps,
-/// except that the rows of `a` are `a_stride` apart.
-#[allow(clippy::too_many_arguments)]
-pub fn gemm_serial(m: usize, n: usize, k: usize, a: &[f32], a_stride: usize, b: &[f32], right: Right, y: &mut [f32]) {
-    if m == 0 || n == 0 {
-        return;
-    }
-    let needed = (m - 1).checked_mul(a_stride).and_then(|length| length.checked_add(k));
-    assert!(needed.is_some_and(|needed| a.len() >= needed), "left operand does not hold m rows");
-    assert_eq!(Some(b.len()), n.checked_mul(k), "right operand is not n × k");
-    assert_eq!(Some(y.len()), m.checked_mul(n), "result is not m × n");
-    let (column_stride, row_stride) = match right {
-        Right::Transposed => (k as isize, 1),
-        Right::Plain => (1, n as isize),
-    };
-    // SAFETY: the asserts above keep every element inside its slice: `a[i*a_stride + l]` for i < m, l < k;
-    // `b[j*k + l]` or `b[l*n + j]` for j < n; `y[i*n + j]`. `y` is borrowed exclusively. Slices are at most isize::MAX
-    // bytes long, so the strides fit into isize.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            false,
-            a.as_ptr(),
-            1,
-            a_stride as isize,
-            b.as_ptr(),
-            column_stride,
-            row_stride,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,20 +102,6 @@ mod tests {
                 Some(column) => assert!((got - want[index / stride * n + column]).abs() < 1e-4),
                 None => assert_eq!(*got, 7.0),
             }
-        }
-    }
-
-    #[test]
-    fn serial_product_takes_both_layouts_and_a_stride() {
-        let (m, n, k, stride) = (5, 9, 6, 8);
-        let (wide, w) = (numbers(m * stride, 5), numbers(n * k, 6));
-        let a: Vec<f32> = wide.chunks(stride).flat_map(|row| &row[..k]).copied().collect();
-        let transposed: Vec<f32> = (0..k * n).map(|index| w[index % n * k + index / n]).collect();
-        let want = naive(m, n, k, &a, &w);
-        for (b, right) in [(w, Right::Transposed), (transposed, Right::Plain)] {
-            let mut y = vec![f32::NAN; m * n];
-            gemm_serial(m, n, k, &wide[..(m - 1) * stride + k], stride, &b, right, &mut y);
-            assert!(y.iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-4), "{right:?}");
         }
     }
 
