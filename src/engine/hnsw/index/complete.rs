@@ -39,6 +39,10 @@ impl<S: PageStore> Index<S> {
                 self.insert_code(&mut inserter, &query, code, keys, held.heap_tid)?;
             }
         }
+        if !remainder.held.is_empty() {
+            // Lists that took these rows have given up others; with short lists that can be the only way to one.
+            self.connect(&mut inserter, &NodeSet::default(), &mut report)?;
+        }
         Ok(report.nodes_reconnected)
     }
 }

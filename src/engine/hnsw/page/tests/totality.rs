@@ -41,7 +41,7 @@ fn decode_all(page: &mut Page, layout: &Layout, slot: u32) {
     let _ = map.take_directory(PageClass::Code, page, 1000);
     let _ = map.block(slot);
     for &class in PageClass::ALL {
-        let _ = directory::entries(page, class).map(|entries| entries.sum::<u32>().count_ones());
+        let _ = directory::entries(page, class).map(|entries| entries.fold(0, u32::wrapping_add));
     }
     let at = |records: Records| Address { page_index: 0, ..records.address(slot % records.per_page()) };
     if let Ok(node) = NodeRef::in_page(page, layout, at(layout.nodes())) {
