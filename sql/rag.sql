@@ -13,13 +13,14 @@ CREATE TABLE rag.index (
     overlap      integer NOT NULL,
     unit         text NOT NULL,
     template     text NOT NULL,
+    fts_config   regconfig NOT NULL,
     created_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE rag.index IS 'RAG indexes; the view of an index stands for it';
 SELECT pg_catalog.pg_extension_config_dump('rag.index', '');
 
 CREATE VIEW rag_indexes AS
-    SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.created_at
+    SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.fts_config, i.created_at
       FROM rag.index i JOIN pg_catalog.pg_class v ON v.oid = i.index;
 COMMENT ON VIEW rag_indexes IS 'RAG indexes of this database';
 
@@ -35,9 +36,10 @@ COMMENT ON VIEW rag_index_progress IS 'how far running calls of rag_create_index
 CREATE FUNCTION rag_create_index(
     source regclass, column_name text, name text DEFAULT NULL, model text DEFAULT NULL,
     chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
-    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false) RETURNS regclass
+    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false, fts_config regconfig DEFAULT NULL)
+    RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
-COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean) IS
+COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, regconfig) IS
     'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
 
 CREATE FUNCTION rag_refresh(index regclass, OUT rows bigint, OUT chunks bigint, OUT embedded bigint, OUT removed_rows bigint)
@@ -51,31 +53,55 @@ COMMENT ON FUNCTION rag_drop_index(regclass) IS 'drops an index with its chunks;
 
 CREATE FUNCTION rag_search(
     question text, index regclass DEFAULT NULL, k integer DEFAULT 8, where_sql text DEFAULT NULL,
-    where_args jsonb DEFAULT NULL, min_score real DEFAULT NULL)
+    where_args jsonb DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
+    candidates integer DEFAULT NULL, vector_weight real DEFAULT 0.5, per_source integer DEFAULT NULL,
+    rrf_k integer DEFAULT 5)
     RETURNS TABLE (rank integer, score real, source_key jsonb, chunk_seq integer, chunk text,
-                   char_start integer, char_end integer, distance real, metadata jsonb)
+                   char_start integer, char_end integer, distance real, vector_rank integer, text_rank integer,
+                   metadata jsonb)
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 8 COST 100000 AS 'MODULE_PATHNAME', 'rag_search_wrapper';
-COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real) IS
-    'chunks nearest to a question; where_sql is a condition on the source table in which $1 is where_args';
+COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real, text, integer, real, integer, integer) IS
+    'chunks that answer a question best, by vector and words; where_sql is a condition on the source table in which $1 is where_args';
+
+CREATE FUNCTION rag_eval(
+    index regclass, testset regclass, k integer DEFAULT 10, mode text DEFAULT 'hybrid', vector_weight real DEFAULT 0.5,
+    rrf_k integer DEFAULT 5)
+    RETURNS TABLE (questions integer, recall double precision, "precision" double precision, mrr double precision,
+                   ndcg double precision, avg_ms double precision, p95_ms double precision)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_eval_wrapper';
+COMMENT ON FUNCTION rag_eval(regclass, regclass, integer, text, real, integer) IS
+    'quality of an index over a table with columns question and relevant (keys of the rows that answer it)';
 
 CREATE FUNCTION rag_ask(
     question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
-    seed bigint DEFAULT NULL, min_score real DEFAULT NULL)
+    seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
+    context_sentences integer DEFAULT 4)
     RETURNS TABLE (answer text, citations jsonb, sources jsonb, grounded boolean, usage jsonb)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_ask_wrapper';
-COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real) IS
+COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
     'answer to a question out of the rows of an index, with its sources and what it cost';
 
 CREATE FUNCTION rag_answer(
     question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
-    seed bigint DEFAULT NULL, min_score real DEFAULT NULL) RETURNS text
+    seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
+    context_sentences integer DEFAULT 4) RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_answer_wrapper';
-COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real) IS
+COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
     'answer to a question out of the rows of an index';
+
+CREATE FUNCTION rag_answer_stream(
+    question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
+    where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
+    max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
+    seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
+    context_sentences integer DEFAULT 4) RETURNS SETOF text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 ROWS 64 AS 'MODULE_PATHNAME', 'rag_answer_stream_wrapper';
+COMMENT ON FUNCTION rag_answer_stream(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
+    'answer to a question out of the rows of an index, piece by piece as it is written';
 
 CREATE FUNCTION rag_answer_from(
     question text, context text[], model text DEFAULT NULL, template text DEFAULT NULL,

@@ -7,12 +7,18 @@
 //! - [`code`]: short codes of vectors and the distances estimated from them, for an index.
 //! - [`hnsw`]: the graph index: what its pages hold.
 //! - [`text`]: cutting a text into chunks under a token or character budget.
+//! - [`context`]: which sentences of the passages found go into the prompt.
+//! - [`evaluate`]: how good a ranking is.
+//! - [`lexical`]: ranking by words (BM25).
 //! - [`rank`]: merging ranked lists (reciprocal rank fusion).
 //! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
 
 pub mod code;
+pub mod context;
 pub mod distance;
+pub mod evaluate;
 pub mod hnsw;
+pub mod lexical;
 pub mod prompt;
 pub mod rank;
 pub mod sparse;

@@ -224,6 +224,10 @@ fn without_fence(text: &str, fence: &str) -> String {
 /// The answer without fence lines that the model copied: they mean nothing to the reader. A small model also makes up
 /// fences like those it has seen, so any tag goes whose word is as long as the fence and made of hexadecimal digits.
 pub fn strip_fences(answer: &str, fence: &str) -> String {
+    drop_fence_tags(answer, fence).trim().to_owned()
+}
+
+fn drop_fence_tags(answer: &str, fence: &str) -> String {
     let mut out = String::with_capacity(answer.len());
     let mut rest = answer;
     while let Some(open) = rest.find('<') {
@@ -236,7 +240,25 @@ pub fn strip_fences(answer: &str, fence: &str) -> String {
         rest = &rest[length..];
     }
     out.push_str(rest);
-    out.trim().to_owned()
+    out
+}
+
+/// The same for an answer that comes in pieces. What may become a fence tag is held back until it is one or not.
+pub fn without_fences(pieces: impl Iterator<Item = String>, fence: String) -> impl Iterator<Item = String> {
+    let mut held = String::new();
+    let mut began = false;
+    pieces.map(Some).chain([None]).filter_map(move |piece| {
+        held.push_str(piece.as_deref().unwrap_or_default());
+        let longest = fence.len() + "</>".len();
+        let open = held.rfind('<').filter(|&open| piece.is_some() && held.len() - open < longest);
+        let ready = held[..open.unwrap_or(held.len())].to_owned();
+        held.drain(..ready.len());
+        // White space at the ends is not part of the answer; at the end it is only known with what follows.
+        let stripped = drop_fence_tags(&ready, &fence);
+        let stripped = if began { stripped } else { stripped.trim_start().to_owned() };
+        began |= !stripped.is_empty();
+        (!stripped.is_empty()).then_some(stripped)
+    })
 }
 
 /// The length of the fence tag, `<word>` or `</word>`, that `text` begins with.

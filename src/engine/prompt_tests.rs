@@ -140,3 +140,14 @@ fn copied_fences_are_taken_out_of_an_answer() {
     assert_eq!(strip_fences("<k3x9> <<k3x9>", "k3x9"), "<");
     assert_eq!(strip_fences("nothing to do", "ab12"), "nothing to do");
 }
+
+#[test]
+fn a_streamed_answer_loses_its_fences_too() {
+    let answer = "  <abcd1234>\nTen < eleven.</abcd1234> Yes <b>";
+    for length in 1..answer.len() {
+        let pieces = answer.as_bytes().chunks(length).map(|piece| String::from_utf8(piece.to_vec()).unwrap());
+        let streamed: Vec<String> = without_fences(pieces, "abcd1234".to_owned()).collect();
+        assert!(streamed.iter().all(|piece| !piece.is_empty()));
+        assert_eq!(streamed.concat(), strip_fences(answer, "abcd1234"), "pieces of {length}");
+    }
+}

@@ -56,12 +56,13 @@ pub fn as_extension_owner<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
 }
 
 fn extension_owner() -> Result<pg_sys::Oid> {
-    pgrx::Spi::get_one::<pg_sys::Oid>(
-        "SELECT extowner FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_rag'",
-    )
-    .ok()
-    .flatten()
-    .ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "extension \"pg_rag\" is not installed"))
+    // `Spi::get_one` would assign a transaction id, which a standby cannot.
+    let query = "SELECT extowner FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) 'pg_rag'";
+    let owner = pgrx::Spi::connect(|client| client.select(query, Some(1), &[])?.first().get_one::<pg_sys::Oid>());
+    owner
+        .ok()
+        .flatten()
+        .ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "extension \"pg_rag\" is not installed"))
 }
 
 /// Whether the current user may do with `relation` what its owner may.

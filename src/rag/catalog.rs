@@ -24,6 +24,8 @@ pub struct Index {
     pub overlap: i32,
     pub unit: String,
     pub template: String,
+    /// The text search configuration, qualified.
+    pub fts_config: String,
 }
 
 impl Index {
@@ -79,7 +81,7 @@ pub fn extension_schema() -> Result<String> {
 const COLUMNS: &str = "i.index::oid, i.source::oid, i.column_name::text, i.key_columns::text[], i.title_column::text,
     i.model, i.strategy, i.size, i.overlap, i.unit, i.template,
     pg_catalog.format('%I.%I', vn.nspname, v.relname), pg_catalog.format('%I.%I', sn.nspname, s.relname),
-    pg_catalog.format('%I.%I', cn.nspname, c.relname)";
+    pg_catalog.format('%I.%I', cn.nspname, c.relname), pg_catalog.format('%I.%I', fn.nspname, f.cfgname)";
 
 const TABLES: &str = "rag.index i
     JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) i.index
@@ -87,7 +89,9 @@ const TABLES: &str = "rag.index i
     JOIN pg_catalog.pg_class s ON s.oid OPERATOR(pg_catalog.=) i.source
     JOIN pg_catalog.pg_namespace sn ON sn.oid OPERATOR(pg_catalog.=) s.relnamespace
     JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) i.chunks
-    JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace";
+    JOIN pg_catalog.pg_namespace cn ON cn.oid OPERATOR(pg_catalog.=) c.relnamespace
+    JOIN pg_catalog.pg_ts_config f ON f.oid OPERATOR(pg_catalog.=) i.fts_config
+    JOIN pg_catalog.pg_namespace fn ON fn.oid OPERATOR(pg_catalog.=) f.cfgnamespace";
 
 fn select(condition: &str, oid: Option<pg_sys::Oid>) -> Result<Vec<Index>> {
     Spi::connect(|client| {
@@ -117,6 +121,7 @@ fn select(condition: &str, oid: Option<pg_sys::Oid>) -> Result<Vec<Index>> {
                     view: text(12)?,
                     source: text(13)?,
                     chunks: text(14)?,
+                    fts_config: text(15)?,
                 })
             })
             .collect()

@@ -17,6 +17,9 @@ use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
 /// Tokens that a model puts around a text (`[CLS]`, `[SEP]`) and that a template may add: kept free in a chunk.
 const RESERVED_TOKENS: i32 = 16;
 
+/// PostgreSQL keeps the frequencies of ten times as many lexemes.
+const LEXEME_STATISTICS: u32 = 200;
+
 /// Default and largest chunk when the model would take more.
 const DEFAULT_CHUNK_TOKENS: i32 = 200;
 
@@ -89,6 +92,7 @@ fn rag_create_index(
     template: Option<&str>,
     backfill: Option<bool>,
     if_not_exists: Option<bool>,
+    fts_config: Option<pg_sys::Oid>,
 ) -> Result<pg_sys::Oid> {
     require_writable(c"rag_create_index()");
     let source = required("source", source)?;
@@ -112,12 +116,15 @@ fn rag_create_index(
             .set_hint("Give the index another name with name => '…'."));
     }
     let types = catalog::extension_schema()?;
-    let chunks = create_chunk_table(&source, column_name, &name, &model, &types)?;
+    let fts_config = text_search_config(fts_config)?;
+    let chunks = create_chunk_table(&source, column_name, &name, &model, &types, &fts_config)?;
     create_view(&source, &view, &chunks)?;
-    let view_oid = register(&source, column_name, &view, &chunks, &model, &chunking, template)?;
+    let view_oid = register(&source, column_name, &view, &chunks, &model, &chunking, template, &fts_config)?;
     if required("backfill", backfill)? {
         refresh::refresh(&catalog::find(view_oid)?)?;
     }
+    // After the rows: building an index is much faster than inserting into one.
+    create_search_indexes(&chunks, &types)?;
     Ok(view_oid)
 }
 
@@ -127,7 +134,14 @@ fn existing_relation(name: &str) -> Result<Option<pg_sys::Oid>> {
 
 /// Creates the chunk table as the extension's owner, and gives it to the owner of the source table. Returns its
 /// qualified name.
-fn create_chunk_table(source: &Source, column: &str, index: &str, model: &Model, types: &str) -> Result<String> {
+fn create_chunk_table(
+    source: &Source,
+    column: &str,
+    index: &str,
+    model: &Model,
+    types: &str,
+    fts_config: &str,
+) -> Result<String> {
     let table = format!("rag.{}", quote(&free_table_name(index)?));
     let from = format!("{}.{}", quote(&source.schema), quote(&source.table));
     let keys: Vec<_> =
@@ -152,10 +166,15 @@ fn create_chunk_table(source: &Source, column: &str, index: &str, model: &Model,
                  headings text[] NOT NULL,
                  source_hash bytea NOT NULL,
                  chunk_hash bytea NOT NULL,
-                 embedding {types}.vector({dimensions}) NOT NULL)",
+                 embedding {types}.vector({dimensions}) NOT NULL,
+                 lexemes tsvector NOT NULL
+                     GENERATED ALWAYS AS (pg_catalog.to_tsvector({config}::pg_catalog.regconfig, chunk)) STORED)",
             keys = keys.join(", "),
-            dimensions = model.dimensions
+            dimensions = model.dimensions,
+            config = literal(fts_config),
         ),
+        // Statistics of more words than the default: they say which words of a question are rare.
+        format!("ALTER TABLE {table} ALTER lexemes SET STATISTICS {LEXEME_STATISTICS}"),
         format!("CREATE INDEX ON {table} ({})", key_names.join(", ")),
         format!("COMMENT ON TABLE {table} IS {}", literal(&format!("chunks of {from}.{}", quote(column)))),
         // Whoever may not see a row, or not its text, may not see its chunks. The sub-select runs with the rights and
@@ -172,6 +191,23 @@ fn create_chunk_table(source: &Source, column: &str, index: &str, model: &Model,
     ];
     owner::as_extension_owner(|| statements.iter().try_for_each(|statement| Spi::run(statement).or_error()))?;
     Ok(table)
+}
+
+/// The indexes by which chunks are found.
+fn create_search_indexes(chunks: &str, types: &str) -> Result<()> {
+    Spi::run(&format!("CREATE INDEX ON {chunks} USING hnsw (embedding {types}.vector_cosine_ops)")).or_error()?;
+    Spi::run(&format!("CREATE INDEX ON {chunks} USING gin (lexemes)")).or_error()
+}
+
+/// The text search configuration, qualified: the one that was named, else the session's default.
+fn text_search_config(named: Option<pg_sys::Oid>) -> Result<String> {
+    let name = catalog::read_one::<String>(
+        "SELECT pg_catalog.format('%I.%I', n.nspname, f.cfgname) FROM pg_catalog.pg_ts_config f
+           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) f.cfgnamespace
+          WHERE f.oid OPERATOR(pg_catalog.=) coalesce($1, pg_catalog.get_current_ts_config()::pg_catalog.oid)",
+        &[named.into()],
+    )?;
+    name.ok_or_else(|| error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "text search configuration does not exist"))
 }
 
 fn owner_name(relation: pg_sys::Oid) -> Result<String> {
@@ -216,6 +252,7 @@ fn create_view(source: &Source, view: &str, chunks: &str) -> Result<()> {
     .or_error()
 }
 
+#[allow(clippy::too_many_arguments)] // the columns of the catalogue
 fn register(
     source: &Source,
     column: &str,
@@ -224,14 +261,15 @@ fn register(
     model: &Model,
     chunking: &ChunkingArguments,
     template: &str,
+    fts_config: &str,
 ) -> Result<pg_sys::Oid> {
     let keys: Vec<_> = source.keys.iter().map(|(key, _)| key.clone()).collect();
     let view_oid = owner::as_extension_owner(|| {
         Spi::get_one_with_args::<pg_sys::Oid>(
             "INSERT INTO rag.index (index, source, chunks, column_name, key_columns, title_column, model,
-                                    strategy, size, overlap, unit, template)
+                                    strategy, size, overlap, unit, template, fts_config)
              VALUES ($1::pg_catalog.regclass, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.regclass,
-                     $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                     $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::pg_catalog.regconfig)
              RETURNING index::oid",
             &[
                 view.into(),
@@ -246,6 +284,7 @@ fn register(
                 chunking.overlap.into(),
                 chunking.unit.as_str().into(),
                 template.into(),
+                fts_config.into(),
             ],
         )
         .or_error()

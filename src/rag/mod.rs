@@ -7,13 +7,17 @@
 //! - `source`: what an index needs to know of the table it is built over;
 //! - `create`: `rag_create_index`, `rag_drop_index`;
 //! - `refresh`: bringing the chunk table up to date with its source;
-//! - `search`: `rag_search`;
+//! - `search`: `rag_search`, by vectors and words;
+//! - `eval`: `rag_eval`;
+//! - `lexemes`: words of texts, as text search sees them;
 //! - `answer`: `rag_answer`, `rag_ask`, and what they share;
 //! - `progress`: what other sessions see of a running refresh.
 
 mod answer;
 mod catalog;
 mod create;
+mod eval;
+mod lexemes;
 mod progress;
 mod refresh;
 mod search;

@@ -53,7 +53,7 @@ SELECT q, s.source_key, s.chunk_seq, s.metadata->>'title' AS title, s.score BETW
   FROM unnest(ARRAY['How do I bake a loaf?', 'What causes the tides?', 'Why does a bike not fall over?',
                     'How does an inoculation protect from illness?', 'Which flightless animals live in the cold?',
                     'Where does lava come from?']) WITH ORDINALITY u(q, n),
-       rag_search(q, k => 1) s ORDER BY n;
+       rag_search(q, k => 1, mode => 'vector') s ORDER BY n;
 SELECT array_agg(rank ORDER BY rank) = ARRAY[1, 2, 3, 4, 5] AS ranks, count(DISTINCT source_key) AS rows, bool_and(falls) AS falling_scores
   FROM (SELECT rank, source_key, score <= coalesce(lag(score) OVER (ORDER BY rank), 1) AS falls FROM rag_search('music', 'articles_rag', 5)) s;
 SELECT count(*) FROM rag_search('music', k => 100);
@@ -111,7 +111,7 @@ SELECT rag_drop_index('"book index"');
 -- Answers
 SELECT answer <> '' AS answered, jsonb_typeof(citations) AS citations, jsonb_array_length(sources) AS sources,
        sources->0->'source_key' AS first_source, sources->0->>'title' AS title, (sources->0->>'score')::real BETWEEN 0 AND 1 AS score,
-       grounded = (jsonb_array_length(citations) > 0) AS grounded_means_cited,
+       NOT grounded OR jsonb_array_length(citations) > 0 AS grounded_means_cited,
        (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(sources->0) k) AS source_fields,
        (SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(usage) k) AS usage_fields,
        (usage->>'prompt_tokens')::integer > 50 AS prompt_counted, (usage->>'completion_tokens')::integer BETWEEN 1 AND 40 AS answer_counted

@@ -1,19 +1,22 @@
-//! `rag_ask`, `rag_answer`, `rag_answer_from`, `rag_prompt` and `rag_answer_agg`: retrieve, pack, generate, cite.
+//! `rag_ask`, `rag_answer`, `rag_answer_stream`, `rag_answer_from`, `rag_prompt` and `rag_answer_agg`: retrieve, choose the
+//! sentences, pack, generate, cite.
 //!
 //! Passages are data: they stand numbered between fences that differ for every question and set of passages, and the
 //! model server tokenises them with control tokens switched off. An answer is text and is never executed.
 
-use crate::error::{error, from_prompt, invalid_parameter, required, unexpected_response, Result};
-use crate::functions::generate::{generate_turn, Generated, SamplingArguments};
+mod evidence;
+mod function;
+
+use crate::error::{error, from_prompt, invalid_parameter, unexpected_response, Result};
+use crate::functions::generate::{generate_turn, Generated, Pieces, SamplingArguments};
 use crate::functions::tokens::tokenize_all;
 use crate::models::catalog::{self as models, Model};
-use crate::rag::search::{search, Hit};
-use crate::rag::{catalog, search as retrieval};
+use crate::rag::catalog::{self, Index};
+use crate::rag::search::{search, Hit, Options};
 use crate::server::client;
+use evidence::{Citation, Evidence};
 use pg_rag_engine::prompt::{self, Passage};
-use pg_rag_protocol::message::{ChatMessage, Request, Response, Role};
-use pgrx::iter::TableIterator;
-use pgrx::prelude::*;
+use pg_rag_protocol::message::{ChatMessage, GenerateParams, Request, Response, Role};
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
 use sha2::{Digest, Sha256};
 use std::time::Instant;
@@ -26,6 +29,9 @@ const PASSAGE_OVERHEAD_TOKENS: usize = 24;
 
 /// Least room for passages that is worth a prompt.
 const MIN_CONTEXT_TOKENS: usize = 2 * PASSAGE_OVERHEAD_TOKENS;
+
+/// Most sentences that a prompt may get.
+const MAX_SENTENCES: i32 = 1000;
 
 /// What decides how a question is answered, besides its passages.
 struct AnswerSpec<'a> {
@@ -116,7 +122,7 @@ impl AnswerSpec<'_> {
             .collect())
     }
 
-    fn generate(&self, prompt: &Prompt, temperature: f32, seed: Option<i64>) -> Result<Generated> {
+    fn params(&self, prompt: &Prompt, temperature: f32, seed: Option<i64>) -> Result<GenerateParams> {
         let mut params = SamplingArguments {
             max_tokens: Some(self.max_tokens),
             temperature: Some(temperature),
@@ -129,6 +135,11 @@ impl AnswerSpec<'_> {
         .params()?;
         params.max_tokens = params.max_tokens.min(prompt.answer_tokens);
         params.whole_sentences = true;
+        Ok(params)
+    }
+
+    fn generate(&self, prompt: &Prompt, temperature: f32, seed: Option<i64>) -> Result<Generated> {
+        let params = self.params(prompt, temperature, seed)?;
         let mut generated = generate_turn(self.model, prompt.messages.clone(), params)?;
         generated.text = prompt::strip_fences(&generated.text, &prompt.fence);
         Ok(generated)
@@ -156,27 +167,89 @@ struct Answer {
     usage: serde_json::Value,
 }
 
-#[allow(clippy::too_many_arguments)] // the arguments of the SQL functions
-fn ask(
-    question: &str,
+/// The arguments of `rag_ask` and `rag_answer`.
+struct Question<'a> {
+    question: &'a str,
     index: Option<pg_sys::Oid>,
     k: i32,
-    where_sql: Option<&str>,
+    mode: &'a str,
+    where_sql: Option<&'a str>,
     where_args: Option<JsonB>,
-    model: Option<&str>,
-    template: Option<&str>,
+    min_score: Option<f32>,
+    /// Sentences of the passages that go into the prompt; None: whole passages.
+    context_sentences: Option<i32>,
+    model: Option<&'a str>,
+    template: Option<&'a str>,
     max_context_tokens: Option<i32>,
     max_tokens: i32,
     temperature: f32,
     seed: Option<i64>,
-    min_score: Option<f32>,
-) -> Result<Answer> {
-    let index = catalog::resolve(index)?;
-    let model = models::generation(model)?;
+}
+
+/// What was found for a question.
+struct Found {
+    index: Index,
+    hits: Vec<Hit>,
+    evidence: Evidence,
+}
+
+/// A prompt with passages of the hits.
+struct Posed {
+    prompt: Prompt,
+    /// The hits in the prompt, in the order of their numbers.
+    used: Vec<usize>,
+}
+
+impl<'a> Question<'a> {
+    /// Finds chunks, and the sentences in them that bear on the question.
+    fn retrieve(&mut self) -> Result<Found> {
+        let index = catalog::resolve(self.index)?;
+        let most = match self.context_sentences {
+            Some(count) => catalog::require_count("context_sentences", count, MAX_SENTENCES)? as usize,
+            None => usize::MAX,
+        };
+        let options = Options {
+            mode: self.mode,
+            ..Options::hybrid(self.k, self.where_sql, self.where_args.take(), self.min_score)
+        };
+        let hits = search(&index, self.question, &options)?;
+        let evidence = evidence::find(&index, self.question, &hits, most)?;
+        Ok(Found { index, hits, evidence })
+    }
+
+    fn spec<'m>(&self, model: &'m Model) -> AnswerSpec<'m>
+    where
+        'a: 'm,
+    {
+        AnswerSpec {
+            question: self.question,
+            model,
+            template: self.template,
+            max_context_tokens: self.max_context_tokens,
+            max_tokens: self.max_tokens,
+        }
+    }
+
+    /// The prompt, of the sentences or of whole chunks.
+    fn pose(&self, spec: &AnswerSpec<'_>, found: &Found) -> Result<Posed> {
+        let cut = match self.context_sentences {
+            Some(_) => found.evidence.passages(&found.hits),
+            None => found.hits.iter().enumerate().map(|(at, hit)| (at, hit.chunk.clone())).collect(),
+        };
+        let (places, passages): (Vec<usize>, Vec<_>) =
+            cut.into_iter().map(|(at, text)| (at, (found.hits[at].heading_line(), text))).unzip();
+        let prompt = spec.prompt(passages)?;
+        let used = prompt.used.iter().map(|&at| places[at]).collect();
+        Ok(Posed { prompt, used })
+    }
+}
+
+fn ask(mut asked: Question<'_>) -> Result<Answer> {
+    let model = models::generation(asked.model)?;
     let started = Instant::now();
-    let hits = search(&index, question, k, where_sql, where_args, min_score)?;
+    let found = asked.retrieve()?;
     let retrieval_ms = started.elapsed().as_secs_f64() * 1000.0;
-    if hits.is_empty() {
+    if found.evidence.is_empty() {
         return Ok(Answer {
             text: NOTHING_FOUND.to_owned(),
             citations: serde_json::json!([]),
@@ -185,25 +258,16 @@ fn ask(
             usage: serde_json::json!({ "retrieval_ms": retrieval_ms, "prompt_tokens": 0, "completion_tokens": 0 }),
         });
     }
-    let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
-    let passages = hits.iter().map(|hit| (hit.heading_line(), hit.chunk.clone())).collect();
-    let prompt = spec.prompt(passages)?;
-    let generated = spec.generate(&prompt, temperature, seed)?;
-    let used: Vec<&Hit> = prompt.used.iter().map(|&at| &hits[at]).collect();
-    let cited = prompt::citations(&generated.text, used.len());
-    let citations: Vec<_> = cited
-        .iter()
-        .map(|&number| {
-            let hit = used[number - 1];
-            serde_json::json!({ "number": number, "source_key": hit.source_key, "chunk_seq": hit.chunk_seq,
-                                "title": hit.title })
-        })
-        .collect();
-    let sources: Vec<_> = used.iter().enumerate().map(|(at, hit)| hit.as_source(at + 1)).collect();
+    let spec = asked.spec(&model);
+    let Posed { prompt, used } = asked.pose(&spec, &found)?;
+    let generated = spec.generate(&prompt, asked.temperature, asked.seed)?;
+    let Found { index, hits, evidence } = found;
+    let citations = evidence.citations(&index, &generated.text, &used)?;
+    let sources: Vec<_> = used.iter().enumerate().map(|(at, &hit)| hits[hit].as_source(at + 1)).collect();
     let usage = generated.usage;
     Ok(Answer {
-        grounded: !citations.is_empty(),
-        citations: citations.into(),
+        grounded: !citations.is_empty() && evidence.bears_on_the_question(),
+        citations: citations.iter().map(|citation| hits[citation.quote.hit].as_citation(citation)).collect(),
         sources: sources.into(),
         usage: serde_json::json!({
             "retrieval_ms": retrieval_ms,
@@ -213,18 +277,52 @@ fn ask(
             "prompt_tokens": usage.prompt_tokens,
             "completion_tokens": usage.completion_tokens,
             "passages": used.len(),
+            "relevance": evidence.relevance(),
             "finish": generated.finish.as_str(),
         }),
         text: generated.text,
     })
 }
 
-impl retrieval::Hit {
+/// The answer piece by piece, as the model writes it.
+fn ask_stream(mut asked: Question<'_>) -> Result<Box<dyn Iterator<Item = String>>> {
+    let model = models::generation(asked.model)?;
+    let found = asked.retrieve()?;
+    if found.evidence.is_empty() {
+        return Ok(Box::new(std::iter::once(NOTHING_FOUND.to_owned())));
+    }
+    let spec = asked.spec(&model);
+    let prompt = asked.pose(&spec, &found)?.prompt;
+    let params = spec.params(&prompt, asked.temperature, asked.seed)?;
+    let fence = prompt.fence;
+    let pieces = Pieces::start(&model, prompt.messages, params)?;
+    Ok(Box::new(prompt::without_fences(pieces, fence)))
+}
+
+impl Hit {
     /// What stands above the passage in the prompt: its document, and the headings it lies under.
     fn heading_line(&self) -> Option<String> {
         let mut parts: Vec<&str> = self.title.iter().chain(&self.headings).map(String::as_str).collect();
         parts.dedup(); // a page's title is often its first heading
         (!parts.is_empty()).then(|| parts.join(" > "))
+    }
+
+    /// A sentence of this chunk that the answer rests on. Characters are counted in the text that was indexed.
+    fn as_citation(&self, citation: &Citation<'_>) -> serde_json::Value {
+        let quote = citation.quote;
+        let before = self.chunk[..quote.range.start].chars().count() as i32;
+        let char_start = self.char_start + before;
+        serde_json::json!({
+            "number": citation.number,
+            "sentences": citation.sentences,
+            "quote": quote.text,
+            "support": (citation.support * 1000.0).round() / 1000.0,
+            "source_key": self.source_key,
+            "chunk_seq": self.chunk_seq,
+            "title": self.title,
+            "char_start": char_start,
+            "char_end": char_start + quote.text.chars().count() as i32,
+        })
     }
 
     fn as_source(&self, number: usize) -> serde_json::Value {
@@ -242,115 +340,6 @@ impl retrieval::Hit {
     }
 }
 
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments, clippy::type_complexity)] // arguments and columns of the SQL function
-fn rag_ask(
-    question: Option<&str>,
-    index: Option<pg_sys::Oid>,
-    k: Option<i32>,
-    where_sql: Option<&str>,
-    where_args: Option<JsonB>,
-    model: Option<&str>,
-    template: Option<&str>,
-    max_context_tokens: Option<i32>,
-    max_tokens: Option<i32>,
-    temperature: Option<f32>,
-    seed: Option<i64>,
-    min_score: Option<f32>,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(answer, String),
-            name!(citations, JsonB),
-            name!(sources, JsonB),
-            name!(grounded, bool),
-            name!(usage, JsonB),
-        ),
-    >,
-> {
-    let Some(question) = question else { return Ok(TableIterator::empty()) };
-    let answer = ask(
-        question,
-        index,
-        required("k", k)?,
-        where_sql,
-        where_args,
-        model,
-        template,
-        max_context_tokens,
-        required("max_tokens", max_tokens)?,
-        required("temperature", temperature)?,
-        seed,
-        min_score,
-    )?;
-    Ok(TableIterator::once((
-        answer.text,
-        JsonB(answer.citations),
-        JsonB(answer.sources),
-        answer.grounded,
-        JsonB(answer.usage),
-    )))
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments)] // the arguments of the SQL function
-fn rag_answer(
-    question: Option<&str>,
-    index: Option<pg_sys::Oid>,
-    k: Option<i32>,
-    where_sql: Option<&str>,
-    where_args: Option<JsonB>,
-    model: Option<&str>,
-    template: Option<&str>,
-    max_context_tokens: Option<i32>,
-    max_tokens: Option<i32>,
-    temperature: Option<f32>,
-    seed: Option<i64>,
-    min_score: Option<f32>,
-) -> Result<Option<String>> {
-    let Some(question) = question else { return Ok(None) };
-    let answer = ask(
-        question,
-        index,
-        required("k", k)?,
-        where_sql,
-        where_args,
-        model,
-        template,
-        max_context_tokens,
-        required("max_tokens", max_tokens)?,
-        required("temperature", temperature)?,
-        seed,
-        min_score,
-    )?;
-    Ok(Some(answer.text))
-}
-
-/// Passages given by the caller; NULLs are left out.
-fn given_passages(context: Option<Vec<Option<String>>>) -> Vec<(Option<String>, String)> {
-    context.into_iter().flatten().flatten().map(|content| (None, content)).collect()
-}
-
-#[pg_extern(sql = false)]
-#[allow(clippy::too_many_arguments)] // the arguments of the SQL function
-fn rag_answer_from(
-    question: Option<&str>,
-    context: Option<Vec<Option<String>>>,
-    model: Option<&str>,
-    template: Option<&str>,
-    max_context_tokens: Option<i32>,
-    max_tokens: Option<i32>,
-    temperature: Option<f32>,
-    seed: Option<i64>,
-) -> Result<Option<String>> {
-    let Some(question) = question else { return Ok(None) };
-    let max_tokens = required("max_tokens", max_tokens)?;
-    let model = models::generation(model)?;
-    let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
-    answer_from(&spec, given_passages(context), required("temperature", temperature)?, seed).map(Some)
-}
-
 fn answer_from(
     spec: &AnswerSpec<'_>,
     passages: Vec<(Option<String>, String)>,
@@ -362,34 +351,4 @@ fn answer_from(
     }
     let prompt = spec.prompt(passages)?;
     Ok(spec.generate(&prompt, temperature, seed)?.text)
-}
-
-#[pg_extern(sql = false)]
-fn rag_prompt(
-    question: Option<&str>,
-    context: Option<Vec<Option<String>>>,
-    model: Option<&str>,
-    template: Option<&str>,
-    max_context_tokens: Option<i32>,
-    max_tokens: Option<i32>,
-) -> Result<Option<String>> {
-    let Some(question) = question else { return Ok(None) };
-    let max_tokens = required("max_tokens", max_tokens)?;
-    let model = models::generation(model)?;
-    let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
-    let prompt = spec.prompt(given_passages(context))?;
-    let turns: Vec<_> =
-        prompt.messages.iter().map(|message| format!("{}:\n{}", message.role.as_str(), message.content)).collect();
-    Ok(Some(turns.join("\n\n")))
-}
-
-/// Final function of `rag_answer_agg`: the state holds the question, then the passages.
-#[pg_extern(sql = false)]
-fn answer_finish(state: Option<Vec<Option<String>>>) -> Result<Option<String>> {
-    let mut state = state.unwrap_or_default().into_iter();
-    let Some(Some(question)) = state.next() else { return Ok(None) };
-    let model = models::generation(None)?;
-    let spec =
-        AnswerSpec { question: &question, model: &model, template: None, max_context_tokens: None, max_tokens: 200 };
-    answer_from(&spec, given_passages(Some(state.collect())), 0.0, None).map(Some)
 }

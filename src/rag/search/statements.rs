@@ -1,0 +1,104 @@
+//! The statements of one search. Each joins the chunks to the rows that the caller may see and that satisfy the condition.
+
+use super::{Hit, Scored};
+use crate::error::{OrError, Result};
+use crate::rag::catalog::{self, literal, quote, Index};
+use crate::types::Vector;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::JsonB;
+use std::collections::HashMap;
+
+/// The statements of a search, in which `$1` is the caller's `where_args`.
+pub struct Statements<'a> {
+    index: &'a Index,
+    /// `source s JOIN chunks c`.
+    from: String,
+    /// The schema of the vector types.
+    types: String,
+    where_args: Option<&'a JsonB>,
+}
+
+impl<'a> Statements<'a> {
+    pub fn new(index: &'a Index, where_sql: Option<&str>, where_args: Option<&'a JsonB>) -> Result<Self> {
+        // In a query of its own, the condition sees the columns of the source table and nothing else. The line break
+        // ends a comment at its end.
+        let source = match where_sql {
+            Some(condition) => format!("(SELECT * FROM {} WHERE ({condition}\n))", index.source),
+            None => index.source.clone(),
+        };
+        let from = format!("{source} s JOIN {} c ON {}", index.chunks, index.join_condition());
+        Ok(Self { index, from, types: catalog::extension_schema()?, where_args })
+    }
+
+    fn select<T>(
+        &self,
+        query: &str,
+        arguments: Vec<DatumWithOid<'_>>,
+        read: impl Fn(&pgrx::spi::SpiHeapTupleData<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let where_args = self.where_args.map(|value| JsonB(value.0.clone()));
+        let mut all: Vec<DatumWithOid<'_>> = vec![where_args.into()];
+        all.extend(arguments);
+        Spi::connect(|client| {
+            let rows = client.select(query, None, &all).or_error()?;
+            rows.into_iter().map(|row| read(&row)).collect()
+        })
+    }
+
+    /// The chunks nearest to a vector, with their cosine similarities.
+    pub fn nearest(&self, vector: Vector, limit: i64) -> Result<Vec<Scored>> {
+        let distance = format!("c.embedding OPERATOR({}.<=>) $2", self.types);
+        let query = format!("SELECT c.chunk_id, {distance} FROM {} ORDER BY {distance} LIMIT $3", self.from);
+        self.select(&query, vec![vector.into(), limit.into()], |row| {
+            let id = row.get::<i64>(1).or_error()?.unwrap_or_default();
+            Ok((id, 1.0 - row.get::<f64>(2).or_error()?.unwrap_or(f64::NAN)))
+        })
+    }
+
+    /// Chunks with one of the words of a `tsquery`, at most `limit`, with their lexemes in wire form.
+    pub fn having(&self, words: &str, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+        let query = format!(
+            "SELECT c.chunk_id, pg_catalog.tsvectorsend(c.lexemes) FROM {}
+              WHERE c.lexemes OPERATOR(pg_catalog.@@) $2::pg_catalog.tsquery LIMIT $3",
+            self.from
+        );
+        self.select(&query, vec![words.into(), limit.into()], |row| {
+            let id = row.get::<i64>(1).or_error()?.unwrap_or_default();
+            Ok((id, row.get::<Vec<u8>>(2).or_error()?.unwrap_or_default()))
+        })
+    }
+
+    /// Chunks with all that is returned of them but score and ranks, by their ids.
+    pub fn read(&self, vector: Vector, ids: Vec<i64>) -> Result<HashMap<i64, Hit>> {
+        let index = self.index;
+        let keys: Vec<_> = index.key_columns.iter().map(|key| format!("{}, s.{}", literal(key), quote(key))).collect();
+        let title =
+            index.title_column.as_ref().map_or_else(|| "NULL".to_owned(), |column| format!("s.{}", quote(column)));
+        let query = format!(
+            "SELECT pg_catalog.jsonb_build_object({keys}), c.chunk_seq, c.chunk, c.char_start, c.char_end,
+                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id
+               FROM {from} WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($3)",
+            keys = keys.join(", "),
+            types = self.types,
+            from = self.from,
+        );
+        let hits = self.select(&query, vec![vector.into(), ids.into()], |row| {
+            let hit = Hit {
+                score: f32::NAN,
+                source_key: row.get::<JsonB>(1).or_error()?.map_or(serde_json::Value::Null, |key| key.0),
+                chunk_seq: row.get::<i32>(2).or_error()?.unwrap_or_default(),
+                chunk: row.get::<String>(3).or_error()?.unwrap_or_default(),
+                char_start: row.get::<i32>(4).or_error()?.unwrap_or_default(),
+                char_end: row.get::<i32>(5).or_error()?.unwrap_or_default(),
+                distance: row.get::<f64>(6).or_error()?.unwrap_or(f64::NAN) as f32,
+                title: row.get::<String>(7).or_error()?,
+                headings: row.get::<Vec<String>>(8).or_error()?.unwrap_or_default(),
+                vector_rank: None,
+                text_rank: None,
+            };
+            Ok((row.get::<i64>(9).or_error()?.unwrap_or_default(), hit))
+        })?;
+        Ok(hits.into_iter().collect())
+    }
+}

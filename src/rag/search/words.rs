@@ -1,0 +1,140 @@
+//! The chunks that have the words of a question, by BM25.
+//!
+//! How many chunks have a word is estimated from PostgreSQL's statistics of the column, and counted among the chunks that
+//! are read. The statistics are of all rows: whoever is under row security does not get to know them, not even by the
+//! order of results, and ranks by what can be seen.
+
+use super::statements::Statements;
+use super::Scored;
+use crate::error::{OrError, Result};
+use crate::pg::owner;
+use crate::rag::catalog::{self, Index};
+use crate::rag::lexemes::{self, decode};
+use pg_rag_engine::lexical::bm25;
+use pg_rag_engine::lexical::terms::{self, Term};
+use pgrx::prelude::*;
+use std::collections::HashMap;
+
+/// About as many chunks are read and ranked.
+const RANKED_CHUNKS: f64 = 2_000.0;
+/// Never more.
+const MOST_CHUNKS: i64 = 10_000;
+/// Words of a question that count: a question that is a text of its own has its first ones.
+const MOST_WORDS: usize = 64;
+
+/// What is known of a word.
+struct Word {
+    text: String,
+    /// How many chunks have it, by the statistics; None where they do not have it, or may not be seen.
+    rows: Option<f64>,
+}
+
+/// The best chunks by the words of the question, with their BM25 scores, best first.
+pub fn best(index: &Index, statements: &Statements<'_>, question: &str, limit: usize) -> Result<Vec<Scored>> {
+    let (words, chunks) = words_of(index, question)?;
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let terms: Vec<Term> = words.iter().map(|word| Term { rows: word.rows.unwrap_or(0.0) }).collect();
+    let selecting = terms::selecting(&terms, RANKED_CHUNKS);
+    let query: Vec<String> = selecting.iter().map(|&at| quoted(&words[at].text)).collect();
+    let found = statements.having(&query.join(" | "), MOST_CHUNKS)?;
+
+    // By chunk: how often it has each word, and its length.
+    let mut counts = Vec::with_capacity(found.len());
+    for (id, bytes) in &found {
+        let lexemes = decode(bytes)?;
+        let length: u32 = lexemes.iter().map(|lexeme| lexeme.count).sum();
+        let count = |word: &Word| {
+            lexemes.iter().find(|lexeme| lexeme.text == word.text.as_bytes()).map_or(0, |lexeme| lexeme.count)
+        };
+        counts.push((*id, f64::from(length), words.iter().map(count).collect::<Vec<u32>>()));
+    }
+    let mean_length = counts.iter().map(|(_, length, _)| length).sum::<f64>() / counts.len().max(1) as f64;
+    let weight = |at: usize| {
+        let seen = counts.iter().filter(|(_, _, counts)| counts[at] > 0).count() as f64;
+        bm25::idf(chunks.unwrap_or(0.0).max(counts.len() as f64), words[at].rows.unwrap_or(0.0).max(seen))
+    };
+    let weights: Vec<f64> = (0..words.len()).map(weight).collect();
+    let mut scored: Vec<Scored> = counts
+        .iter()
+        .map(|(id, length, counts)| {
+            (*id, bm25::score(weights.iter().copied().zip(counts.iter().copied()), *length, mean_length))
+        })
+        .collect();
+    scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    scored.truncate(limit);
+    Ok(scored)
+}
+
+/// The lexemes of a question, and about how many chunks there are, if that may be known.
+fn words_of(index: &Index, question: &str) -> Result<(Vec<Word>, Option<f64>)> {
+    let bytes = lexemes::of_texts(&index.fts_config, vec![question.to_owned()])?.concat();
+    let texts: Vec<String> = decode(&bytes)?
+        .iter()
+        .take(MOST_WORDS)
+        .map(|lexeme| String::from_utf8_lossy(lexeme.text).into_owned())
+        .collect();
+    let hidden = catalog::read_one::<bool>(
+        "SELECT pg_catalog.row_security_active($1::pg_catalog.regclass)",
+        &[index.chunks.as_str().into()],
+    )?;
+    let mut rows = HashMap::new();
+    let mut chunks = None;
+    if hidden == Some(false) && !texts.is_empty() {
+        (rows, chunks) = statistics(index, &texts)?;
+    }
+    Ok((texts.into_iter().map(|text| Word { rows: rows.get(&text).copied(), text }).collect(), chunks))
+}
+
+/// How many chunks have each of the words, as far as statistics know, and how many chunks there are.
+fn statistics(index: &Index, words: &[String]) -> Result<(HashMap<String, f64>, Option<f64>)> {
+    let chunks = catalog::read_one::<f64>(
+        "SELECT reltuples::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass",
+        &[index.chunks.as_str().into()],
+    )?;
+    let Some(chunks) = chunks.filter(|&count| count > 0.0) else { return Ok((HashMap::new(), None)) };
+    // The view shows statistics to those who may read the column of every row.
+    let frequencies = owner::as_extension_owner(|| {
+        Spi::connect(|client| {
+            let query = "SELECT e.word, e.frequency::pg_catalog.float8
+                   FROM pg_catalog.pg_stats s
+                   JOIN pg_catalog.pg_class c ON c.relname OPERATOR(pg_catalog.=) s.tablename
+                   JOIN pg_catalog.pg_namespace n
+                     ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) s.schemaname,
+                LATERAL ROWS FROM (pg_catalog.unnest(s.most_common_elems::text::text[]),
+                                   pg_catalog.unnest(s.most_common_elem_freqs)) e(word, frequency)
+                  WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass
+                    AND s.attname OPERATOR(pg_catalog.=) 'lexemes'
+                    AND e.word OPERATOR(pg_catalog.=) ANY ($2)";
+            let rows = client.select(query, None, &[index.chunks.as_str().into(), words.to_vec().into()]).or_error()?;
+            rows.into_iter()
+                .map(|row| {
+                    let word = row.get::<String>(1).or_error()?.unwrap_or_default();
+                    Ok((word, row.get::<f64>(2).or_error()?.unwrap_or_default() * chunks))
+                })
+                .collect::<Result<HashMap<_, _>>>()
+        })
+    })?;
+    Ok((frequencies, Some(chunks)))
+}
+
+/// A lexeme as `tsquery` reads it.
+fn quoted(lexeme: &str) -> String {
+    format!("'{}'", lexeme.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pg_schema]
+mod tests {
+    use super::quoted;
+    use pgrx::prelude::*;
+
+    #[pg_test]
+    fn any_lexeme_is_read_back() {
+        for lexeme in ["cat", "o'brien", "back\\slash", "a & b | !c", "<->", "ü:*A"] {
+            let read = Spi::get_one_with_args::<String>("SELECT $1::tsquery::text", &[quoted(lexeme).into()]);
+            assert_eq!(read, Ok(Some(quoted(lexeme))));
+        }
+    }
+}
