@@ -27,7 +27,7 @@ const MASKED_ROW_OPERATORS: f64 = 200.0;
 /// Rows that are looked up in a mask for the price of an operator.
 const LOOKS_PER_OPERATOR: f64 = 5.0;
 /// What an exact distance costs in operators: the COST of the distance functions.
-const DISTANCE_OPERATORS: f64 = 10.0;
+pub const DISTANCE_OPERATORS: f64 = 10.0;
 
 /// The indexed table, as the planner knows it.
 #[derive(Debug, Clone, Copy)]
@@ -104,14 +104,11 @@ pub fn estimate(table: Table, index: Index, prices: Prices, wanted: f64) -> Esti
 }
 
 /// The cost of a search among the rows of a mask, which other indexes have given: `index.share` of all rows are in it and
-/// pass the conditions on filter columns. Where that is cheaper, the rows of the mask are read from the table instead.
+/// pass the conditions on filter columns.
 pub fn estimate_masked(table: Table, index: Index, prices: Prices, wanted: f64, mask_rows: f64) -> Estimate {
     let searched = estimate(table, index, prices, wanted);
-    let all = Index { ef_search: mask_rows, reranks: true, ..index };
-    let read = rerank(table, all, prices, mask_rows.max(1.0));
-    let found = if read < searched.startup { Estimate { startup: read, total: read, ..searched } } else { searched };
     let mask = mask_rows * MASKED_ROW_OPERATORS * prices.operator;
-    Estimate { startup: found.startup + mask, total: found.total + mask, ..found }
+    Estimate { startup: searched.startup + mask, total: searched.total + mask, ..searched }
 }
 
 /// Nodes that a search which keeps `kept` scores.

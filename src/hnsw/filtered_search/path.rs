@@ -8,6 +8,7 @@
 
 use super::state::SCAN_METHODS;
 use crate::hnsw::cost;
+use crate::hnsw::cost_model::DISTANCE_OPERATORS;
 use crate::hnsw::planner::is_ours;
 use crate::pg::list::{list_of, pointers};
 use pgrx::pg_guard;
@@ -168,12 +169,17 @@ impl Masked {
             let pages = rows.min(f64::from((*rel).pages)) * cost::table_page(rel);
             let returned = pages + rows * (pg_sys::cpu_tuple_cost + quals.per_tuple);
             let before = mask_cost + quals.startup;
+            // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
+            let bitmap = pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0);
+            // Reading all rows of the mask, in the order of the table, is what a bitmap scan does.
+            let distances = mask_rows * DISTANCE_OPERATORS * pg_sys::cpu_operator_cost;
+            let read = (*bitmap).path.total_cost + distances;
+            let is_read = read < before + estimate.startup;
             Some(Masked {
-                // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
-                bitmap: pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0).cast(),
+                bitmap: bitmap.cast(),
                 mask_cost: mask_cost + mask_rows,
-                startup_cost: before + estimate.startup,
-                total_cost: before + estimate.total + returned,
+                startup_cost: if is_read { read } else { before + estimate.startup },
+                total_cost: if is_read { read } else { before + estimate.total + returned },
             })
         }
     }

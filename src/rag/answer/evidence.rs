@@ -3,7 +3,8 @@
 //! A sentence of the passages found bears on the question by what it means, the cosine of their vectors, and by the words
 //! that both have. The best go into the prompt ([`find`]). Afterwards each sentence of the answer is tied to the sentence
 //! of the prompt that has most of its words ([`Evidence::citations`]): so a citation is checked, not believed, and a model
-//! too small to cite gets citations, too.
+//! too small to cite gets citations, too. An answer that no sentence supports is replaced by the best sentence, if one bears
+//! on the question ([`Evidence::best`]): what cannot be checked is not told.
 
 use crate::error::Result;
 use crate::functions::embed::{embed_all, embed_one};
@@ -22,8 +23,9 @@ use std::ops::Range;
 const WORDS_WEIGHT: f64 = 0.5;
 /// The share of an answer's words that a sentence has which supports it.
 const LEAST_SUPPORT: f64 = 0.5;
-/// With less than this, by cosine and words together, the best sentence does not bear on the question.
-const LEAST_RELEVANCE: f64 = 0.6;
+/// With less than this, by cosine and words together, a sentence does not bear on the question: of 100 questions, 96 have
+/// a better one among the passages that answer them, and 2 among those of other articles (all-MiniLM-L6-v2).
+const LEAST_RELEVANCE: f64 = 0.56;
 
 /// A sentence that goes into the prompt.
 pub struct Quote {
@@ -112,11 +114,6 @@ impl Evidence {
             .collect()
     }
 
-    /// Whether any sentence bears on the question.
-    pub fn bears_on_the_question(&self) -> bool {
-        self.quotes.iter().any(|quote| quote.relevance >= LEAST_RELEVANCE)
-    }
-
     /// How much the best sentence bears on the question.
     pub fn relevance(&self) -> f64 {
         self.quotes.iter().map(|quote| quote.relevance).fold(0.0, f64::max)
@@ -153,7 +150,25 @@ impl Evidence {
                 None => citations.push(Citation { number, quote, sentences: vec![at + 1], support: support.min(1.0) }),
             }
         }
+        // What bears on the question is quoted too, so that a reader sees what the answer should rest on.
+        for quote in self.quotes.iter().filter(|quote| quote.relevance >= LEAST_RELEVANCE) {
+            let place = used.iter().position(|&hit| hit == quote.hit);
+            let is_known = citations.iter().any(|citation| std::ptr::eq(citation.quote, quote));
+            if let (Some(place), false) = (place, is_known) {
+                citations.push(Citation { number: place + 1, quote, sentences: Vec::new(), support: 0.0 });
+            }
+        }
         Ok(citations)
+    }
+
+    /// The sentence that bears most on the question, if one does, as the answer of a model that gave none of its own.
+    pub fn best(&self, used: &[usize]) -> Option<Citation<'_>> {
+        let known = self.quotes.iter().filter_map(|quote| {
+            let place = used.iter().position(|&hit| hit == quote.hit)?;
+            (quote.relevance >= LEAST_RELEVANCE).then_some((quote, place + 1))
+        });
+        let (quote, number) = known.max_by(|(a, _), (b, _)| a.relevance.total_cmp(&b.relevance))?;
+        Some(Citation { number, quote, sentences: vec![1], support: 1.0 })
     }
 
     /// Whether nothing was found.
@@ -172,7 +187,7 @@ pub struct Citation<'a> {
     /// The passage's number in the prompt.
     pub number: usize,
     pub quote: &'a Quote,
-    /// Sentences of the answer, from 1.
+    /// Sentences of the answer that rest on it, from 1.
     pub sentences: Vec<usize>,
     /// The share of the first one's words that the quote has.
     pub support: f64,

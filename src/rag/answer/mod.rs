@@ -30,6 +30,9 @@ const PASSAGE_OVERHEAD_TOKENS: usize = 24;
 /// Least room for passages that is worth a prompt.
 const MIN_CONTEXT_TOKENS: usize = 2 * PASSAGE_OVERHEAD_TOKENS;
 
+/// Why an answer ended that is a sentence of the sources, because they support nothing of what the model wrote.
+const QUOTED: &str = "quoted";
+
 /// Most sentences that a prompt may get.
 const MAX_SENTENCES: i32 = 1000;
 
@@ -262,11 +265,21 @@ fn ask(mut asked: Question<'_>) -> Result<Answer> {
     let Posed { prompt, used } = asked.pose(&spec, &found)?;
     let generated = spec.generate(&prompt, asked.temperature, asked.seed)?;
     let Found { index, hits, evidence } = found;
-    let citations = evidence.citations(&index, &generated.text, &used)?;
+    let mut text = generated.text;
+    let mut finish = generated.finish.as_str();
+    let mut citations = evidence.citations(&index, &text, &used)?;
+    let mut is_supported = citations.iter().any(|citation| !citation.sentences.is_empty());
+    if let (false, Some(best)) = (is_supported, evidence.best(&used)) {
+        text = format!("{} [{}]", best.quote.text, best.number);
+        finish = QUOTED;
+        citations.retain(|citation| !std::ptr::eq(citation.quote, best.quote));
+        citations.insert(0, best);
+        is_supported = true;
+    }
     let sources: Vec<_> = used.iter().enumerate().map(|(at, &hit)| hits[hit].as_source(at + 1)).collect();
     let usage = generated.usage;
     Ok(Answer {
-        grounded: !citations.is_empty() && evidence.bears_on_the_question(),
+        grounded: is_supported && evidence.best(&used).is_some(),
         citations: citations.iter().map(|citation| hits[citation.quote.hit].as_citation(citation)).collect(),
         sources: sources.into(),
         usage: serde_json::json!({
@@ -278,9 +291,9 @@ fn ask(mut asked: Question<'_>) -> Result<Answer> {
             "completion_tokens": usage.completion_tokens,
             "passages": used.len(),
             "relevance": evidence.relevance(),
-            "finish": generated.finish.as_str(),
+            "finish": finish,
         }),
-        text: generated.text,
+        text,
     })
 }
 

@@ -75,6 +75,11 @@ SELECT sources->0->>'chunk' LIKE '%Ada Lovelace%' AS the_row FROM rag_ask('Who w
 SELECT grounded FROM rag_ask('What is the capital of France?', max_tokens => 20);
 SELECT code, message FROM outcome($$SELECT rag_answer('pump', context_sentences => 0)$$);
 
+-- The same, piece by piece
+SELECT string_agg(piece, '') = rag_answer('How many litres does the tank hold?', max_tokens => 40) AS same, count(*) > 1 AS in_pieces FROM rag_answer_stream('How many litres does the tank hold?', max_tokens => 40) piece;
+SELECT * FROM rag_answer_stream('pump', where_sql => 'false');
+SELECT count(*) FROM rag_answer_stream(NULL);
+
 -- The quality of an index
 CREATE TABLE questions (question text, relevant jsonb);
 INSERT INTO questions VALUES ('What is part XQ-7731?', '[2]'), ('When must the filter be cleaned?', '4'), ('How much water fits into the tank?', '[{"id": 3}]'), ('nothing', NULL), (NULL, '[1]');
