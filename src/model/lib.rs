@@ -8,6 +8,7 @@
 //! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;
 //! - [`encoder`]: embedding models (BERT family, safetensors);
 //! - [`decoder`]: generation models (llama family, GGUF);
+//! - [`quantize`]: models with smaller weights, as GGUF files;
 //! - [`server`]: the process that owns the models: connections, scheduling, model registry.
 
 pub mod compute;
@@ -15,6 +16,7 @@ pub mod decoder;
 pub mod encoder;
 pub mod error;
 pub mod hub;
+pub mod quantize;
 pub mod server;
 pub mod source;
 pub mod tokenizer;
