@@ -59,6 +59,38 @@ CREATE FUNCTION rag_unload_model(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'rag_unload_model_wrapper';
 COMMENT ON FUNCTION rag_unload_model(text) IS 'frees the memory of a model; its next use loads it again';
 
+CREATE FUNCTION rag_quantize_model(name text, new_name text, type text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_quantize_model_wrapper';
+COMMENT ON FUNCTION rag_quantize_model(text, text, text) IS
+    'writes a generation model with smaller weights as a GGUF file and registers it under a new name';
+
+CREATE FUNCTION rag_quantization_report(
+    name text, sample text DEFAULT NULL,
+    OUT tensor text, OUT original_type text, OUT type text, OUT elements bigint, OUT bytes bigint,
+    OUT rmse double precision, OUT max_error double precision, OUT cosine double precision,
+    OUT original_perplexity double precision, OUT perplexity double precision) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 300 AS 'MODULE_PATHNAME', 'rag_quantization_report_wrapper';
+COMMENT ON FUNCTION rag_quantization_report(text, text) IS
+    'errors of every tensor of a quantised model, and of the whole, with its perplexity on a sample text before and after';
+
+CREATE FUNCTION rag_model_memory(
+    name text, context integer DEFAULT NULL, dtype text DEFAULT NULL,
+    OUT weights_type text, OUT context_tokens integer, OUT weights_bytes bigint, OUT kv_cache_bytes bigint,
+    OUT prefix_cache_bytes bigint, OUT activations_bytes bigint, OUT total_bytes bigint,
+    OUT fits_ram boolean, OUT fits_gpu boolean, OUT fits_max_memory boolean) RETURNS SETOF record
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'rag_model_memory_wrapper';
+COMMENT ON FUNCTION rag_model_memory(text, integer, text) IS
+    'memory that a model takes with a context of so many tokens and weights of a type, by the headers of its files';
+
+CREATE FUNCTION rag.model_progress(
+    OUT pid integer, OUT model text, OUT phase text, OUT done bigint, OUT total bigint, OUT elapsed_s double precision)
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 2 AS 'MODULE_PATHNAME', 'model_progress_wrapper';
+COMMENT ON FUNCTION rag.model_progress() IS 'long work on models of this database';
+
+CREATE VIEW rag_model_progress AS SELECT * FROM rag.model_progress();
+COMMENT ON VIEW rag_model_progress IS 'how far running calls of rag_quantize_model and rag_quantization_report have come';
+
 CREATE FUNCTION rag.server_status(
     OUT pid integer, OUT uptime_s double precision, OUT threads integer, OUT connections integer,
     OUT queued integer, OUT generating integer, OUT resident_bytes bigint,

@@ -8,5 +8,8 @@ REVOKE ALL ON FUNCTION rag_add_model(text, text, text, jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_drop_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_load_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_unload_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_quantize_model(text, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_quantization_report(text, text) FROM PUBLIC;
 
-GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_devices, rag_index_progress TO PUBLIC;
+GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_devices, rag_index_progress,
+    rag_model_progress TO PUBLIC;

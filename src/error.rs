@@ -32,7 +32,7 @@ pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
 fn code_of(kind: FailureKind) -> PgSqlErrorCode {
     match kind {
         FailureKind::ModelMissing => PgSqlErrorCode::ERRCODE_UNDEFINED_FILE,
-        FailureKind::ModelUnreadable => PgSqlErrorCode::ERRCODE_IO_ERROR,
+        FailureKind::ModelUnreadable | FailureKind::ModelUnwritable => PgSqlErrorCode::ERRCODE_IO_ERROR,
         FailureKind::ModelCorrupt => PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
         FailureKind::ModelUnsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
         FailureKind::ModelChanged => PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

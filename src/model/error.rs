@@ -12,6 +12,8 @@ pub enum ModelError {
     Missing(PathBuf),
     #[error("could not read model file \"{}\": {}", .path.display(), plain(.source))]
     Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("could not write model file \"{}\": {}", .path.display(), plain(.source))]
+    Unwritable { path: PathBuf, source: std::io::Error },
     #[error("model file \"{}\" is corrupt: {reason}", .path.display())]
     Corrupt { path: PathBuf, reason: String },
     #[error("model is not supported: {0}")]

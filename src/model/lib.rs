@@ -7,14 +7,18 @@
 //! - [`compute`]: thread pool and numeric kernels (the only `unsafe` code beside the memory map);
 //! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;
 //! - [`encoder`]: embedding models (BERT family, safetensors);
+//! - [`adapter`]: LoRA adapters of generation models;
 //! - [`decoder`]: generation models (llama family, GGUF);
+//! - [`quantize`]: models with smaller weights, as GGUF files;
 //! - [`server`]: the process that owns the models: connections, scheduling, model registry.
 
+pub mod adapter;
 pub mod compute;
 pub mod decoder;
 pub mod encoder;
 pub mod error;
 pub mod hub;
+pub mod quantize;
 pub mod server;
 pub mod source;
 pub mod tokenizer;

@@ -113,8 +113,14 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
         error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, format!("row of model \"{name}\" in rag.model is damaged"))
             .set_hint("Drop the model with rag_drop_model() and add it again.")
     };
+    let base = match options.as_ref().and_then(|options| options.0["base"].as_str()) {
+        Some(base) if base == name => return Err(damaged()),
+        Some(base) => Some(Box::new(find(base, ModelKind::Generate)?.reference.clone())),
+        None => None,
+    };
     Ok(Model {
         reference: ModelRef {
+            base,
             name: name.to_owned(),
             kind: kind.parse().map_err(|()| damaged())?,
             path: absolute_path(&source, model_path),
@@ -126,9 +132,24 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
     })
 }
 
-/// `source` as registered: an absolute path, or one relative to `pg_rag.model_path`.
+/// Beginning of the source of a model that the server has written into its own folder, below the data directory. Standbys
+/// and restored backups have theirs elsewhere, so the path is not written down.
+pub const OWN_FOLDER: &str = "server:";
+
+/// `source` as registered: an absolute path, one relative to `pg_rag.model_path`, or a file in the server's own folder.
 pub fn absolute_path(source: &str, model_path: &str) -> String {
+    if let Some(file) = source.strip_prefix(OWN_FOLDER) {
+        // Every process of PostgreSQL works in the data directory.
+        let folder = std::env::current_dir().unwrap_or_default().join(pg_rag_protocol::MODELS_DIR);
+        return folder.join(file).to_string_lossy().into_owned();
+    }
     Path::new(model_path).join(source).to_string_lossy().into_owned()
+}
+
+/// A text among the options of a model.
+pub fn option(model: &ModelRef, name: &str) -> Option<String> {
+    let options: serde_json::Value = serde_json::from_str(&model.options_json).ok()?;
+    options[name].as_str().map(str::to_owned)
 }
 
 /// Files and hashes as `rag.model` stores them: `{"model.safetensors": "53aa…"}`.

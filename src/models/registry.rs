@@ -8,6 +8,7 @@ use crate::pg::invalidation;
 use crate::server::client;
 use pg_rag_protocol::message::{ModelInfo, ModelKind, Request, Response, ServerStatus};
 use pgrx::iter::TableIterator;
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, PgSqlErrorCode};
 
@@ -26,13 +27,23 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
     if !options.0.is_object() {
         return Err(invalid_parameter("options of a model must be a JSON object"));
     }
+    // An adapter is a folder, which may be named on either side.
+    let base = options.0["base"].as_str().map(|base| catalog::find(base, ModelKind::Generate)).transpose()?;
+    let source = match options.0["adapter"].as_str() {
+        Some(adapter) if source.is_empty() => adapter,
+        Some(adapter) if adapter != source => {
+            return Err(invalid_parameter("source and option \"adapter\" of a model name different folders"));
+        }
+        _ => source,
+    };
     let source = source.strip_prefix("dir:").unwrap_or(source);
     if source.is_empty() {
         return Err(invalid_parameter("source of a model must not be empty")
             .set_hint("Give an absolute path, or one relative to \"pg_rag.model_path\"."));
     }
     let path = catalog::absolute_path(source, &gucs::model_path());
-    let info = match client::call(&Request::Inspect { kind, path, options_json: options.0.to_string() })? {
+    let base = base.map(|base| Box::new(base.reference.clone()));
+    let info = match client::call(&Request::Inspect { kind, path, options_json: options.0.to_string(), base })? {
         Response::Inspected(info) => info,
         _ => return Err(unexpected_response("the headers of a model")),
     };
@@ -40,7 +51,8 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
     announce_change()
 }
 
-fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &ModelInfo) -> Result<()> {
+/// Writes the row of a new model, or that of a dropped one with the same files.
+pub(super) fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &ModelInfo) -> Result<()> {
     let files = catalog::files_to_json(&info.files);
     let earlier = Spi::connect_mut(|client| -> Result<Option<(bool, bool)>> {
         let rows = client
@@ -57,10 +69,7 @@ fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &Mod
         Ok(Some((dropped, same)))
     })?;
     match earlier {
-        Some((false, _)) => {
-            Err(error(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("model \"{name}\" already exists"))
-                .set_hint("Choose another name; a model can be dropped, but not redefined."))
-        }
+        Some((false, _)) => Err(already_exists(name)),
         Some((true, false)) => Err(error(
             PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             format!("name \"{name}\" belonged to another model"),
@@ -94,6 +103,24 @@ fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &Mod
     }
 }
 
+fn already_exists(name: &str) -> ErrorReport {
+    error(PgSqlErrorCode::ERRCODE_DUPLICATE_OBJECT, format!("model \"{name}\" already exists"))
+        .set_hint("Choose another name; a model can be dropped, but not redefined.")
+}
+
+/// Fails if there is a model `name`.
+pub(super) fn require_unused(name: &str) -> Result<()> {
+    let found = Spi::get_one_with_args::<bool>(
+        "SELECT EXISTS (SELECT FROM rag.model WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL)",
+        &[name.into()],
+    )
+    .or_error()?;
+    match found {
+        Some(true) => Err(already_exists(name)),
+        _ => Ok(()),
+    }
+}
+
 /// Drops the model `name`. Its name stays bound to its files; indexes that use it keep their rows but cannot embed.
 #[pg_extern(sql = false)]
 fn rag_drop_model(name: &str) -> Result<()> {
@@ -112,6 +139,20 @@ fn rag_drop_model(name: &str) -> Result<()> {
         )
         .set_detail(format!("Indexes: {indexes}."))
         .set_hint("Drop them with rag_drop_index() first."));
+    }
+    let adapters = Spi::get_one_with_args::<String>(
+        "SELECT pg_catalog.string_agg(name, ', ' ORDER BY name) FROM rag.model
+          WHERE options OPERATOR(pg_catalog.->>) 'base' OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
+        &[name.into()],
+    )
+    .or_error()?;
+    if let Some(adapters) = adapters {
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            format!("cannot drop model \"{name}\" because adapters use it"),
+        )
+        .set_detail(format!("Adapters: {adapters}."))
+        .set_hint("Drop them with rag_drop_model() first."));
     }
     Spi::run_with_args(
         "UPDATE rag.model SET dropped_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
@@ -137,7 +178,7 @@ fn rag_unload_model(name: &str) -> Result<()> {
 }
 
 /// Makes every backend forget what it cached of `rag.model`.
-fn announce_change() -> Result<()> {
+pub(super) fn announce_change() -> Result<()> {
     let table = Spi::get_one::<pg_sys::Oid>("SELECT 'rag.model'::pg_catalog.regclass::oid").or_error()?;
     if let Some(table) = table {
         invalidation::announce(table);

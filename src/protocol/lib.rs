@@ -13,6 +13,9 @@
 pub mod frame;
 pub mod message;
 
+/// Folder in the data directory that the server writes models into.
+pub const MODELS_DIR: &str = "pg_rag_models";
+
 /// Version of the conversation; raised when the meaning of a message changes.
 pub const PROTOCOL_VERSION: u32 = 1;
 

@@ -52,6 +52,8 @@ pub struct ModelRef {
     pub files: Vec<ModelFile>,
     /// Options of the registration, as a JSON object.
     pub options_json: String,
+    /// For an adapter, whose folder `path` is: the model that it changes.
+    pub base: Option<Box<ModelRef>>,
 }
 
 /// What the headers of a model say; the answer to [`Request::Inspect`].
@@ -248,6 +250,83 @@ pub struct IndexProgress {
     pub elapsed_s: f64,
 }
 
+/// How far long work on a model has come. The server keeps one for each piece of work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelProgress {
+    /// Process id of the backend that waits for it.
+    pub pid: u32,
+    /// Object id of its database.
+    pub database: u32,
+    pub model: String,
+    /// What is done: `quantize`, `compare`, `read text`.
+    pub phase: String,
+    /// In a unit of the work's own: weights, tokens.
+    pub done: u64,
+    pub total: u64,
+    pub elapsed_s: f64,
+}
+
+/// Who waits for long work, for [`ModelProgress`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiter {
+    pub pid: u32,
+    pub database: u32,
+}
+
+/// What quantisation has done to one tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TensorReport {
+    pub name: String,
+    /// Element type in the original.
+    pub original_kind: String,
+    pub kind: String,
+    pub elements: u64,
+    pub bytes: u64,
+    /// Root of the mean of the squared errors.
+    pub rmse: f64,
+    pub largest_error: f64,
+    /// Between the original tensor and this one, seen as vectors.
+    pub cosine: f64,
+}
+
+/// The answer to [`Request::QuantizationReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuantizationReport {
+    pub tensors: Vec<TensorReport>,
+    /// Of the sample text, if there was one.
+    pub perplexity: Option<PerplexityChange>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerplexityChange {
+    /// Tokens that counted.
+    pub tokens: u64,
+    pub original: f64,
+    pub quantised: f64,
+}
+
+/// The answer to [`Request::ModelMemory`], by headers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelMemory {
+    /// Element type of most weights, or the type that was asked for.
+    pub kind: String,
+    /// Tokens of the context that the figures are for.
+    pub context_tokens: u32,
+    pub weights_bytes: u64,
+    /// Keys and values of one generation that fills the context.
+    pub kv_cache_bytes: u64,
+    /// Keys and values of the beginnings of earlier prompts, at most.
+    pub prefix_cache_bytes: u64,
+    /// Buffers of a forward pass.
+    pub activations_bytes: u64,
+    /// All of it: what the server counts a loaded model and one generation with.
+    pub total_bytes: u64,
+    /// The devices, and whether it fits into the memory of each.
+    pub devices: Vec<(Device, bool)>,
+    /// Whether it fits into what `pg_rag.max_memory` allows; None where there is no limit.
+    pub fits_limit: Option<bool>,
+}
+
 /// A client's wish. Every request but [`Request::Retire`] gets exactly one final response.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Request {
@@ -262,6 +341,8 @@ pub enum Request {
         kind: ModelKind,
         path: String,
         options_json: String,
+        /// Given for an adapter.
+        base: Option<Box<ModelRef>>,
     },
     /// Loads the model now, if it is not loaded.
     Load {
@@ -314,6 +395,30 @@ pub enum Request {
     ReportProgress(Option<IndexProgress>),
     /// Asks for the reports of all connections.
     Progress,
+    /// Writes the model with smaller weights into the server's own folder, as a GGUF file called after `name`.
+    Quantize {
+        model: ModelRef,
+        name: String,
+        /// `q4_k`, `q8_0` and so on.
+        kind: String,
+        waiter: Waiter,
+    },
+    /// Compares a model with the one that it was made from, tensor by tensor, and by how probable both find `text`.
+    QuantizationReport {
+        model: ModelRef,
+        original: ModelRef,
+        text: Option<String>,
+        waiter: Waiter,
+    },
+    /// Memory that the model needs with a context of so many tokens (None for its own), with its weights in type `kind`
+    /// (None for the one they have).
+    ModelMemory {
+        model: ModelRef,
+        context_tokens: Option<u32>,
+        kind: Option<String>,
+    },
+    /// Asks how far all long work on models is.
+    ModelProgress,
     /// The extension was dropped: stop once no other connection is open or busy.
     Retire,
 }
@@ -355,6 +460,14 @@ pub enum Response {
     },
     Count(u64),
     Progress(Vec<IndexProgress>),
+    /// Answers [`Request::Quantize`]: the file, an absolute path, and what its header says.
+    Quantized {
+        path: String,
+        info: ModelInfo,
+    },
+    QuantizationReport(QuantizationReport),
+    ModelMemory(ModelMemory),
+    ModelProgress(Vec<ModelProgress>),
     Failed(Failure),
 }
 
@@ -372,6 +485,8 @@ pub enum FailureKind {
     ModelMissing,
     /// The operating system refused to read a file of the model.
     ModelUnreadable,
+    /// The operating system refused to write a file of a model; mostly, the disk is full.
+    ModelUnwritable,
     /// A file of the model is truncated or not what its name says.
     ModelCorrupt,
     /// The files are whole, but this version cannot run them.

@@ -3,7 +3,7 @@
 //! The supervisor background worker starts it with `serve`; the other commands are for people and for setup scripts.
 
 use pg_rag_model::server::{self, process, Config};
-use pg_rag_model::{hub, source};
+use pg_rag_model::{hub, quantize, source};
 use pg_rag_protocol::message::ModelKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,15 +12,18 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage:
   pg_rag_server serve --socket PATH [--threads N] [--max-queued N] [--max-memory-mb N] [--idle-unload-s N]
-                      [--control-fd N]
+                      [--models-dir DIR] [--control-fd N]
       serves models on the Unix socket PATH until it is retired; N threads, 0 = one per core;
       models and generations take N MB at most, 0 = no limit; a model that nobody has used for N seconds is
-      unloaded, 0 = never; ends at once when the other end of the control descriptor is closed
+      unloaded, 0 = never; quantised models are written into DIR; ends at once when the other end of the control descriptor is closed
   pg_rag_server fetch --repo REPO --revision REVISION --dest DIR --file NAME=SHA256 [--file ...]
       downloads files of a model from the Hugging Face Hub into the new folder DIR;
       HF_TOKEN, HF_ENDPOINT and HF_HUB_CACHE in the environment mean what they mean to the Hub's own tools
   pg_rag_server inspect embed|generate PATH
       prints what the headers of the model at PATH say, as JSON
+  pg_rag_server quantize MODEL TYPE DIR NAME
+      writes the generation model at MODEL with weights of TYPE (q4_k, q8_0, ...) as a GGUF file called after NAME in
+      the folder DIR, and prints the file's path
   pg_rag_server --version";
 
 /// Wrong arguments, or a command that failed: text for standard error and the exit code.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Some((&"serve", options)) => serve(options),
         Some((&"fetch", options)) => fetch(options),
         Some((&"inspect", [kind, path])) => inspect(kind, path),
+        Some((&"quantize", [model, kind, dir, name])) => quantize(model, kind, dir, name),
         Some((&"--version", [])) => {
             println!("pg_rag_server {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -96,6 +100,7 @@ fn serve(options: &[&str]) -> Outcome {
                 let seconds: u64 = number(name, value)?;
                 config.idle_unload = (seconds > 0).then(|| Duration::from_secs(seconds));
             }
+            "--models-dir" => config.models_dir = PathBuf::from(value),
             "--control-fd" => control_fd = Some(number(name, value)?),
             _ => return Err(usage(format!("unknown option \"{name}\""))),
         }
@@ -137,6 +142,26 @@ fn fetch(options: &[&str]) -> Outcome {
         token: variable("HF_TOKEN"),
     })
     .map_err(failed)
+}
+
+/// Nobody to wait for, and nobody to tell.
+struct Patient;
+
+impl quantize::Watch for Patient {
+    fn progress(&self, _done: u64, _total: u64) {}
+
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+fn quantize(model: &str, kind: &str, dir: &str, name: &str) -> Outcome {
+    let mix: quantize::Mix = kind.parse().map_err(failed)?;
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let model = quantize::open(Path::new(model)).map_err(failed)?;
+    let written = quantize::write(&model, mix, Path::new(dir), name, threads, &Patient).map_err(failed)?;
+    println!("{}", written.path.display());
+    Ok(())
 }
 
 fn inspect(kind: &str, path: &str) -> Outcome {

@@ -91,7 +91,7 @@ pub fn multiply(element: Element, weights: &[u8], x: &[f32], len: usize, y: &mut
     });
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         // SAFETY: the CPU has the instructions.

@@ -8,6 +8,7 @@
 use super::attention;
 use super::config::Config;
 use super::kv_cache::{HeadMut, KvCache};
+use super::lora::{self, Adapter};
 use super::matrix::{multiply, Input};
 use super::rope::Rotation;
 use super::weights::{Layer, Weights};
@@ -40,6 +41,7 @@ pub struct Run<'a> {
 pub struct Network {
     pub config: Config,
     pub weights: Weights,
+    pub adapter: Adapter,
     scratch: Mutex<Scratch>,
 }
 
@@ -53,13 +55,18 @@ struct Scratch {
     gate_up: Vec<f32>,
     activated: Input,
     product: Vec<f32>,
+    thin: Vec<f32>,
     rotation: Rotation,
     attention: attention::Scratch,
 }
 
 impl Network {
     pub fn new(config: Config, weights: Weights) -> Self {
-        Self { config, weights, scratch: Mutex::default() }
+        Self::with_adapter(config, weights, Adapter::default())
+    }
+
+    pub fn with_adapter(config: Config, weights: Weights, adapter: Adapter) -> Self {
+        Self { config, weights, adapter, scratch: Mutex::default() }
     }
 
     pub fn vocab_size(&self) -> usize {
@@ -92,7 +99,8 @@ impl Network {
         scratch.gate_up.resize(count * 2 * feed_forward, 0.0);
         scratch.activated.resize(count, feed_forward);
         scratch.product.resize(count * hidden, 0.0);
-        let Scratch { residual, normed, qkv, attended, gate_up, activated, product, rotation, attention } = scratch;
+        let Scratch { residual, normed, qkv, attended, gate_up, activated, product, thin, rotation, attention } =
+            scratch;
 
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if abandoned() {
@@ -102,15 +110,25 @@ impl Network {
             let added = if index == 0 { None } else { Some(&product[..]) };
             self.norm(pool, residual, added, &layer.attention_norm, normed);
             multiply(pool, &[q, k, v], count, normed, qkv);
+            let adapter = self.adapter.layer(index);
+            if let Some(adapter) = adapter {
+                lora::add(pool, &adapter.qkv, &normed.numbers, qkv, qkv_len, thin);
+            }
             self.rotate_and_store(pool, runs, index, rotation, qkv);
             attention::attend(pool, &self.config, runs, index, qkv, qkv_len, attention, &mut attended.numbers);
             by_rows(pool, q_len, &mut attended.numbers, &mut attended.rounded, |_, numbers, units| {
                 round(numbers, units)
             });
             multiply(pool, &[attention_output], count, attended, product);
+            if let Some(adapter) = adapter {
+                lora::add(pool, &adapter.attention_output, &attended.numbers, product, hidden, thin);
+            }
 
             self.norm(pool, residual, Some(product), &layer.feed_forward_norm, normed);
             multiply(pool, &[gate, up], count, normed, gate_up);
+            if let Some(adapter) = adapter {
+                lora::add(pool, &adapter.gate_up, &normed.numbers, gate_up, 2 * feed_forward, thin);
+            }
             by_rows(pool, feed_forward, &mut activated.numbers, &mut activated.rounded, |row, numbers, units| {
                 let (gate, up) = gate_up[2 * row * feed_forward..][..2 * feed_forward].split_at(feed_forward);
                 numbers.copy_from_slice(gate);
@@ -118,6 +136,9 @@ impl Network {
                 round(numbers, units);
             });
             multiply(pool, &[down], count, activated, product);
+            if let Some(adapter) = adapter {
+                lora::add(pool, &adapter.down, &activated.numbers, product, hidden, thin);
+            }
         }
         for run in runs.iter_mut() {
             run.cache.advance(run.tokens.len());

@@ -2,12 +2,14 @@
 
 use super::gguf::{GgufFile, Tensor};
 use super::mapped_file::MappedFile;
+use crate::adapter::Factors;
 use crate::compute::dense::{self, Element};
 use crate::compute::gemm::gemm_strided;
 use crate::compute::parts::{Strip, Strips};
 use crate::compute::quant::{self, Activations, BlockFormat, Level, PANEL_ROWS};
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
+use crate::quantize::TensorType;
 use candle_core::quantized::GgmlDType;
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,12 +22,28 @@ const DENSE_PANEL_WEIGHTS: usize = 1 << 20;
 const DENSE_PANEL_ROWS: usize = 17;
 
 /// `rows × columns`; a row holds the weights of one output.
+#[derive(Clone)]
 pub struct Matrix {
     elements: Elements,
     rows: usize,
     columns: usize,
-    map: Arc<MappedFile>,
-    range: Range<usize>,
+    bytes: Bytes,
+}
+
+/// Where the weights of a matrix are.
+#[derive(Clone)]
+enum Bytes {
+    Mapped(Arc<MappedFile>, Range<usize>),
+    Owned(Arc<[u8]>),
+}
+
+impl Bytes {
+    fn all(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map, range) => &map[range.clone()],
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -96,7 +114,7 @@ impl Matrix {
         }
         let elements = Elements::of(tensor.element_type);
         let elements = elements.ok_or_else(|| ModelError::Unsupported(format!("weights of {:?}", tensor.element_type)));
-        Ok(Self { elements: elements?, rows, columns, map: Arc::clone(&file.map), range: tensor.bytes })
+        Ok(Self { elements: elements?, rows, columns, bytes: Bytes::Mapped(Arc::clone(&file.map), tensor.bytes) })
     }
 
     pub fn rows(&self) -> usize {
@@ -105,12 +123,26 @@ impl Matrix {
 
     /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
-        self.range.len()
+        self.bytes.all().len()
+    }
+
+    /// This matrix with the product of two factors added, in memory of its own; `None` for one of blocks, which would have
+    /// to be quantised again.
+    pub fn merged(&self, factors: &Factors) -> Option<Self> {
+        let Elements::Numbers(element) = self.elements else { return None };
+        let mut bytes = vec![0; self.bytes()];
+        let mut weights = vec![0.0; self.columns];
+        for (row, out) in bytes.chunks_exact_mut(element.bytes() * self.columns).enumerate() {
+            self.expand_row(row, &mut weights);
+            factors.add_to_row(row, &mut weights);
+            TensorType::Numbers(element).quantise(&weights, out);
+        }
+        Some(Self { bytes: Bytes::Owned(bytes.into()), ..self.clone() })
     }
 
     fn row_range(&self, rows: Range<usize>) -> &[u8] {
         let row_bytes = self.elements.row_bytes(self.columns);
-        &self.map[self.range.clone()][rows.start * row_bytes..rows.end * row_bytes]
+        &self.bytes.all()[rows.start * row_bytes..rows.end * row_bytes]
     }
 
     /// Expands row `row` to `out`, which has as many elements as the matrix has columns.

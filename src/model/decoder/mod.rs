@@ -15,8 +15,11 @@ mod forward;
 mod generation;
 mod gguf;
 mod kv_cache;
+mod likelihood;
+mod lora;
 mod mapped_file;
 mod matrix;
+mod needs;
 mod prefix_cache;
 mod rope;
 mod sampler;
@@ -30,10 +33,12 @@ mod format_tests;
 #[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use forward::Abandoned;
 pub use generation::{Generation, GenerationOptions, Step};
+pub use likelihood::Likelihood;
+pub use needs::{adapter_needs, needs, DecoderNeeds};
 pub use prefix_cache::DEFAULT_BYTES as PREFIX_CACHE_BYTES;
 
 use crate::error::Result;
@@ -47,16 +52,18 @@ use kv_cache::KvCache;
 use pg_rag_protocol::message::ChatMessage;
 use prefix_cache::PrefixCache;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use weights::Weights;
 
 /// A generation model in memory. Shared between sequences as `Arc<Decoder>`.
 pub struct Decoder {
     network: Network,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
     /// Tokens that have a text; the embedding may have more rows.
     token_count: usize,
+    /// Token that every text starts with, if there is one.
+    text_start: Option<u32>,
     /// Tokens that end the assistant's turn.
     ends: Vec<u32>,
     resident_bytes: u64,
@@ -84,7 +91,9 @@ impl Decoder {
         let resident_bytes = network.weights.bytes() as u64;
         let prefixes = PrefixCache::new(&network.config, prefix_cache::DEFAULT_BYTES);
         let logits = Mutex::default();
-        Ok(Self { network, tokenizer, template, token_count, ends, resident_bytes, prefixes, logits })
+        let text_start = bos.filter(|_| add_bos);
+        let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
+        Ok(Self { network, tokenizer, template, token_count, text_start, ends, resident_bytes, prefixes, logits })
     }
 
     /// Longest sequence, prompt and answer together.

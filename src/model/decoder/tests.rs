@@ -9,7 +9,7 @@ use pg_rag_protocol::message::{FinishReason, GenerateParams, Role};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-pub(super) fn model_path() -> PathBuf {
+pub(crate) fn model_path() -> PathBuf {
     let models = std::env::var_os("PG_RAG_MODELS").unwrap_or_else(|| "/usr/local/share/pg_rag/models".into());
     let path = PathBuf::from(models).join("SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
     assert!(path.is_file(), "the test model {} is missing: run \"make models\"", path.display());

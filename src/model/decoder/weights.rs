@@ -6,6 +6,7 @@ use super::matrix::{load_vector, Matrix};
 use crate::error::{ModelError, Result};
 
 /// One transformer block.
+#[derive(Clone)]
 pub struct Layer {
     pub attention_norm: Vec<f32>,
     pub q: Matrix,
@@ -18,6 +19,7 @@ pub struct Layer {
     pub down: Matrix,
 }
 
+#[derive(Clone)]
 pub struct Weights {
     pub embedding: Matrix,
     pub layers: Vec<Layer>,

@@ -9,6 +9,7 @@ use super::failure::{failure_of, internal};
 use super::html;
 use super::lifecycle::Busy;
 use super::progress::Reporter;
+use super::quantize;
 use super::queue::EmbedJob;
 use super::registry::Entry;
 use super::reply::{self, Outgoing, Ticket, Turn};
@@ -183,6 +184,12 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
                 generate(server, ticket, &model, &messages, params, stream);
             }
         }
+        Request::Quantize { model, name, kind, waiter } => {
+            quantize::quantize(server, ticket, model, name, &kind, waiter);
+        }
+        Request::QuantizationReport { model, original, text, waiter } => {
+            quantize::report(server, ticket, model, original, text, waiter);
+        }
         Request::ReportProgress(progress) => {
             reporter.report(progress);
             ticket.finish(Response::Done);
@@ -213,16 +220,23 @@ fn admit(server: &Server, mut ticket: Ticket, caller: Caller) -> Option<Ticket> 
 /// Requests that this thread answers alone.
 fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
     match request {
-        Request::Inspect { kind, path, options_json } => source::inspect(kind, path.as_ref())
-            .and_then(|info| source::check_options(kind, path.as_ref(), &options_json).map(|()| info))
-            .map(Response::Inspected)
-            .map_err(|error| failure_of(&error)),
+        Request::Inspect { kind, path, options_json, base } => match base {
+            Some(base) => source::inspect_adapter(path.as_ref(), &base),
+            None => source::inspect(kind, path.as_ref()),
+        }
+        .and_then(|info| source::check_options(kind, path.as_ref(), &options_json).map(|()| info))
+        .map(Response::Inspected)
+        .map_err(|error| failure_of(&error)),
         Request::Load { model } => server.registry.get(&model).map(|_| Response::Done),
         Request::Unload { name } => {
             server.registry.unload(&name);
             Ok(Response::Done)
         }
         Request::Progress => Ok(Response::Progress(server.progress.reports())),
+        Request::ModelMemory { model, context_tokens, kind } => {
+            quantize::memory(server, &model, context_tokens, kind.as_deref()).map(Response::ModelMemory)
+        }
+        Request::ModelProgress => Ok(Response::ModelProgress(server.workshop.progress())),
         Request::Status => Ok(Response::Status(server.status())),
         Request::Devices => Ok(Response::Devices(devices())),
         Request::Tokenize { model, texts, add_special } => {
@@ -250,6 +264,8 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         | Request::Retire
         | Request::Embed { .. }
         | Request::Generate { .. }
+        | Request::Quantize { .. }
+        | Request::QuantizationReport { .. }
         | Request::ReportProgress(_) => Err(internal("the request was sent to the wrong place")),
     }
 }

@@ -10,6 +10,7 @@ pub fn failure_of(error: &ModelError) -> Failure {
     let kind = match error {
         ModelError::Missing(_) => FailureKind::ModelMissing,
         ModelError::Unreadable { .. } => FailureKind::ModelUnreadable,
+        ModelError::Unwritable { .. } => FailureKind::ModelUnwritable,
         ModelError::Corrupt { .. } => FailureKind::ModelCorrupt,
         ModelError::Unsupported(_) => FailureKind::ModelUnsupported,
         ModelError::Changed { .. } => FailureKind::ModelChanged,
@@ -43,6 +44,9 @@ pub fn failure_of(error: &ModelError) -> Failure {
         }
         ModelError::Unreadable { .. } => {
             Some("The files must be readable by the operating system user that runs PostgreSQL.")
+        }
+        ModelError::Unwritable { .. } => {
+            Some("There must be room for the file, and the user that runs PostgreSQL must be allowed to write it.")
         }
         ModelError::Corrupt { .. } => Some("Copy the model's files again."),
         ModelError::Changed { .. } => {

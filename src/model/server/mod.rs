@@ -11,6 +11,7 @@
 //! - [`roles`]: how much each role of the database may ask for at once;
 //! - [`reply`]: the way back to a client;
 //! - [`queue`], [`scheduler`]: what runs next, and the thread that runs it;
+//! - [`work`], [`quantize`]: long work on models;
 //! - [`progress`]: what index builds report to other sessions;
 //! - [`devices`]: what there is to compute with;
 //! - [`html`]: HTML to Markdown;
@@ -29,6 +30,9 @@ mod models;
 mod peer;
 pub mod process;
 mod progress;
+mod quantize;
+#[cfg(test)]
+mod quantize_tests;
 mod queue;
 #[cfg(test)]
 mod queue_tests;
@@ -41,6 +45,7 @@ mod scheduler;
 mod server_tests;
 #[cfg(test)]
 mod testing;
+mod work;
 
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
@@ -62,6 +67,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use work::Workshop;
 
 /// How to run the server.
 pub struct Config {
@@ -75,6 +81,8 @@ pub struct Config {
     pub max_memory_bytes: Option<u64>,
     /// A model that nobody has used for so long is unloaded; None for never.
     pub idle_unload: Option<Duration>,
+    /// Folder that models are written into; like the socket's path.
+    pub models_dir: PathBuf,
     /// The file that this process runs.
     pub executable: PathBuf,
 }
@@ -88,6 +96,7 @@ impl Config {
             max_queued: DEFAULT_MAX_QUEUED,
             max_memory_bytes: None,
             idle_unload: None,
+            models_dir: PathBuf::from(pg_rag_protocol::MODELS_DIR),
             executable,
         }
     }
@@ -122,6 +131,7 @@ struct Server {
     idle_unload: Option<Duration>,
     scheduler: Scheduler,
     progress: Arc<Board>,
+    workshop: Arc<Workshop>,
     connections: AtomicU32,
     started: Instant,
 }
@@ -134,6 +144,7 @@ impl Server {
         let budget = Budget::new(config.max_memory_bytes);
         let registry = Arc::new(Registry::new(loader, budget.clone()));
         let scheduler = Scheduler::start(registry.clone(), Pool::new(config.threads)?, config.max_queued)?;
+        let workshop = Workshop::new(config.models_dir, scheduler.threads());
         let server = Self {
             socket: config.socket,
             executable: Executable::at(config.executable),
@@ -144,6 +155,7 @@ impl Server {
             idle_unload: config.idle_unload,
             scheduler,
             progress: Arc::default(),
+            workshop,
             connections: AtomicU32::new(0),
             started: Instant::now(),
         };

@@ -1,10 +1,11 @@
 //! The real models behind the traits of `runtime.rs`.
 
-use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
+use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, Run, Runtime, TextModel};
 use crate::compute::Pool;
-use crate::decoder::{Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
+use crate::decoder::{self, Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
 use crate::encoder::{Encoder, EncoderOptions};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::quantize::{self, Mix};
 use crate::source;
 use crate::tokenizer::Tokenizer;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelKind, ModelRef, Purpose, TokenizedText, Usage};
@@ -16,12 +17,34 @@ use std::sync::Arc;
 pub struct DiskLoader;
 
 impl Loader for DiskLoader {
-    fn needed_bytes(&self, model: &ModelRef) -> Result<u64> {
-        let weights_bytes = source::memory_bytes(model.kind, Path::new(&model.path))?;
-        Ok(match model.kind {
-            ModelKind::Embed => weights_bytes,
-            ModelKind::Generate => weights_bytes.saturating_add(PREFIX_CACHE_BYTES as u64),
-        })
+    fn needs(&self, model: &ModelRef, context_tokens: Option<usize>, mix: Option<Mix>) -> Result<Needs> {
+        let path = Path::new(&model.path);
+        if let Some(base) = &model.base {
+            // The base is counted for itself.
+            let weights = decoder::adapter_needs(&source::gguf_file(Path::new(&base.path))?, path)?;
+            return Ok(Needs { weights, ..self.needs(base, context_tokens, mix)? });
+        }
+        let weights = source::memory_bytes(model.kind, path)?;
+        match model.kind {
+            ModelKind::Embed => Ok(Needs { kind: "F32".to_owned(), weights, ..Needs::default() }),
+            ModelKind::Generate => {
+                let file = source::gguf_file(path)?;
+                let needs = decoder::needs(&file)?;
+                let tokens = context_tokens.unwrap_or(needs.context_tokens).min(needs.context_tokens);
+                let (kind, weights) = match mix {
+                    Some(mix) => (mix.to_string(), quantize::planned_bytes(&quantize::open(path)?, mix)),
+                    None => (source::inspect_decoder(&file)?.quantization, weights),
+                };
+                Ok(Needs {
+                    kind,
+                    weights,
+                    activations: needs.activations,
+                    prefix_cache: PREFIX_CACHE_BYTES as u64,
+                    kv_cache: needs.position.saturating_mul(tokens as u64),
+                    context_tokens: tokens,
+                })
+            }
+        }
     }
 
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
@@ -35,6 +58,14 @@ impl Loader for DiskLoader {
                 Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
             }
         })
+    }
+
+    fn load_adapter(&self, adapter: &ModelRef, base: &Runtime) -> Result<Runtime> {
+        let Runtime::Generate(base) = base else {
+            return Err(ModelError::InvalidArgument("an embedding model cannot be the base of an adapter".into()));
+        };
+        let dir = Path::new(&adapter.path);
+        source::load_verified(adapter, || Ok(Runtime::Generate(base.with_adapter(dir)?)))
     }
 }
 
@@ -90,6 +121,10 @@ impl TextModel for SharedDecoder {
 impl GenerateModel for SharedDecoder {
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>> {
         self.0.prompt_tokens(messages)
+    }
+
+    fn with_adapter(&self, dir: &Path) -> Result<Arc<dyn GenerateModel>> {
+        Ok(Arc::new(SharedDecoder(Arc::new(self.0.with_adapter(dir)?))))
     }
 
     fn sequence_bytes(&self, tokens: usize) -> u64 {

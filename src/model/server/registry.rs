@@ -9,8 +9,9 @@
 
 use super::failure::{failure_of, internal, panic_text};
 use super::memory::{Budget, Share};
-use super::runtime::{Loader, Runtime};
+use super::runtime::{Loader, Needs, Runtime};
 use crate::error::ModelError;
+use crate::quantize::Mix;
 use pg_rag_protocol::message::{Failure, LoadedModel, ModelFile, ModelKind, ModelRef};
 use std::collections::HashMap;
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -25,6 +26,8 @@ struct Key {
     kind: ModelKind,
     files: Vec<ModelFile>,
     options_json: String,
+    /// Files of the base of an adapter.
+    base_files: Vec<ModelFile>,
 }
 
 /// A model in memory and what it has done.
@@ -37,6 +40,8 @@ pub struct Entry {
     requests: AtomicU64,
     tokens: AtomicU64,
     last_use: Mutex<Instant>,
+    /// The base of an adapter, which stays in memory as long as the adapter.
+    _base: Option<Arc<Entry>>,
     _memory: Share,
 }
 
@@ -124,6 +129,7 @@ impl Registry {
             kind: model.kind,
             files: model.files.clone(),
             options_json: model.options_json.clone(),
+            base_files: model.base.as_ref().map_or_else(Vec::new, |base| base.files.clone()),
         };
         let mut slots = self.lock();
         let entry = match slots.get(&key) {
@@ -151,12 +157,34 @@ impl Registry {
         Ok(entry)
     }
 
+    /// What a model takes in memory; see [`Loader::needs`].
+    pub fn needs(&self, model: &ModelRef, context_tokens: Option<usize>, mix: Option<Mix>) -> crate::Result<Needs> {
+        self.loader.needs(model, context_tokens, mix)
+    }
+
+    /// What a model is counted with while it is loaded.
+    pub fn needed_bytes(&self, model: &ModelRef) -> crate::Result<u64> {
+        Ok(self.needs(model, None, None)?.loaded_bytes())
+    }
+
     fn load(&self, key: &Key, model: &ModelRef) -> Result<Arc<Entry>, Failure> {
         let started = Instant::now();
+        let base = match &model.base {
+            // An adapter of an adapter would wait for itself if it were its own.
+            Some(base) if base.base.is_some() => {
+                return Err(failure_of(&ModelError::InvalidArgument("the base of an adapter is an adapter".into())));
+            }
+            Some(base) => Some(self.get(base)?),
+            None => None,
+        };
         let load = || {
-            let needed_bytes = self.loader.needed_bytes(model)?;
+            let needed_bytes = self.needed_bytes(model)?;
             let memory = self.take_memory(needed_bytes, || format!("model \"{}\"", model.name))?;
-            Ok((memory, self.loader.load(model)?))
+            let runtime = match &base {
+                Some(base) => self.loader.load_adapter(model, &base.runtime)?,
+                None => self.loader.load(model)?,
+            };
+            Ok((memory, runtime))
         };
         let (memory, runtime) = match catch_unwind(AssertUnwindSafe(load)) {
             Ok(Ok(loaded)) => loaded,
@@ -172,6 +200,7 @@ impl Registry {
             requests: AtomicU64::new(0),
             tokens: AtomicU64::new(0),
             last_use: Mutex::new(Instant::now()),
+            _base: base,
             _memory: memory,
         }))
     }
@@ -262,7 +291,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::testing::{embed_model, TestLoader};
+    use crate::server::testing::{embed_model, generate_model, TestLoader};
     use pg_rag_protocol::message::FailureKind;
 
     #[test]
@@ -337,6 +366,33 @@ mod tests {
         assert_eq!(names(&registry), ["b"], "idle ones were unloaded in vain");
         assert_eq!(registry.get(&embed_model("b")).unwrap().id, used.id);
         assert_ne!(registry.get(&embed_model("a")).unwrap().id, first);
+    }
+
+    #[test]
+    fn adapters_share_their_base_and_keep_it() {
+        let loader = TestLoader::default();
+        let loads = loader.loads.clone();
+        let registry = Registry::new(Box::new(loader), Budget::new(None));
+        let base = || Some(Box::new(generate_model("base")));
+        let one = ModelRef { base: base(), ..generate_model("one") };
+        let two = ModelRef { base: base(), ..generate_model("two") };
+        let held = registry.get(&one).unwrap();
+        registry.get(&two).unwrap();
+        assert_eq!(loads.load(Ordering::SeqCst), 3);
+        // The base is in use as long as one of its adapters is in memory.
+        registry.unload_idle(Duration::ZERO);
+        let names: Vec<_> = registry.describe().into_iter().map(|model| model.name).collect();
+        assert_eq!(names, ["base", "one"]);
+        drop(held);
+        registry.unload_idle(Duration::ZERO);
+        assert_eq!((registry.describe().len(), registry.budget.taken_bytes()), (0, 0));
+        // Another base under the same name is another copy of the adapter.
+        let first = registry.get(&one).unwrap();
+        let mut other = one.clone();
+        other.base.as_mut().unwrap().files[0].sha256 = "ff".repeat(32);
+        assert_ne!(registry.get(&other).unwrap().id, first.id);
+        let chain = ModelRef { base: Some(Box::new(one)), ..generate_model("three") };
+        assert_eq!(registry.get(&chain).err().unwrap().kind, FailureKind::InvalidArgument);
     }
 
     #[test]

@@ -5,9 +5,11 @@
 
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
+use crate::quantize::Mix;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelRef, Purpose, TokenizedText, Usage};
 use std::any::Any;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Tokens to text and back.
@@ -33,6 +35,10 @@ pub trait GenerateModel: TextModel {
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>>;
     /// Bytes that a sequence of so many tokens takes besides the weights.
     fn sequence_bytes(&self, tokens: usize) -> u64;
+    /// The same model with the adapter in `dir`; the two share what they have in common.
+    fn with_adapter(&self, _dir: &Path) -> Result<Arc<dyn GenerateModel>> {
+        Err(ModelError::Unsupported("an adapter for this model".into()))
+    }
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>>;
     /// Lets several generations of this model advance by one step each, with what they would do alone. If one is
     /// abandoned, all are.
@@ -67,10 +73,35 @@ impl Runtime {
     }
 }
 
+/// What a model takes in memory, by the headers of its files. Bytes, but for the context.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Element type of most weights.
+    pub kind: String,
+    pub weights: u64,
+    /// Buffers of a pass, which stay between passes.
+    pub activations: u64,
+    /// The most that the beginnings of prompts may take.
+    pub prefix_cache: u64,
+    /// Of a generation that fills `context_tokens`.
+    pub kv_cache: u64,
+    pub context_tokens: usize,
+}
+
+impl Needs {
+    /// What the model is counted with while it is loaded; generations come on top.
+    pub fn loaded_bytes(&self) -> u64 {
+        self.weights.saturating_add(self.activations).saturating_add(self.prefix_cache)
+    }
+}
+
 /// Where loaded models come from.
 pub trait Loader: Send + Sync {
-    /// Bytes that `model` will take in memory, by the headers of its files.
-    fn needed_bytes(&self, model: &ModelRef) -> Result<u64>;
+    /// What `model` will take in memory, with a context of so many tokens (its own by default) and its weights in other
+    /// types (or those that they have).
+    fn needs(&self, model: &ModelRef, context_tokens: Option<usize>, mix: Option<Mix>) -> Result<Needs>;
     /// Verifies the files of `model` and reads them into memory.
     fn load(&self, model: &ModelRef) -> Result<Runtime>;
+    /// Verifies the files of `adapter` and puts them on the loaded `base`.
+    fn load_adapter(&self, adapter: &ModelRef, base: &Runtime) -> Result<Runtime>;
 }

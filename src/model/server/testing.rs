@@ -1,10 +1,12 @@
 //! Small deterministic models in memory, and a client, for the tests of this module.
 
-use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
+use super::models::DiskLoader;
+use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, Run, Runtime, TextModel};
 use super::{Config, Server};
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
 use crate::error::{ModelError, Result};
+use crate::quantize::Mix;
 use pg_rag_protocol::frame::{self, HEADER_BYTES};
 use pg_rag_protocol::message::*;
 use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
@@ -45,8 +47,10 @@ pub struct TestLoader {
 }
 
 impl Loader for TestLoader {
-    fn needed_bytes(&self, model: &ModelRef) -> Result<u64> {
-        Ok(if model.name.starts_with("huge") { 1_000_000 } else { 42 })
+    fn needs(&self, model: &ModelRef, context_tokens: Option<usize>, _mix: Option<Mix>) -> Result<Needs> {
+        let weights = if model.name.starts_with("huge") { 1_000_000 } else { 42 };
+        let context_tokens = context_tokens.unwrap_or(100);
+        Ok(Needs { weights, context_tokens, kv_cache: context_tokens as u64, ..Needs::default() })
     }
 
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
@@ -62,6 +66,10 @@ impl Loader for TestLoader {
             ModelKind::Embed => Runtime::Embed(Arc::new(bytes)),
             ModelKind::Generate => Runtime::Generate(Arc::new(bytes)),
         })
+    }
+
+    fn load_adapter(&self, adapter: &ModelRef, _base: &Runtime) -> Result<Runtime> {
+        self.load(adapter)
     }
 }
 
@@ -200,6 +208,7 @@ pub fn embed_model(name: &str) -> ModelRef {
         path: "/nowhere".into(),
         files: vec![ModelFile { name: "weights".into(), sha256: "00".repeat(32) }],
         options_json: "{}".into(),
+        base: None,
     }
 }
 
@@ -259,15 +268,25 @@ impl Running {
 
     /// With settings other than the defaults.
     pub fn start_with(test: &str, set: impl FnOnce(&mut Config)) -> Self {
+        let probe = Arc::new(Probe::default());
+        let loader = TestLoader { loads: Arc::default(), probe: probe.clone() };
+        Self::start_loader(test, set, Box::new(loader), probe)
+    }
+
+    /// With real models.
+    pub fn start_real(test: &str) -> Self {
+        Self::start_loader(test, |_| {}, Box::new(DiskLoader), Arc::default())
+    }
+
+    fn start_loader(test: &str, set: impl FnOnce(&mut Config), loader: Box<dyn Loader>, probe: Arc<Probe>) -> Self {
         let folder = temporary_folder(test);
         let executable = folder.join("executable");
         std::fs::write(&executable, "v1").unwrap();
         let mut config = Config::new(folder.join("socket"), executable);
         config.threads = 1;
+        config.models_dir = folder.join("models");
         set(&mut config);
-        let probe = Arc::new(Probe::default());
-        let loader = TestLoader { loads: Arc::default(), probe: probe.clone() };
-        let (server, listener) = Server::bind(config, Box::new(loader)).unwrap();
+        let (server, listener) = Server::bind(config, loader).unwrap();
         let thread = std::thread::spawn(move || server.run(listener));
         Self { folder, probe, thread }
     }

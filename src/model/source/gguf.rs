@@ -8,6 +8,7 @@ use crate::error::{ModelError, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// Arrays of arrays deeper than this are refused.
@@ -28,7 +29,11 @@ pub enum Value {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tensor {
     pub name: String,
+    /// Lengths, that of a row first.
+    pub dimensions: Vec<u64>,
     pub elements: u64,
+    /// Where its data begins, counted from [`Header::data_start`].
+    pub offset: u64,
     pub bytes: u64,
     /// Element type as GGUF names it: `Q4_1`.
     pub element_type: &'static str,
@@ -39,7 +44,10 @@ pub struct Tensor {
 pub struct Header {
     path: PathBuf,
     pub metadata: HashMap<String, Value>,
+    /// Where in the file the value of each key lies, its type first, in the order of the file.
+    pub entries: Vec<(String, Range<u64>)>,
     pub tensors: Vec<Tensor>,
+    pub data_start: u64,
     pub file_bytes: u64,
 }
 
@@ -62,10 +70,13 @@ impl Header {
         let tensor_count = input.u64()?;
         let metadata_count = input.u64()?;
         let mut metadata = HashMap::new();
+        let mut entries = Vec::new();
         for _ in 0..metadata_count {
             let key = input.text()?;
+            let start = file_bytes - input.left;
             let kind = input.u32()?;
             let value = input.value(kind, 0)?;
+            entries.push((key.clone(), start..file_bytes - input.left));
             if metadata.insert(key.clone(), value).is_some() {
                 return Err(ModelError::corrupt(path, format!("key \"{key}\" occurs twice")));
             }
@@ -88,7 +99,7 @@ impl Header {
                 format!("file of {file_bytes} bytes is truncated: its tensors need {data_bytes} after its header");
             return Err(ModelError::corrupt(path, reason));
         }
-        Ok(Self { path: path.to_owned(), metadata, tensors, file_bytes })
+        Ok(Self { path: path.to_owned(), metadata, entries, tensors, data_start, file_bytes })
     }
 
     /// A text value that every model has. `Corrupt` if it is missing.
@@ -215,8 +226,8 @@ impl Input<'_> {
             return Err(ModelError::corrupt(self.path, format!("tensor \"{name}\" has {dimensions} dimensions")));
         }
         let mut elements = Some(1_u64);
-        for _ in 0..dimensions {
-            let length = self.u64()?;
+        let dimensions = (0..dimensions).map(|_| self.u64()).collect::<Result<Vec<_>>>()?;
+        for &length in &dimensions {
             elements = elements.and_then(|elements| elements.checked_mul(length));
         }
         let kind = self.u32()?;
@@ -225,7 +236,9 @@ impl Input<'_> {
             .ok_or_else(|| ModelError::Unsupported(format!("tensor \"{name}\" has elements of type {kind}")))?;
         let bytes = elements.and_then(|elements| elements.div_ceil(block_elements).checked_mul(block_bytes));
         match (elements, bytes, bytes.and_then(|bytes| bytes.checked_add(offset))) {
-            (Some(elements), Some(bytes), Some(end)) => Ok((Tensor { name, elements, bytes, element_type }, end)),
+            (Some(elements), Some(bytes), Some(end)) => {
+                Ok((Tensor { name, dimensions, elements, offset, bytes, element_type }, end))
+            }
             _ => Err(ModelError::corrupt(self.path, format!("tensor \"{name}\" is larger than any file"))),
         }
     }

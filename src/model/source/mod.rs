@@ -11,6 +11,7 @@ pub mod safetensors;
 #[cfg(test)]
 mod tests;
 
+use crate::adapter::AdapterFiles;
 use crate::encoder::config::{EncoderConfig, EncoderOptions};
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::{ModelFile, ModelInfo, ModelKind, ModelRef};
@@ -48,9 +49,62 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
 pub fn check_options(kind: ModelKind, path: &Path, options_json: &str) -> Result<()> {
     match kind {
         ModelKind::Embed => EncoderConfig::read(path, &EncoderOptions::from_json(options_json)?).map(drop),
-        ModelKind::Generate if matches!(options_json.trim(), "" | "{}") => Ok(()),
-        ModelKind::Generate => Err(ModelError::InvalidArgument("a generation model takes no options".to_owned())),
+        ModelKind::Generate => check_generate_options(options_json),
     }
+}
+
+/// Options of a generation model: what it is made from. They are names, which whoever registers a model has looked up.
+fn check_generate_options(options_json: &str) -> Result<()> {
+    if options_json.trim().is_empty() {
+        return Ok(());
+    }
+    let options: HashMap<String, serde_json::Value> =
+        serde_json::from_str(options_json).map_err(|error| ModelError::InvalidArgument(format!("options: {error}")))?;
+    for (name, value) in &options {
+        if !matches!(name.as_str(), "base" | "adapter" | "quantized_from") {
+            return Err(ModelError::InvalidArgument(format!("option \"{name}\" of a generation model is not known")));
+        }
+        if !value.is_string() {
+            return Err(ModelError::InvalidArgument(format!("option \"{name}\" must be a text, not {value}")));
+        }
+    }
+    if options.contains_key("adapter") && !options.contains_key("base") {
+        return Err(ModelError::InvalidArgument("an adapter needs the option \"base\"".to_owned()));
+    }
+    Ok(())
+}
+
+/// Like [`inspect`], for the adapter in the folder `path`; checks that it fits `base`.
+///
+/// Errors: as for [`inspect`], and those of an adapter that does not fit.
+pub fn inspect_adapter(path: &Path, base: &ModelRef) -> Result<ModelInfo> {
+    if base.kind != ModelKind::Generate || base.base.is_some() {
+        let reason = format!("model \"{}\" cannot be the base of an adapter", base.name);
+        return Err(ModelError::InvalidArgument(reason));
+    }
+    let (dir, names) = locate_adapter(path)?;
+    let base_file = gguf_file(Path::new(&base.path))?;
+    crate::decoder::adapter_needs(&base_file, &dir)?;
+    let adapter = AdapterFiles::open(&dir)?;
+    let base = inspect_decoder(&base_file)?;
+    let mut info =
+        ModelInfo { parameters: base.parameters + adapter.parameters(), size_bytes: adapter.size_bytes(), ..base };
+    for name in names {
+        let sha256 = hash(&inside(&dir, &name)?)?;
+        info.files.push(ModelFile { name, sha256 });
+    }
+    Ok(info)
+}
+
+/// The folder of an adapter, and the names of its files.
+fn locate_adapter(path: &Path) -> Result<(PathBuf, Vec<String>)> {
+    if !path.is_absolute() {
+        return Err(ModelError::InvalidArgument(format!("path \"{}\" of an adapter is not absolute", path.display())));
+    }
+    if !std::fs::metadata(path).map_err(|error| ModelError::from_io(path, error))?.is_dir() {
+        return Err(ModelError::InvalidArgument(format!("adapter \"{}\" is not a folder", path.display())));
+    }
+    Ok((path.to_owned(), AdapterFiles::file_names().to_vec()))
 }
 
 /// Checks that the files of a registered model are the ones that were registered.
@@ -58,7 +112,10 @@ pub fn check_options(kind: ModelKind, path: &Path, options_json: &str) -> Result
 /// Errors: `Missing`, `Unreadable`; `Changed` for a file with other contents, and for a file with a part in the results
 /// that was not there at registration.
 pub fn verify(model: &ModelRef) -> Result<()> {
-    let (base, present) = locate(model.kind, Path::new(&model.path))?;
+    let (base, present) = match model.base {
+        Some(_) => locate_adapter(Path::new(&model.path))?,
+        None => locate(model.kind, Path::new(&model.path))?,
+    };
     for file in &model.files {
         let path = inside(&base, &file.name)?;
         let found_sha256 = hash(&path)?;
@@ -220,7 +277,8 @@ fn is_float(kind: ::safetensors::Dtype) -> bool {
     matches!(kind, F64 | F32 | F16 | BF16)
 }
 
-fn inspect_decoder(path: &Path) -> Result<ModelInfo> {
+/// What the header of a GGUF file says, without the hash of the file.
+pub(crate) fn inspect_decoder(path: &Path) -> Result<ModelInfo> {
     let header = gguf::Header::read(path)?;
     let architecture = header.text("general.architecture")?.to_owned();
     let context = header.unsigned(&format!("{architecture}.context_length"))?;

@@ -107,6 +107,13 @@ impl Checkpoint {
         Ok(Self { shards, shard_of })
     }
 
+    /// Opens a checkpoint of one file, whatever its name. Errors: as for [`Checkpoint::open`].
+    pub fn open_file(path: PathBuf) -> Result<Self> {
+        let shard = Shard::open(path)?;
+        let shard_of = shard.header.offset_keys().into_iter().map(|tensor| (tensor, 0)).collect();
+        Ok(Self { shards: vec![shard], shard_of })
+    }
+
     fn find(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
         let shard = self.shards.get(*self.shard_of.get(name)?)?;
         Some((shard, shard.header.info(name)?))
@@ -155,20 +162,38 @@ impl Checkpoint {
         }
     }
 
+    /// The shape of a tensor.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(self.find(name)?.1.shape.as_slice())
+    }
+
     /// Appends the tensor's elements to `values` as f32. Errors as [`Checkpoint::expect`], and `Corrupt` for an
     /// element that is not a finite number.
     pub fn read_f32(&self, name: &str, shape: &[usize], values: &mut Vec<f32>) -> Result<()> {
+        self.read_part_f32(name, shape, 0..shape.iter().product(), values)
+    }
+
+    /// Like [`Checkpoint::read_f32`], some elements of the tensor only.
+    pub fn read_part_f32(
+        &self,
+        name: &str,
+        shape: &[usize],
+        elements: std::ops::Range<usize>,
+        values: &mut Vec<f32>,
+    ) -> Result<()> {
         self.expect(name, shape)?;
         let Some((shard, info)) = self.find(name) else {
             return Err(ModelError::corrupt(self.path_of(name), format!("tensor \"{name}\" is missing")));
         };
-        let (start, end) = info.data_offsets;
+        let element_bytes = info.dtype.bitsize().div_ceil(8);
+        let (first, end) = info.data_offsets;
+        let (start, end) = (first + elements.start * element_bytes, end.min(first + elements.end * element_bytes));
         let offset = shard.data_start + start as u64;
-        values.reserve((end - start) / info.dtype.bitsize().div_ceil(8));
+        values.reserve(end.saturating_sub(start) / element_bytes);
         // Piece by piece through a buffer that stays in the processor's cache.
         let mut buffer = [0; 1 << 16];
         let mut at = 0;
-        while at < end - start {
+        while start + at < end {
             let piece = &mut buffer[..(1 << 16).min(end - start - at)];
             let from_io = |error| ModelError::from_io(&shard.path, error);
             shard.file.read_exact_at(piece, offset + at as u64).map_err(from_io)?;

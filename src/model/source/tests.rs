@@ -359,6 +359,7 @@ fn changed_files_are_noticed() {
         path: folder.0.to_str().unwrap().into(),
         files: folder.inspect().unwrap().files,
         options_json: String::new(),
+        base: None,
     };
     verify(&model).unwrap();
     assert_eq!(load_verified(&model, || folder.load()).unwrap().dims(), 4);

@@ -230,8 +230,14 @@ fn inspection_describes_the_model() {
         assert!(names.contains(&name), "no {name} in {names:?}");
     }
     let path = model_dir().to_str().unwrap().to_owned();
-    let model =
-        ModelRef { name: "m".into(), kind: ModelKind::Embed, path, files: info.files, options_json: "{}".into() };
+    let model = ModelRef {
+        name: "m".into(),
+        kind: ModelKind::Embed,
+        path,
+        files: info.files,
+        options_json: "{}".into(),
+        base: None,
+    };
     source::verify(&model).unwrap();
     assert!(encoder().resident_bytes() > 90_000_000 && encoder().resident_bytes() < 91_000_000);
 }

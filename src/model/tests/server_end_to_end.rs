@@ -21,7 +21,14 @@ fn model(kind: ModelKind, name: &str, place: &str) -> ModelRef {
     let path = Path::new(&models).join(place);
     assert!(path.exists(), "model {} is missing; `make models` puts it there", path.display());
     let files = source::inspect(kind, &path).unwrap().files;
-    ModelRef { name: name.into(), kind, path: path.to_str().unwrap().into(), files, options_json: "{}".into() }
+    ModelRef {
+        name: name.into(),
+        kind,
+        path: path.to_str().unwrap().into(),
+        files,
+        options_json: "{}".into(),
+        base: None,
+    }
 }
 
 fn embed_model() -> ModelRef {
