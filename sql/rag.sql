@@ -77,7 +77,7 @@ CREATE FUNCTION rag_ask(
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 4)
+    context_sentences integer DEFAULT 3)
     RETURNS TABLE (answer text, citations jsonb, sources jsonb, grounded boolean, usage jsonb)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_ask_wrapper';
 COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
@@ -88,7 +88,7 @@ CREATE FUNCTION rag_answer(
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 4) RETURNS text
+    context_sentences integer DEFAULT 3) RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_answer_wrapper';
 COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
     'answer to a question out of the rows of an index';
@@ -98,7 +98,7 @@ CREATE FUNCTION rag_answer_stream(
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 4) RETURNS SETOF text
+    context_sentences integer DEFAULT 3) RETURNS SETOF text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 ROWS 64 AS 'MODULE_PATHNAME', 'rag_answer_stream_wrapper';
 COMMENT ON FUNCTION rag_answer_stream(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
     'answer to a question out of the rows of an index, piece by piece as it is written';

@@ -306,7 +306,9 @@ fn ask_stream(mut asked: Question<'_>) -> Result<Box<dyn Iterator<Item = String>
     }
     let spec = asked.spec(&model);
     let prompt = asked.pose(&spec, &found)?.prompt;
-    let params = spec.params(&prompt, asked.temperature, asked.seed)?;
+    let mut params = spec.params(&prompt, asked.temperature, asked.seed)?;
+    // Else each piece would wait for the end of its sentence.
+    params.whole_sentences = false;
     let fence = prompt.fence;
     let pieces = Pieces::start(&model, prompt.messages, params)?;
     Ok(Box::new(prompt::without_fences(pieces, fence)))
