@@ -150,12 +150,14 @@ impl Evidence {
                 None => citations.push(Citation { number, quote, sentences: vec![at + 1], support: support.min(1.0) }),
             }
         }
-        // What bears on the question is quoted too, so that a reader sees what the answer should rest on.
-        for quote in self.quotes.iter().filter(|quote| quote.relevance >= LEAST_RELEVANCE) {
-            let place = used.iter().position(|&hit| hit == quote.hit);
-            let is_known = citations.iter().any(|citation| std::ptr::eq(citation.quote, quote));
-            if let (Some(place), false) = (place, is_known) {
-                citations.push(Citation { number: place + 1, quote, sentences: Vec::new(), support: 0.0 });
+        // If the sources answer the question, all that the answer could be made of is quoted, so that a reader can judge.
+        if self.best(used).is_some() {
+            for quote in &self.quotes {
+                let place = used.iter().position(|&hit| hit == quote.hit);
+                let is_known = citations.iter().any(|citation| std::ptr::eq(citation.quote, quote));
+                if let (Some(place), false) = (place, is_known) {
+                    citations.push(Citation { number: place + 1, quote, sentences: Vec::new(), support: 0.0 });
+                }
             }
         }
         Ok(citations)
