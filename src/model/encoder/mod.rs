@@ -13,6 +13,8 @@
 mod attention;
 pub mod batch;
 mod bert;
+#[cfg(test)]
+mod candle_tests;
 pub mod config;
 mod dots;
 #[cfg(target_arch = "x86_64")]
