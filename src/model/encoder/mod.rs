@@ -28,6 +28,8 @@ mod linear;
 mod pooling;
 mod product;
 mod quantized;
+#[cfg(test)]
+mod shape_tests;
 mod weights;
 
 pub use config::{Dtype, EncoderOptions};
