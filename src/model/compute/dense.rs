@@ -161,6 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn vectors_of_every_length_are_widened_and_multiplied() {
+        let number = |i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0;
+        for len in 0..=130 {
+            let (a, b): (Vec<f32>, Vec<f32>) = (0..len).map(|i| (number(i), number(i + 77))).unzip();
+            let want: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            for got in [dot(&a, &b), dot_body(&a, &b)] {
+                assert!((f64::from(got) - want).abs() < 1e-5, "{len} numbers: {got}, not {want}");
+            }
+            for element in [Element::F32, Element::F16, Element::BF16] {
+                let mut widened = vec![f32::NAN; len + 1];
+                element.expand(&encode(element, &a), &mut widened[..len]);
+                let want = a.iter().map(|&number| match element {
+                    Element::F32 => number,
+                    Element::F16 => f16::from_f32(number).to_f32(),
+                    Element::BF16 => bf16::from_f32(number).to_f32(),
+                });
+                assert!(widened.iter().zip(want).all(|(got, want)| *got == want), "{len} of {element:?}");
+                assert!(widened[len].is_nan());
+            }
+        }
+    }
+
+    #[test]
     fn halves_widen_exactly() {
         let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
         let (mut got, mut want) = (vec![0.0; 65536], vec![0.0; 65536]);

@@ -156,6 +156,45 @@ mod tests {
     }
 
     #[test]
+    fn every_function_equals_its_definition_for_every_length_with_and_without_avx2() {
+        type Norm = fn(&[f32], &[f32], f32, &mut [f32]);
+        type Two = fn(&mut [f32], &[f32]);
+        let close = |got: f32, want: f64| (f64::from(got) - want).abs() <= 1e-5 * (1.0 + want.abs());
+        for len in 1..=67 {
+            let x: Vec<f32> = (0..len).map(|i| ((i * 37 % 41) as f32 - 20.0) / 4.0).collect();
+            let y: Vec<f32> = (0..len).map(|i| 1.0 + (i * 5 % 7) as f32).collect();
+            let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            for norm in [rms_norm as Norm, rms_norm_body] {
+                let mut out = vec![f32::NAN; len];
+                norm(&x, &y, 1e-5, &mut out);
+                let root = (squares / len as f64 + 1e-5).sqrt();
+                let want = x.iter().zip(&y).map(|(x, y)| f64::from(*x) / root * f64::from(*y));
+                assert!(out.iter().zip(want).all(|(got, want)| close(*got, want)), "norm of {len}");
+            }
+            for silu in [silu_multiply as Two, silu_multiply_body] {
+                let mut out = x.clone();
+                silu(&mut out, &y);
+                let want = x.iter().zip(&y).map(|(x, y)| f64::from(*x) / (1.0 + f64::from(-x).exp()) * f64::from(*y));
+                assert!(out.iter().zip(want).all(|(got, want)| close(*got, want)), "activation of {len}");
+            }
+            for sum in [add as Two, add_body] {
+                let mut out = x.clone();
+                sum(&mut out, &y);
+                assert!(out.iter().zip(&x).zip(&y).all(|((got, x), y)| *got == x + y), "sum of {len}");
+            }
+            for weigh in [exp_from_maximum as fn(&mut [f32], f32) -> (f32, f32), exp_from_maximum_body] {
+                let mut out = x.clone();
+                let (maximum, sum) = weigh(&mut out, 0.5);
+                let most = x.iter().fold(f32::MIN, |a, &b| a.max(b));
+                assert_eq!(maximum, most * 0.5);
+                let want: Vec<f64> = x.iter().map(|x| f64::from((x - most) * 0.5).exp()).collect();
+                assert!(out.iter().zip(&want).all(|(got, want)| close(*got, *want)), "weights of {len}");
+                assert!(close(sum, want.iter().sum()), "sum of the weights of {len}");
+            }
+        }
+    }
+
+    #[test]
     fn norm_and_activation_equal_the_definition() {
         let x: Vec<f32> = (0..43).map(|i| (i as f32 - 20.0) / 7.0).collect();
         let weight: Vec<f32> = (0..43).map(|i| 1.0 + i as f32 / 43.0).collect();

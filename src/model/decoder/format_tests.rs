@@ -15,7 +15,7 @@ const FEED_FORWARD: usize = 512;
 const LAYERS: usize = 2;
 
 /// Random numbers around 0, the same for the same seed.
-fn random(rows: usize, columns: usize, seed: usize) -> Tensor {
+pub(super) fn random(rows: usize, columns: usize, seed: usize) -> Tensor {
     let numbers: Vec<f32> = (0..rows * columns)
         .map(|i| {
             let hash =

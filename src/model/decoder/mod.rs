@@ -29,11 +29,15 @@ mod text_stream;
 mod weights;
 
 #[cfg(test)]
+mod candle_tests;
+#[cfg(test)]
 mod format_tests;
 #[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod variant_tests;
 
 pub use forward::Abandoned;
 pub use generation::{Generation, GenerationOptions, Step};

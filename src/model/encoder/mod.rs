@@ -13,6 +13,8 @@
 mod attention;
 pub mod batch;
 mod bert;
+#[cfg(test)]
+mod candle_tests;
 pub mod config;
 mod dots;
 #[cfg(target_arch = "x86_64")]
@@ -26,6 +28,8 @@ mod linear;
 mod pooling;
 mod product;
 mod quantized;
+#[cfg(test)]
+mod shape_tests;
 mod weights;
 
 pub use config::{Dtype, EncoderOptions};

@@ -21,6 +21,8 @@ mod connection;
 mod devices;
 mod executable;
 mod failure;
+#[cfg(test)]
+mod fault_tests;
 pub mod html;
 mod lifecycle;
 #[cfg(test)]
@@ -166,14 +168,14 @@ impl Server {
         let server = self.clone();
         std::thread::Builder::new()
             .name("accept".into())
-            .spawn(move || server.accept(&listener))
+            .spawn(move || process::vital("accept", || server.accept(&listener)))
             .map_err(|error| ModelError::Internal(format!("could not start a thread: {error}")))?;
         if let Some(idle_unload) = self.idle_unload {
             let registry = self.registry.clone();
             std::thread::Builder::new()
                 .name("unload".into())
                 .stack_size(UNLOAD_STACK_BYTES)
-                .spawn(move || unload_idle_models(&registry, idle_unload))
+                .spawn(move || process::vital("unload", || unload_idle_models(&registry, idle_unload)))
                 .map_err(|error| ModelError::Internal(format!("could not start a thread: {error}")))?;
         }
         self.lifecycle.wait_for_stop();

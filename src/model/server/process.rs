@@ -55,6 +55,20 @@ pub fn exit_with_supervisor(control_fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Exit code after a panic that the server cannot go on from: not 0, so the supervisor starts the next one.
+pub const PANICKED: i32 = 70;
+
+/// Body of a thread that the server cannot do without: a panic in it ends the process. Clients see the end of their
+/// connections, where they would wait for ever otherwise.
+pub fn vital(name: &str, body: impl FnOnce()) {
+    // Whatever the panic left behind, nobody looks at it any more.
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+        // The panic hook has printed what and where.
+        eprintln!("pg_rag_server: the process ends, because thread \"{name}\" has panicked");
+        std::process::exit(PANICKED);
+    }
+}
+
 /// Resident set of this process in bytes; 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
     let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else { return 0 };

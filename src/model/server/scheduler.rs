@@ -12,10 +12,12 @@
 //!
 //! A panic in a model fails the requests of that pass with an internal error, and the model is evicted from the
 //! registry: its next user gets a fresh copy. Nothing else can be affected: a generation owns its state, weights are
-//! read-only, and the thread pool hands a panic to the thread that waits. So the process goes on.
+//! read-only, and the thread pool hands a panic to the thread that waits. So the process goes on. A panic of this thread
+//! outside of a model ends it ([`process::vital`]): nobody would compute any more.
 
 use super::failure::{failure_of, internal, panic_text};
 use super::memory::Share;
+use super::process;
 use super::queue::{EmbedJob, GenerateJob, MicroBatch, Queue, Requester};
 use super::registry::{Entry, Registry};
 use super::reply::Ticket;
@@ -89,7 +91,7 @@ impl Scheduler {
             .name("engine".into())
             .spawn({
                 let shared = shared.clone();
-                move || Engine { shared, active: Vec::new() }.run()
+                move || process::vital("engine", || Engine { shared, active: Vec::new() }.run())
             })
             .map_err(|error| ModelError::Internal(format!("could not start the engine thread: {error}")))?;
         Ok(Self { shared, engine: Mutex::new(Some(engine)) })

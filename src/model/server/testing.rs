@@ -61,7 +61,7 @@ impl Loader for TestLoader {
             "slow to load" => std::thread::sleep(Duration::from_millis(100)),
             _ => {}
         }
-        let bytes = TestModel { gated: model.name == "gated", probe: self.probe.clone() };
+        let bytes = TestModel { name: model.name.clone(), probe: self.probe.clone() };
         Ok(match model.kind {
             ModelKind::Embed => Runtime::Embed(Arc::new(bytes)),
             ModelKind::Generate => Runtime::Generate(Arc::new(bytes)),
@@ -75,7 +75,7 @@ impl Loader for TestLoader {
 
 /// A token is a byte; the vector of a text is (sum of its tokens, number of its tokens); a generation counts.
 struct TestModel {
-    gated: bool,
+    name: String,
     probe: Arc<Probe>,
 }
 
@@ -100,6 +100,8 @@ impl TextModel for TestModel {
 
 impl EmbedModel for TestModel {
     fn dimensions(&self) -> usize {
+        let in_engine = std::thread::current().name() == Some("engine");
+        assert!(!in_engine || self.name != "panics in the engine", "as the test wants it");
         2
     }
 
@@ -107,8 +109,15 @@ impl EmbedModel for TestModel {
         Ok(text.bytes().map(u32::from).collect())
     }
 
-    fn embed(&self, batch: &[Vec<u32>], _pool: &Pool) -> Result<Vec<f32>> {
-        if self.gated {
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
+        if self.name == "kernels" {
+            let panics = batch.iter().any(|ids| *ids == b"kernel panic".map(u32::from));
+            pool.for_each(64, |chunk| {
+                std::hint::black_box((0..20_000).fold(chunk, |a, b| a ^ b));
+                assert!(!panics || chunk % 20 != 13, "as the test wants it");
+            });
+        }
+        if self.name == "gated" {
             let mut closed = self.probe.gate_closed.lock().unwrap();
             while *closed {
                 closed = self.probe.gate_opened.wait(closed).unwrap();

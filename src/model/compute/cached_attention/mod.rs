@@ -379,28 +379,49 @@ mod tests {
         for (count, dims, positions) in
             [(1, 64, 1), (3, 64, 37), (8, 128, 300), (13, 80, 256), (2, 16, 515), (9, 64, 270), (5, 96, 20)]
         {
-            let queries = numbers(count * dims, 1);
-            let (keys, values) = (numbers(positions * dims, 2), numbers(positions * dims, 3));
-            for level in levels() {
-                let got = attend_all(level, level.rows(), &keys, &values, &queries, dims);
-                for rows in 1..level.rows() {
-                    assert_eq!(got, attend_all(level, rows, &keys, &values, &queries, dims), "{level:?}, {rows} rows");
-                }
-                for (r, (query, got)) in queries.chunks(dims).zip(got.chunks(dims)).enumerate() {
-                    let visible = positions.saturating_sub(r).max(1);
-                    let half = |number: &f32| f64::from(f16::from_f32(*number).to_f32());
-                    let dot = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * half(k)).sum::<f64>();
-                    let weights: Vec<f64> = keys.chunks(dims).take(visible).map(|key| dot(key).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    for (dimension, got) in got.iter().enumerate() {
-                        let value = |position: usize| half(&values[position * dims + dimension]);
-                        let want = weights.iter().enumerate().map(|(p, w)| w * value(p)).sum::<f64>() / total;
-                        let error = (f64::from(*got) - want).abs();
-                        assert!(
-                            error < 1e-4,
-                            "{level:?}, {count} rows of {dims}, {positions} positions: {got} != {want}"
-                        );
-                    }
+            check(count, dims, positions);
+        }
+    }
+
+    #[test]
+    fn every_number_of_rows_every_width_and_every_tail_of_a_block() {
+        for count in 1..=ROWS + 1 {
+            check(count, 64, 19);
+        }
+        for dims in (16..=256).step_by(16) {
+            check(4, dims, 35);
+        }
+        for positions in 1..=2 * BLOCK + 1 {
+            check(2, 32, positions);
+        }
+        for positions in [SPAN - 1, SPAN, SPAN + 1, 2 * SPAN - 1, 2 * SPAN + 1] {
+            check(5, 32, positions);
+        }
+    }
+
+    /// Attention of `count` rows at all levels, in tiles of all sizes, against f64.
+    fn check(count: usize, dims: usize, positions: usize) {
+        let queries = numbers(count * dims, 1);
+        let (keys, values) = (numbers(positions * dims, 2), numbers(positions * dims, 3));
+        for level in levels() {
+            let got = attend_all(level, level.rows(), &keys, &values, &queries, dims);
+            for rows in 1..level.rows() {
+                assert_eq!(got, attend_all(level, rows, &keys, &values, &queries, dims), "{level:?}, {rows} rows");
+            }
+            for (r, (query, got)) in queries.chunks(dims).zip(got.chunks(dims)).enumerate() {
+                let visible = positions.saturating_sub(r).max(1);
+                let half = |number: &f32| f64::from(f16::from_f32(*number).to_f32());
+                let dot = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * half(k)).sum::<f64>();
+                let weights: Vec<f64> = keys.chunks(dims).take(visible).map(|key| dot(key).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for (dimension, got) in got.iter().enumerate() {
+                    let value = |position: usize| half(&values[position * dims + dimension]);
+                    let want = weights.iter().enumerate().map(|(p, w)| w * value(p)).sum::<f64>() / total;
+                    let error = (f64::from(*got) - want).abs();
+                    assert!(
+                        error < 1e-4,
+                        "{level:?}, {count} rows of {dims}, {positions} positions: {got}, not {want}"
+                    );
                 }
             }
         }

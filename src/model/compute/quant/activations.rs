@@ -191,11 +191,35 @@ mod tests {
 
     #[test]
     fn variants_agree() {
-        let vector: Vec<f32> = (0..640).map(|i| ((i * 104729 % 2003) as f32 - 1001.0).powi(3)).collect();
-        let mut want = vec![XUnit::default(); 20];
-        let mut got = want.clone();
-        round_body(&vector, &mut want);
-        round(&vector, &mut got);
-        assert_eq!(got, want);
+        type Variant = (&'static str, fn(&[f32], &mut [XUnit]));
+        let mut variants: Vec<Variant> = vec![("the best", round)];
+        #[cfg(target_arch = "x86_64")]
+        #[allow(unsafe_code)]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                // SAFETY: the CPU has the instructions.
+                variants.push(("AVX2", |vector, units| unsafe { round_avx2(vector, units) }));
+            }
+            if super::super::Level::best() == super::super::Level::Avx512Vnni {
+                // SAFETY: the CPU has the instructions; vectors of the test are as long as their units.
+                variants.push(("AVX-512", |vector, units| unsafe { round_avx512(vector, units) }));
+            }
+        }
+        let cubes: Vec<f32> = (0..640).map(|i| ((i * 104729 % 2003) as f32 - 1001.0).powi(3)).collect();
+        // Whole steps and halves between them, where a rounding shows; the lowest byte that has no negative.
+        let steps: Vec<f32> = (0..640).map(|i| if i % 32 == 0 { STEPS } else { i as f32 * 64.5 - 20000.0 }).collect();
+        let tiny: Vec<f32> = cubes.iter().map(|number| number * 1e-30).collect();
+        for vector in [cubes, steps, tiny, vec![0.0; 640], vec![-1.0; 640]] {
+            for units in [1, 2, 3, 20] {
+                let vector = &vector[..units * UNIT];
+                let mut want = vec![XUnit::default(); units];
+                round_body(vector, &mut want);
+                for (name, variant) in &variants {
+                    let mut got = vec![XUnit { scale: f32::NAN, ..XUnit::default() }; units];
+                    variant(vector, &mut got);
+                    assert_eq!(got, want, "{name}, {units} units");
+                }
+            }
+        }
     }
 }

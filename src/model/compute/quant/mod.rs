@@ -111,4 +111,6 @@ pub fn multiply(level: Level, format: BlockFormat, weights: &[u8], x: &Activatio
 }
 
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ fn random(state: &mut u64) -> u64 {
 }
 
 /// Blocks with every bit pattern in the weights and scales between -1 and 1.
-fn random_blocks(format: BlockFormat, blocks: usize, mut state: u64) -> Vec<u8> {
+pub(super) fn random_blocks(format: BlockFormat, blocks: usize, mut state: u64) -> Vec<u8> {
     let halves: &[usize] = match format {
         BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => &[0],
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4_K | BlockFormat::Q5_K => &[0, 2],
@@ -32,11 +32,11 @@ fn random_blocks(format: BlockFormat, blocks: usize, mut state: u64) -> Vec<u8> 
     bytes
 }
 
-fn random_vector(len: usize, mut state: u64) -> Vec<f32> {
+pub(super) fn random_vector(len: usize, mut state: u64) -> Vec<f32> {
     (0..len).map(|_| (random(&mut state) % 20001) as f32 / 1000.0 - 10.0).collect()
 }
 
-fn product(level: Level, format: BlockFormat, weights: &[u8], x: &Activations, columns: usize) -> Vec<f32> {
+pub(super) fn product(level: Level, format: BlockFormat, weights: &[u8], x: &Activations, columns: usize) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.rows() * columns];
     let strips = Strips::new(&mut y, x.rows(), columns, columns, columns);
     #[allow(unsafe_code)]
@@ -77,7 +77,7 @@ fn candle_type(format: BlockFormat) -> GgmlDType {
 }
 
 #[test]
-fn products_equal_those_of_expanded_weights_in_f64() {
+pub(super) fn products_equal_those_of_expanded_weights_in_f64() {
     for format in BlockFormat::ALL {
         // One panel and several, with a tail; one chunk of columns and several, with a tail.
         for (blocks, columns, rows) in [(1, 1, 1), (3, 15, 2), (2, 17, 5), (5, 40, 9), (40, 3, 3), (18, 16, 13)] {
@@ -106,7 +106,7 @@ fn products_equal_those_of_expanded_weights_in_f64() {
 
 #[test]
 fn the_result_of_a_row_does_not_depend_on_the_others() {
-    for format in [BlockFormat::Q4_1, BlockFormat::Q8_0, BlockFormat::Q6_K] {
+    for format in BlockFormat::ALL {
         let len = 8 * 9 * UNIT;
         let weights = random_blocks(format, len / UNIT / format.block_units() * 20, 1);
         let vectors = random_vector(15 * len, 2);
