@@ -21,6 +21,8 @@ usage:
       HF_TOKEN, HF_ENDPOINT and HF_HUB_CACHE in the environment mean what they mean to the Hub's own tools
   pg_rag_server inspect embed|generate PATH
       prints what the headers of the model at PATH say, as JSON
+  pg_rag_server extract --memory-bytes N
+      reads one document, as the server starts it
   pg_rag_server --version";
 
 /// Wrong arguments, or a command that failed: text for standard error and the exit code.
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Some((&"serve", options)) => serve(options),
         Some((&"fetch", options)) => fetch(options),
         Some((&"inspect", [kind, path])) => inspect(kind, path),
+        Some((&"extract", options)) => extract(options),
         Some((&"--version", [])) => {
             println!("pg_rag_server {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -137,6 +140,15 @@ fn fetch(options: &[&str]) -> Outcome {
         token: variable("HF_TOKEN"),
     })
     .map_err(failed)
+}
+
+fn extract(options: &[&str]) -> Outcome {
+    let [("--memory-bytes", bytes)] = pairs(options)?[..] else {
+        return Err(usage("\"extract\" needs --memory-bytes"));
+    };
+    process::confine(number("--memory-bytes", bytes)?, server::extract::cpu_limit_s())
+        .and_then(|()| server::extract::run_process())
+        .map_err(failed)
 }
 
 fn inspect(kind: &str, path: &str) -> Outcome {
