@@ -132,6 +132,15 @@ fn markdown_and_text_stay_as_they_are() {
 }
 
 #[test]
+fn text_of_any_declared_encoding_is_text() {
+    let text = "\u{7801}\u{4e00}\u{0100}";
+    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let hints = Hints { kind: None, encoding: Some("UTF-16BE".into()) };
+    let document = extract(&Arc::new(bytes), &hints, &Limits::default(), &|| false).unwrap();
+    assert_eq!((document.kind, document.text().as_str()), (Kind::Text, text));
+}
+
+#[test]
 fn pdf_of_libreoffice_and_ghostscript() {
     for name in ["libreoffice.pdf", "ghostscript.pdf"] {
         let document = read(name);

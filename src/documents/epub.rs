@@ -39,7 +39,7 @@ pub fn read(bytes: &[u8], guard: &Guard) -> Result<Reading> {
         let chapter = archive.require(name, guard).and_then(|bytes| chapter(&bytes, guard));
         match chapter {
             Ok(text) => {
-                let name = headings::headings(&text).into_iter().next().map(|heading| heading.title);
+                let name = headings::headings(&text, 1).into_iter().next().map(|heading| heading.title);
                 reading.pages.push(ReadPage { name, text });
             }
             Err(error) if error.is_damage() => {

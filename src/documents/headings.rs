@@ -5,12 +5,15 @@ use crate::Heading;
 /// Longer headings are reported cut.
 const MAX_TITLE_CHARS: usize = 200;
 
-/// Headings with `#` marks outside fenced code, in order.
-pub fn headings(markdown: &str) -> Vec<Heading> {
+/// Headings with `#` marks outside fenced code, in order, the first `most` of them.
+pub fn headings(markdown: &str, most: usize) -> Vec<Heading> {
     let mut headings = Vec::new();
     let mut fence: Option<(u8, usize)> = None;
     let mut char_start = 0;
     for line in markdown.split_inclusive('\n') {
+        if headings.len() >= most {
+            break;
+        }
         let text = line.trim_start_matches(' ');
         let indent = line.len() - text.len();
         if indent < 4 {
@@ -51,8 +54,9 @@ mod tests {
     fn positions_are_in_characters_and_code_has_no_headings() {
         let text = "é\n# One ##\n\n```\n# not\n~~~\n```\n\n  ## Two#\n#no\n    # code\n####### seven\n#\n";
         let found: Vec<(u8, String, usize)> =
-            headings(text).into_iter().map(|h| (h.level, h.title, h.char_start)).collect();
+            headings(text, 9).into_iter().map(|h| (h.level, h.title, h.char_start)).collect();
         let at = |needle: &str| text[..text.find(needle).unwrap()].chars().count();
+        assert_eq!(headings(text, 1).len(), 1);
         assert_eq!(found, [(1, "One".into(), at("# One")), (2, "Two#".into(), at("  ## Two"))]);
     }
 }

@@ -108,9 +108,13 @@ pub fn looks_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK") || find(&bytes[..bytes.len().min(PDF_HEADER_WITHIN)], b"%PDF-")
 }
 
-/// The type of `bytes`, checked against what the caller declared.
-pub fn recognise(bytes: &[u8], declared: Option<Kind>, guard: &Guard) -> Result<Kind> {
-    let found = sniff(bytes, guard);
+/// The type of `bytes`, checked against what the caller declared. What looks binary is text if its encoding was declared:
+/// letters of some are zeros and control codes.
+pub fn recognise(bytes: &[u8], declared: Option<Kind>, has_encoding: bool, guard: &Guard) -> Result<Kind> {
+    let found = match sniff(bytes, guard) {
+        Err(DocumentError::Unsupported { found }) if has_encoding && found == BINARY => Ok(Kind::Text),
+        found => found,
+    };
     match (declared, found) {
         (None, found) => found,
         // Text can look like anything, and a declared encoding can make text of what looks binary.
@@ -232,7 +236,7 @@ mod tests {
 
     fn kind(bytes: &[u8], declared: Option<Kind>) -> Result<Kind> {
         let limits = Limits::default();
-        recognise(bytes, declared, &Guard::start(&limits, bytes.len(), &|| false).unwrap())
+        recognise(bytes, declared, false, &Guard::start(&limits, bytes.len(), &|| false).unwrap())
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub fn extract(bytes: &Arc<Vec<u8>>, hints: &Hints, limits: &Limits, cancelled: 
     let kind = match (declared, declared_encoding) {
         // Whoever declares both knows that these are not the bytes of a picture.
         (Some(kind), Some(_)) if kind.is_text() => kind,
-        _ => kind::recognise(bytes, declared, &guard)?,
+        _ => kind::recognise(bytes, declared, declared_encoding.is_some(), &guard)?,
     };
     let reading = match kind {
         Kind::Text | Kind::Markdown => {
@@ -197,6 +197,7 @@ fn undecodable(is_damaged: bool) -> Vec<String> {
 
 /// Adds what all formats have in common.
 fn finish(kind: Kind, markup: Markup, reading: Reading) -> Document {
+    let mut headings_left = MAX_HEADINGS;
     let pages: Vec<Page> = reading
         .pages
         .into_iter()
@@ -204,9 +205,10 @@ fn finish(kind: Kind, markup: Markup, reading: Reading) -> Document {
         .map(|(index, page)| {
             let text = if page.text.contains('\0') { without_nul(&page.text) } else { page.text };
             let headings = match markup {
-                Markup::Markdown => headings::headings(&text),
+                Markup::Markdown => headings::headings(&text, headings_left),
                 Markup::Plain => Vec::new(),
             };
+            headings_left -= headings.len();
             Page { number: index + 1, name: page.name.as_deref().and_then(named), headings, text }
         })
         .collect();
@@ -222,6 +224,9 @@ fn finish(kind: Kind, markup: Markup, reading: Reading) -> Document {
     }
     Document { kind, markup, properties, pages, notices: reading.notices }
 }
+
+/// Headings of a document that are listed; a text can be nothing but headings.
+const MAX_HEADINGS: usize = 100_000;
 
 /// Longest name or property that is kept.
 const MAX_NAME_CHARS: usize = 500;
