@@ -23,3 +23,19 @@ COMMENT ON FUNCTION token_count(text, text) IS 'number of tokens of a text';
 CREATE FUNCTION html_to_markdown(html text) RETURNS text
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 AS 'MODULE_PATHNAME', 'html_to_markdown_wrapper';
 COMMENT ON FUNCTION html_to_markdown(text) IS 'readable Markdown of an HTML document, without navigation and scripts';
+
+CREATE FUNCTION extract_text(document bytea, type text DEFAULT NULL, encoding text DEFAULT NULL) RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE COST 100000 AS 'MODULE_PATHNAME', 'extract_text_wrapper';
+COMMENT ON FUNCTION extract_text(bytea, text, text) IS
+    'text of a document (PDF, DOCX, PPTX, XLSX, EPUB, HTML, Markdown, plain text), as Markdown where it has a structure';
+
+CREATE FUNCTION extract_pages(document bytea, type text DEFAULT NULL, encoding text DEFAULT NULL)
+    RETURNS TABLE (page integer, name text, headings text[], content text)
+    LANGUAGE c STABLE PARALLEL SAFE ROWS 20 COST 100000 AS 'MODULE_PATHNAME', 'extract_pages_wrapper';
+COMMENT ON FUNCTION extract_pages(bytea, text, text) IS
+    'pages, slides, sheets or chapters of a document, with their names and headings';
+
+CREATE FUNCTION extract_properties(document bytea, type text DEFAULT NULL, encoding text DEFAULT NULL) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL SAFE COST 100000 AS 'MODULE_PATHNAME', 'extract_properties_wrapper';
+COMMENT ON FUNCTION extract_properties(bytea, text, text) IS
+    'what a document says of itself: type, pages, title, author, subject, language, created';

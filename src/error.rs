@@ -39,6 +39,8 @@ fn code_of(kind: FailureKind) -> PgSqlErrorCode {
         FailureKind::PromptTooLong => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         FailureKind::InvalidArgument => PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
         FailureKind::InvalidInput => PgSqlErrorCode::ERRCODE_DATA_EXCEPTION,
+        FailureKind::DocumentUnsupported => PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+        FailureKind::DocumentLimit => PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
         FailureKind::Overloaded | FailureKind::RoleLimit => PgSqlErrorCode::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
         FailureKind::OutOfMemory => PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY,
         FailureKind::Cancelled => PgSqlErrorCode::ERRCODE_QUERY_CANCELED,

@@ -3,5 +3,6 @@
 
 pub mod chunk;
 pub mod embed;
+pub mod extract;
 pub mod generate;
 pub mod tokens;

@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod buffer;
+pub mod bytea;
 pub mod drop_notice;
 pub mod invalidation;
 pub mod latch;

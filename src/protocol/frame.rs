@@ -50,7 +50,8 @@ pub fn decode<M: DeserializeOwned>(payload: &[u8]) -> Result<M, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Request, Response};
+    use crate::document::{Bytes, ExtractOptions};
+    use crate::message::{Caller, Request, Response};
 
     #[test]
     fn a_message_survives_the_round_trip() {
@@ -59,6 +60,17 @@ mod tests {
         let length = payload_bytes(bytes[..HEADER_BYTES].try_into().unwrap()).unwrap();
         assert_eq!(length, bytes.len() - HEADER_BYTES);
         assert_eq!(decode::<Request>(&bytes[HEADER_BYTES..]).unwrap(), request);
+    }
+
+    #[test]
+    fn a_document_takes_its_own_size() {
+        let document = Bytes(vec![0xff; 1 << 20]);
+        let caller = Caller { role: 1, max_requests: 2 };
+        let request = Request::Extract { document, options: ExtractOptions::default(), caller };
+        let bytes = encode(&request).unwrap();
+        assert!(bytes.len() < (1 << 20) + 64, "{}", bytes.len());
+        assert_eq!(decode::<Request>(&bytes[HEADER_BYTES..]).unwrap(), request);
+        assert!(decode::<Request>(&bytes[HEADER_BYTES..bytes.len() - 9]).is_err());
     }
 
     #[test]

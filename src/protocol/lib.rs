@@ -1,6 +1,7 @@
 //! What a PostgreSQL backend and `pg_rag_server` say to each other over a Unix socket.
 //!
 //! - [`message`]: the requests and responses, as plain data;
+//! - [`document`]: documents and their text, as parts of messages;
 //! - [`frame`]: how one message becomes bytes: a 4-byte length, then the message in postcard's encoding.
 //!
 //! A connection is synchronous: the client sends [`message::Request`] and reads [`message::Response`]s until one of
@@ -10,6 +11,7 @@
 //! This crate holds no I/O and no policy. It is compiled into both sides, and [`build_id`] tells whether both sides
 //! were compiled from the same text.
 
+pub mod document;
 pub mod frame;
 pub mod message;
 

@@ -1,5 +1,6 @@
 //! Requests and responses.
 
+use crate::document::{Bytes, ExtractOptions, ExtractedDocument};
 use serde::{Deserialize, Serialize};
 
 /// What a model is for.
@@ -391,6 +392,12 @@ pub enum Request {
     HtmlToMarkdown {
         html: Vec<String>,
     },
+    /// The pages of a document. One document a request: it may be as large as a frame.
+    Extract {
+        document: Bytes,
+        options: ExtractOptions,
+        caller: Caller,
+    },
     /// Publishes (or, with `None`, withdraws) the progress of this connection's backend.
     ReportProgress(Option<IndexProgress>),
     /// Asks for the reports of all connections.
@@ -459,6 +466,7 @@ pub enum Response {
         usage: Usage,
     },
     Count(u64),
+    Document(ExtractedDocument),
     Progress(Vec<IndexProgress>),
     /// Answers [`Request::Quantize`]: the file, an absolute path, and what its header says.
     Quantized {
@@ -497,8 +505,12 @@ pub enum FailureKind {
     PromptTooLong,
     /// An argument is out of range.
     InvalidArgument,
-    /// The input cannot be processed: nested too deeply, not text.
+    /// The input cannot be processed: nested too deeply, not text, damaged.
     InvalidInput,
+    /// The document is of a type that is not read, or protected.
+    DocumentUnsupported,
+    /// The document is larger than a limit allows: in bytes, pages, unpacked bytes, time.
+    DocumentLimit,
     /// Too many requests are waiting.
     Overloaded,
     /// The role has as many unanswered requests as it may.

@@ -24,6 +24,8 @@ usage:
   pg_rag_server quantize MODEL TYPE DIR NAME
       writes the generation model at MODEL with weights of TYPE (q4_k, q8_0, ...) as a GGUF file called after NAME in
       the folder DIR, and prints the file's path
+  pg_rag_server extract --memory-bytes N
+      reads one document, as the server starts it
   pg_rag_server --version";
 
 /// Wrong arguments, or a command that failed: text for standard error and the exit code.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some((&"fetch", options)) => fetch(options),
         Some((&"inspect", [kind, path])) => inspect(kind, path),
         Some((&"quantize", [model, kind, dir, name])) => quantize(model, kind, dir, name),
+        Some((&"extract", options)) => extract(options),
         Some((&"--version", [])) => {
             println!("pg_rag_server {}", env!("CARGO_PKG_VERSION"));
             Ok(())
@@ -162,6 +165,15 @@ fn quantize(model: &str, kind: &str, dir: &str, name: &str) -> Outcome {
     let written = quantize::write(&model, mix, Path::new(dir), name, threads, &Patient).map_err(failed)?;
     println!("{}", written.path.display());
     Ok(())
+}
+
+fn extract(options: &[&str]) -> Outcome {
+    let [("--memory-bytes", bytes)] = pairs(options)?[..] else {
+        return Err(usage("\"extract\" needs --memory-bytes"));
+    };
+    process::confine(number("--memory-bytes", bytes)?, server::extract::cpu_limit_s())
+        .and_then(|()| server::extract::run_process())
+        .map_err(failed)
 }
 
 fn inspect(kind: &str, path: &str) -> Outcome {

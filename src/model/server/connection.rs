@@ -1,12 +1,11 @@
 //! One connection: handshake, then request by request until the client closes.
 //!
 //! The connection's own thread reads requests and does what needs little computation itself (tokenizing, HTML,
-//! hashing files, waiting for a model to load); forward passes go to the scheduler. While a request is unanswered
+//! hashing files, waiting for a model to load); forward passes go to the scheduler, documents to a thread. While a request is unanswered
 //! the thread keeps reading: the end of the stream, or any byte out of turn, cancels the request.
 
 use super::devices::devices;
-use super::failure::{failure_of, internal};
-use super::html;
+use super::failure::{failure_of, failure_of_document, internal};
 use super::lifecycle::Busy;
 use super::progress::Reporter;
 use super::quantize;
@@ -18,6 +17,7 @@ use super::scheduler::generation;
 use super::{peer, Server};
 use crate::error::ModelError;
 use crate::source;
+use pg_rag_documents::html;
 use pg_rag_protocol::frame::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use pg_rag_protocol::message::{
     Caller, ChatMessage, Failure, FailureKind, GenerateParams, Lane, ModelRef, Purpose, Request, Response,
@@ -190,6 +190,11 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
         Request::QuantizationReport { model, original, text, waiter } => {
             quantize::report(server, ticket, model, original, text, waiter);
         }
+        Request::Extract { document, options, caller } => {
+            if let Some(ticket) = admit(server, ticket, caller) {
+                server.extractor.start(ticket, document.0, options);
+            }
+        }
         Request::ReportProgress(progress) => {
             reporter.report(progress);
             ticket.finish(Response::Done);
@@ -259,13 +264,14 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             .map(|document| html::to_markdown(document))
             .collect::<Result<_, _>>()
             .map(Response::Texts)
-            .map_err(|error| failure_of(&error)),
+            .map_err(|error| failure_of_document(&error)),
         Request::Hello { .. }
         | Request::Retire
         | Request::Embed { .. }
         | Request::Generate { .. }
         | Request::Quantize { .. }
         | Request::QuantizationReport { .. }
+        | Request::Extract { .. }
         | Request::ReportProgress(_) => Err(internal("the request was sent to the wrong place")),
     }
 }

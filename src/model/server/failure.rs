@@ -1,8 +1,9 @@
-//! The one map from [`ModelError`] to what a client is told: kind, message, detail and hint.
+//! The one map from [`ModelError`] and [`DocumentError`] to what a client is told: kind, message, detail and hint.
 //!
 //! The message stays one line in PostgreSQL's style; facts go to the detail, advice to the hint (both are sentences).
 
 use crate::error::ModelError;
+use pg_rag_documents::{DocumentError, Kind};
 use pg_rag_protocol::message::{Failure, FailureKind};
 
 /// What the client is told about `error`.
@@ -63,6 +64,46 @@ pub fn failure_of(error: &ModelError) -> Failure {
     Failure { kind, message: error.to_string(), detail, hint: hint.map(str::to_owned) }
 }
 
+/// What the client is told about a document that could not be read.
+pub fn failure_of_document(error: &DocumentError) -> Failure {
+    let kind = match error {
+        DocumentError::UnknownTypeName(_) | DocumentError::UnknownEncoding(_) => FailureKind::InvalidArgument,
+        DocumentError::Unsupported { .. } | DocumentError::Encrypted => FailureKind::DocumentUnsupported,
+        DocumentError::OtherType { .. }
+        | DocumentError::UndeclaredEncoding
+        | DocumentError::Damaged(_)
+        | DocumentError::Reader(_) => FailureKind::InvalidInput,
+        DocumentError::InputLimit { .. }
+        | DocumentError::OutputLimit { .. }
+        | DocumentError::PageLimit { .. }
+        | DocumentError::UnpackLimit { .. }
+        | DocumentError::StructureLimit { .. }
+        | DocumentError::TimeLimit { .. } => FailureKind::DocumentLimit,
+        DocumentError::Cancelled => FailureKind::Cancelled,
+    };
+    let types = || {
+        let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+        names.join(", ")
+    };
+    let hint = match error {
+        DocumentError::UnknownTypeName(_) | DocumentError::Unsupported { .. } => {
+            Some(format!("Types that can be read: {}.", types()))
+        }
+        DocumentError::OtherType { .. } => Some("Leave the type out to have it recognised.".to_owned()),
+        DocumentError::UnknownEncoding(_) => {
+            Some("Use a name of PostgreSQL or of the web, such as LATIN1 or windows-1251.".to_owned())
+        }
+        DocumentError::UndeclaredEncoding => Some("Name its encoding.".to_owned()),
+        DocumentError::Encrypted => Some("Remove the password first.".to_owned()),
+        DocumentError::InputLimit { .. }
+        | DocumentError::OutputLimit { .. }
+        | DocumentError::PageLimit { .. }
+        | DocumentError::TimeLimit { .. } => Some("Split the document.".to_owned()),
+        _ => None,
+    };
+    Failure { kind, message: error.to_string(), detail: None, hint }
+}
+
 /// A bug in the server or in a library that it uses.
 pub fn internal(message: impl Into<String>) -> Failure {
     failure_of(&ModelError::Internal(message.into()))
@@ -92,6 +133,16 @@ mod tests {
         assert_eq!(failure.message, "model file \"/m/model.gguf\" is not the one that was registered");
         assert_eq!(failure.detail.as_deref(), Some("Its SHA-256 should be aa, but is bb."));
         assert!(failure.hint.is_some_and(|hint| hint.contains("rag_add_model")));
+    }
+
+    #[test]
+    fn documents_that_cannot_be_read_say_what_they_are_and_what_could() {
+        let failure = failure_of_document(&DocumentError::Unsupported { found: "a PNG image".into() });
+        assert_eq!(failure.kind, FailureKind::DocumentUnsupported);
+        assert_eq!(failure.message, "document is a PNG image, which cannot be read");
+        assert!(failure.hint.is_some_and(|hint| hint.contains("docx, pptx, xlsx")));
+        let failure = failure_of_document(&DocumentError::InputLimit { bytes: 2, limit: 1 });
+        assert_eq!(failure.kind, FailureKind::DocumentLimit);
     }
 
     #[test]

@@ -14,16 +14,16 @@
 //! - [`work`], [`quantize`]: long work on models;
 //! - [`progress`]: what index builds report to other sessions;
 //! - [`devices`]: what there is to compute with;
-//! - [`html`]: HTML to Markdown;
+//! - [`extract`]: reading documents;
 //! - [`connection`]: the conversation with one client.
 
 mod connection;
 mod devices;
 mod executable;
+pub mod extract;
 mod failure;
 #[cfg(test)]
 mod fault_tests;
-pub mod html;
 mod lifecycle;
 #[cfg(test)]
 mod limit_tests;
@@ -52,6 +52,7 @@ mod work;
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use executable::Executable;
+use extract::Extractor;
 use lifecycle::Lifecycle;
 use memory::Budget;
 use models::DiskLoader;
@@ -132,6 +133,7 @@ struct Server {
     roles: Arc<Roles>,
     idle_unload: Option<Duration>,
     scheduler: Scheduler,
+    extractor: Arc<Extractor>,
     progress: Arc<Board>,
     workshop: Arc<Workshop>,
     connections: AtomicU32,
@@ -147,6 +149,8 @@ impl Server {
         let registry = Arc::new(Registry::new(loader, budget.clone()));
         let scheduler = Scheduler::start(registry.clone(), Pool::new(config.threads)?, config.max_queued)?;
         let workshop = Workshop::new(config.models_dir, scheduler.threads());
+        // Half of the threads: reading documents may take seconds, and embedding them goes on beside it.
+        let extractor = Extractor::new(own_program(&config.executable), budget.clone(), scheduler.threads() / 2);
         let server = Self {
             socket: config.socket,
             executable: Executable::at(config.executable),
@@ -156,6 +160,7 @@ impl Server {
             roles: Arc::default(),
             idle_unload: config.idle_unload,
             scheduler,
+            extractor,
             progress: Arc::default(),
             workshop,
             connections: AtomicU32::new(0),
@@ -227,6 +232,16 @@ impl Server {
             max_memory_bytes: self.budget.limit_bytes(),
             models: self.registry.describe(),
         }
+    }
+}
+
+/// The program that this process runs, even if its file has been replaced since.
+fn own_program(executable: &std::path::Path) -> PathBuf {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() {
+        own
+    } else {
+        executable.to_owned()
     }
 }
 

@@ -69,6 +69,24 @@ pub fn vital(name: &str, body: impl FnOnce()) {
     }
 }
 
+/// Limits this process to `memory_bytes` of memory and `cpu_s` seconds of computing, and ties its life to its parent's.
+/// For the processes that read documents: what cannot be bounded inside of a library is bounded here.
+pub fn confine(memory_bytes: u64, cpu_s: u64) -> io::Result<()> {
+    for (resource, value) in [(libc::RLIMIT_AS, memory_bytes), (libc::RLIMIT_CPU, cpu_s), (libc::RLIMIT_CORE, 0)] {
+        let limit = libc::rlimit { rlim_cur: value as libc::rlim_t, rlim_max: value as libc::rlim_t };
+        // SAFETY: setrlimit reads the live local variable and changes nothing else in this process' memory.
+        if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl with this option takes a number and touches no memory.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+    Ok(())
+}
+
 /// Resident set of this process in bytes; 0 where the system does not tell.
 pub fn resident_bytes() -> u64 {
     let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else { return 0 };

@@ -1,6 +1,7 @@
 //! A whole server in this process, over a real socket, with models that live in memory.
 
 use super::testing::*;
+use pg_rag_protocol::document::{Bytes, ExtractOptions};
 use pg_rag_protocol::frame;
 use pg_rag_protocol::message::*;
 use pg_rag_protocol::{build_id, PROTOCOL_VERSION};
@@ -328,6 +329,30 @@ fn light_requests_are_answered_on_the_connection() {
     assert_eq!(vectors(client.ask(&embed_request("a", &[], Lane::Interactive))), Vec::<f32>::new());
     let html = Request::HtmlToMarkdown { html: vec!["<h1>A</h1>".into(), "<p>b".into()] };
     assert_eq!(client.ask(&html), Response::Texts(vec!["# A\n".into(), "b\n".into()]));
+    server.retire();
+}
+
+#[test]
+fn text_is_extracted_and_what_cannot_be_is_told() {
+    let server = Running::start("extract", 8);
+    let mut client = server.client();
+    let extract = |bytes: &[u8], kind: Option<&str>| Request::Extract {
+        document: Bytes(bytes.to_vec()),
+        options: ExtractOptions { kind: kind.map(str::to_owned), encoding: None, time_limit_ms: 0 },
+        caller: Caller { role: 1, max_requests: 1 },
+    };
+    let Response::Document(document) = client.ask(&extract(b"<html><h1>A</h1><p>b</html>", None)) else {
+        panic!("not a document")
+    };
+    assert_eq!((document.kind.as_str(), document.is_markdown), ("html", true));
+    assert_eq!(document.pages[0].text, "# A\n\nb\n");
+    assert_eq!(document.pages[0].headings[0].title, "A");
+    let refused = failure(client.ask(&extract(b"GIF89a", None)));
+    assert_eq!(refused.kind, FailureKind::DocumentUnsupported);
+    assert!(refused.hint.is_some_and(|hint| hint.contains("docx")));
+    assert_eq!(failure(client.ask(&extract(b"x", Some("tex")))).kind, FailureKind::InvalidArgument);
+    let large = vec![b' '; 129 << 20];
+    assert_eq!(failure(client.ask(&extract(&large, None))).kind, FailureKind::DocumentLimit);
     server.retire();
 }
 

@@ -9,7 +9,10 @@ mod markdown;
 mod scan;
 mod table;
 
-use crate::error::{ModelError, Result};
+use crate::encoding;
+use crate::error::{DocumentError, Result};
+use crate::limits::Guard;
+use encoding_rs::Encoding;
 
 /// Largest document that is converted.
 pub const MAX_HTML_BYTES: usize = 32 * 1024 * 1024;
@@ -21,14 +24,19 @@ const MAX_MARKDOWN_BYTES: usize = 2 * MAX_HTML_BYTES;
 ///
 /// Any text is accepted: what is not HTML comes out as paragraphs. Documents over [`MAX_HTML_BYTES`] are refused.
 pub fn to_markdown(html: &str) -> Result<String> {
+    convert(html, None)
+}
+
+/// The same under a guard, where there is one.
+pub(crate) fn convert(html: &str, guard: Option<&Guard>) -> Result<String> {
     if html.len() > MAX_HTML_BYTES {
-        return Err(ModelError::InvalidInput(format!(
-            "HTML document of {} bytes is larger than the limit of {MAX_HTML_BYTES} bytes",
-            html.len()
-        )));
+        return Err(DocumentError::InputLimit { bytes: html.len(), limit: MAX_HTML_BYTES });
     }
     let mut writer = markdown::Writer::default();
     for token in scan::Scanner::new(html) {
+        if let Some(guard) = guard {
+            guard.step()?;
+        }
         match token {
             scan::Token::Text(text) => writer.text(&entities::decode(text)),
             scan::Token::Start(tag) => writer.start(&tag),
@@ -37,9 +45,42 @@ pub fn to_markdown(html: &str) -> Result<String> {
     }
     let markdown = writer.finish();
     if markdown.len() > MAX_MARKDOWN_BYTES {
-        return Err(ModelError::InvalidInput(format!("HTML document makes {} bytes of Markdown", markdown.len())));
+        return Err(DocumentError::OutputLimit { limit: MAX_MARKDOWN_BYTES });
+    }
+    if let Some(guard) = guard {
+        guard.write(markdown.len())?;
     }
     Ok(markdown)
+}
+
+/// Bytes of a document in which its title and encoding are looked for.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// The text of the first `title` element.
+pub(crate) fn title(html: &str) -> Option<String> {
+    let head = &html[..html.floor_char_boundary(HEAD_BYTES)];
+    let lower = head.to_ascii_lowercase();
+    let tag = lower.find("<title")?;
+    let start = tag + lower[tag..].find('>')? + 1;
+    let end = start + lower[start..].find("</title")?;
+    Some(entities::decode(&head[start..end]).into_owned())
+}
+
+/// The encoding that a `meta` element names: `charset=…`, with quotes or without, however the rest is written.
+pub(crate) fn declared_encoding(bytes: &[u8]) -> Option<&'static Encoding> {
+    let head = encoding::beginning(bytes).to_ascii_lowercase();
+    let mut rest = head.as_str();
+    while let Some(at) = rest.find("<meta") {
+        rest = &rest[at + 5..];
+        let tag = rest.split('>').next()?;
+        if let Some((_, value)) = tag.split_once("charset") {
+            let value = value.trim_start().strip_prefix('=').unwrap_or_default().trim_start();
+            let name = value.trim_start_matches(['"', '\'']).split(['"', '\'', ';', ' ', '/', '>']).next()?;
+            // Text in UTF-16 could not say so in this way.
+            return encoding::by_name(name).ok().filter(|encoding| encoding.is_ascii_compatible());
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -155,6 +196,20 @@ mod tests {
     #[test]
     fn a_document_over_the_limit_is_refused() {
         let html = " ".repeat(MAX_HTML_BYTES + 1);
-        assert!(matches!(to_markdown(&html), Err(ModelError::InvalidInput(_))));
+        assert!(matches!(to_markdown(&html), Err(DocumentError::InputLimit { .. })));
+    }
+
+    #[test]
+    fn titles_and_encodings_are_found() {
+        assert_eq!(title("<html><TITLE lang=x>A &amp; B</Title>").as_deref(), Some("A & B"));
+        assert_eq!(title("<title>open"), None);
+        let encoding = |html: &str| declared_encoding(html.as_bytes()).map(Encoding::name);
+        assert_eq!(encoding("<meta charset='ISO-8859-2'>"), Some("ISO-8859-2"));
+        assert_eq!(
+            encoding("<meta name=a><META http-equiv=Content-Type content=\"text/html; charset=koi8-r\">"),
+            Some("KOI8-R")
+        );
+        assert_eq!(encoding("<meta charset=utf-16>"), None);
+        assert_eq!(encoding("<p>charset=utf-8"), None);
     }
 }

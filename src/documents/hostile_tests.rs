@@ -1,0 +1,279 @@
+//! Documents that are broken or built to do harm: each ends with a result or an error, within its limits, and never with a
+//! panic.
+
+use crate::document_tests::fixture;
+use crate::testing::zip;
+use crate::{extract, Document, DocumentError, Hints, Limits, Result};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const FIXTURES: [&str; 10] = [
+    "pandoc.docx",
+    "libreoffice.docx",
+    "pandoc.pptx",
+    "libreoffice.xlsx",
+    "pandoc.epub",
+    "libreoffice.pdf",
+    "ghostscript.pdf",
+    "encrypted_empty.pdf",
+    "groff.pdf",
+    "pandoc.html",
+];
+
+/// Small enough that no mutation can make a test slow.
+fn tight() -> Limits {
+    Limits {
+        output_bytes: 1 << 20,
+        pages: 200,
+        unpacked_bytes: 32 << 20,
+        time: Duration::from_secs(2),
+        ..Limits::default()
+    }
+}
+
+fn read(bytes: Vec<u8>, limits: &Limits) -> Result<Document> {
+    let started = Instant::now();
+    let result = extract(&Arc::new(bytes), &Hints::default(), limits, &|| false);
+    assert!(started.elapsed() < limits.time + Duration::from_secs(3), "{:?}", started.elapsed());
+    if let Ok(document) = &result {
+        assert!(document.text().len() <= limits.output_bytes + document.pages.len());
+        assert!(!document.text().contains('\0'));
+    }
+    // A panic in the library for PDF is contained, but none is known.
+    assert!(!matches!(result, Err(DocumentError::Reader(_))), "the library panicked");
+    result
+}
+
+/// The same numbers every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit.max(1) as u64) as usize
+    }
+}
+
+#[test]
+fn truncated_anywhere() {
+    for name in FIXTURES {
+        let whole = fixture(name);
+        for fiftieth in 0..50 {
+            let _ = read(whole[..whole.len() * fiftieth / 50].to_vec(), &tight());
+        }
+    }
+}
+
+#[test]
+fn mutated_at_random() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for name in FIXTURES {
+        let whole = fixture(name);
+        let (mut read_anyway, mut refused) = (0, 0);
+        for _ in 0..300 {
+            let mut bytes = whole.to_vec();
+            for _ in 0..1 + random.below(8) {
+                let at = random.below(bytes.len());
+                match random.below(4) {
+                    0 => bytes[at] ^= 1 << random.below(8),
+                    1 => bytes[at] = random.below(256) as u8,
+                    2 => {
+                        let end = (at + random.below(64)).min(bytes.len());
+                        bytes.drain(at..end);
+                    }
+                    _ => {
+                        let from = random.below(bytes.len());
+                        let end = (from + random.below(64)).min(bytes.len());
+                        let piece = bytes[from..end].to_vec();
+                        bytes.splice(at..at, piece);
+                    }
+                }
+            }
+            match read(bytes, &tight()) {
+                Ok(_) => read_anyway += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        assert_eq!(read_anyway + refused, 300, "{name}");
+    }
+}
+
+/// The XML inside of an archive is reached by few mutations of its packed bytes: mutated before it is packed.
+#[test]
+fn mutated_inside_of_archives() {
+    let mut random = Random(77);
+    let body = "<w:document><w:body><w:p><w:pPr><w:pStyle w:val='a'/><w:numPr><w:ilvl w:val='0'/><w:numId w:val='1'/></w:numPr></w:pPr>\
+                <w:r><w:t>text &amp; more</w:t><w:br w:type='page'/></w:r></w:p><w:tbl><w:tr><w:tc><w:p><w:r><w:t>c</w:t></w:r></w:p></w:tc></w:tr></w:tbl>\
+                </w:body></w:document>";
+    let sheet = "<worksheet><sheetData><row r='1'><c r='A1' t='s'><v>0</v></c><c r='XFD1' s='1'><v>45000.5</v></c></row></sheetData></worksheet>";
+    let book = "<workbook><sheets><sheet name='S' r:id='r1'/></sheets></workbook>";
+    let relations = "<Relationships><Relationship Id='r1' Type='x/worksheet' Target='sheet.xml'/></Relationships>";
+    let mutate = |text: &str, random: &mut Random| {
+        let mut bytes = text.as_bytes().to_vec();
+        for _ in 0..random.below(4) {
+            let (at, from) = (random.below(bytes.len()), random.below(bytes.len()));
+            let piece = bytes[from..(from + random.below(40)).min(bytes.len())].to_vec();
+            let end = (at + random.below(10)).min(bytes.len());
+            bytes.splice(at..end, piece);
+        }
+        bytes
+    };
+    for _ in 0..1500 {
+        let document = mutate(body, &mut random);
+        let _ = read(zip(&[("word/document.xml", &document)]), &tight());
+        let (sheet, book, relations) =
+            (mutate(sheet, &mut random), mutate(book, &mut random), mutate(relations, &mut random));
+        let files: [(&str, &[u8]); 3] =
+            [("xl/workbook.xml", &book), ("xl/_rels/workbook.xml.rels", &relations), ("xl/sheet.xml", &sheet)];
+        let _ = read(zip(&files), &tight());
+    }
+}
+
+#[test]
+fn a_zip_bomb_is_refused_before_it_is_unpacked() {
+    let mut body = b"<w:document><w:body><w:p><w:r><w:t>".to_vec();
+    body.resize(700 << 20, b'a');
+    let bytes = zip(&[("word/document.xml", &body)]);
+    drop(body);
+    assert!(bytes.len() < 1 << 20);
+    let started = Instant::now();
+    assert!(matches!(read(bytes, &Limits::default()), Err(DocumentError::UnpackLimit { .. })));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn an_archive_in_an_archive_is_not_opened() {
+    let inner = zip(&[("word/document.xml", b"<w:document/>")]);
+    let outer = zip(&[("inner.docx", &inner)]);
+    let error = read(outer, &tight()).unwrap_err();
+    assert_eq!(error, DocumentError::Unsupported { found: "a ZIP archive".into() });
+}
+
+#[test]
+fn xml_that_is_deep_or_full_of_entities_is_refused_or_harmless() {
+    let deep = "<w:p>".repeat(1 << 20);
+    let error = read(zip(&[("word/document.xml", deep.as_bytes())]), &tight()).unwrap_err();
+    assert!(matches!(error, DocumentError::StructureLimit { .. }), "{error}");
+    let mut laughs = "<!DOCTYPE d [<!ENTITY a0 'ha'>".to_owned();
+    for level in 1..40 {
+        laughs += &format!("<!ENTITY a{level} '&a{};&a{};'>", level - 1, level - 1);
+    }
+    laughs += "]><w:document><w:body><w:p><w:r><w:t>x&a39;y</w:t></w:r></w:p></w:body></w:document>";
+    let document = read(zip(&[("word/document.xml", laughs.as_bytes())]), &tight()).unwrap();
+    assert_eq!(document.text(), "xy\n");
+}
+
+#[test]
+fn a_sheet_with_cells_far_apart_stays_small() {
+    let mut sheet = "<worksheet><sheetData>".to_owned();
+    for row in 1..=2000 {
+        sheet += &format!("<row r='{row}'><c r='A{row}'><v>1</v></c><c r='XFD{row}'><v>2</v></c></row>");
+    }
+    sheet += "</sheetData></worksheet>";
+    let files: [(&str, &[u8]); 3] = [
+        ("xl/workbook.xml", b"<workbook><sheets><sheet name='S' r:id='r1'/></sheets></workbook>"),
+        (
+            "xl/_rels/workbook.xml.rels",
+            b"<Relationships><Relationship Id='r1' Type='x/worksheet' Target='sheet.xml'/></Relationships>",
+        ),
+        ("xl/sheet.xml", sheet.as_bytes()),
+    ];
+    let document = read(zip(&files), &tight()).unwrap();
+    assert_eq!(document.pages[0].name.as_deref(), Some("S"));
+    assert!(document.text().len() < 40_000);
+}
+
+/// Objects of a PDF file with a table of references, and the first as its root.
+fn pdf(objects: &[&str]) -> Vec<u8> {
+    let mut bytes = b"%PDF-1.4\n".to_vec();
+    let mut places = Vec::new();
+    for (index, object) in objects.iter().enumerate() {
+        places.push(bytes.len());
+        bytes.extend(format!("{} 0 obj\n{object}\nendobj\n", index + 1).bytes());
+    }
+    let table = bytes.len();
+    bytes.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).bytes());
+    for place in places {
+        bytes.extend(format!("{place:010} 00000 n \n").bytes());
+    }
+    bytes
+        .extend(format!("trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1).bytes());
+    bytes
+}
+
+fn stream(dictionary: &str, content: &str) -> String {
+    format!("<< {dictionary} /Length {} >>\nstream\n{content}\nendstream", content.len())
+}
+
+const CATALOG: &str = "<< /Type /Catalog /Pages 2 0 R >>";
+const PAGES: &str = "<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 600 800] >>";
+const FONT: &str = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>";
+
+/// Forms of which each draws the next one many times.
+#[test]
+fn forms_in_forms_end_at_a_limit() {
+    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /F 6 0 R >> >> >>";
+    let form = |next: usize| {
+        let resources = format!("/Resources << /XObject << /F {next} 0 R >> /Font << /A 5 0 R >> >>");
+        let content = format!("BT /A 10 Tf 50 50 Td (again) Tj ET {}", "/F Do ".repeat(10));
+        stream(&format!("/Type /XObject /Subtype /Form {resources}"), &content)
+    };
+    let content = stream("", "/F Do");
+    let forms: Vec<String> = (0..11).map(|index| form(7 + index)).collect();
+    let mut objects = vec![CATALOG, PAGES, page, &content, FONT];
+    objects.extend(forms.iter().map(String::as_str));
+    let error = read(pdf(&objects), &tight()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            DocumentError::UnpackLimit { .. } | DocumentError::TimeLimit { .. } | DocumentError::OutputLimit { .. }
+        ),
+        "{error}"
+    );
+    // One that draws itself is drawn once.
+    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /F 6 0 R >> >> >>";
+    let own = form(6);
+    let text = read(pdf(&[CATALOG, PAGES, page, &content, FONT, &own]), &tight()).map(|document| document.text());
+    assert!(text.is_ok_and(|text| text.contains("again")));
+}
+
+#[test]
+fn a_pdf_without_its_table_is_repaired() {
+    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /A 5 0 R >> >> >>";
+    let content = stream("", "BT /A 10 Tf 50 700 Td (Still readable.) Tj ET");
+    let mut bytes = pdf(&[CATALOG, PAGES, page, &content, FONT]);
+    let table = bytes.windows(5).position(|window| window == b"xref\n").unwrap();
+    bytes.truncate(table);
+    assert_eq!(read(bytes, &tight()).unwrap().text(), "Still readable.\n");
+}
+
+#[test]
+fn a_page_with_an_image_only_is_empty_and_noticed() {
+    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /I 5 0 R >> >> >>";
+    let image =
+        stream("/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8", "x");
+    let document =
+        read(pdf(&[CATALOG, PAGES, page, &stream("", "q 100 0 0 100 0 0 cm /I Do Q"), &image]), &tight()).unwrap();
+    assert_eq!((document.pages.len(), document.text().as_str()), (1, ""));
+    assert_eq!(document.notices, ["Page 1 has images and no text."]);
+}
+
+#[test]
+fn a_document_of_500_mb_is_refused_by_its_size() {
+    let bytes = Arc::new(vec![b'%'; 500 << 20]);
+    let started = Instant::now();
+    let error = extract(&bytes, &Hints::default(), &Limits::default(), &|| false).unwrap_err();
+    assert_eq!(error, DocumentError::InputLimit { bytes: 500 << 20, limit: Limits::default().input_bytes });
+    assert!(started.elapsed() < Duration::from_millis(50), "nothing was looked at");
+    assert_eq!(Arc::strong_count(&bytes), 1);
+}
+
+#[test]
+fn a_cancel_ends_the_work() {
+    for name in ["ghostscript.pdf", "pandoc.docx", "pandoc.epub"] {
+        let result = extract(&fixture(name), &Hints::default(), &Limits::default(), &|| true);
+        assert_eq!(result, Err(DocumentError::Cancelled), "{name}");
+    }
+}

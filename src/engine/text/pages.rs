@@ -1,0 +1,241 @@
+//! Chunks of a document with pages: each knows the pages it is from and the headings it stands under.
+//!
+//! Pages without names (of a PDF, of a letter) are one text: a paragraph that goes on over the page's end is put together,
+//! chunks may reach from one page into the next, and headings stay in force. Pages with names (slides, sheets, chapters)
+//! are cut one by one: nothing of one belongs to the next, and the name is the outermost of a chunk's headings.
+//!
+//! The text is joined first ([`PagedText::join`]), so that it can be tokenised once, as a whole, and measured like any
+//! other; then it is cut ([`chunk_pages`]). Offsets of chunks are those of the joined text.
+
+use std::ops::Range;
+
+use super::chunker::{chunk, Chunk, ChunkError, ChunkOptions};
+use super::measure::{CharMeasure, Measure};
+
+/// A page as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageText<'a> {
+    /// From 1.
+    pub number: u32,
+    pub name: Option<&'a str>,
+    pub text: &'a str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Page {
+    number: u32,
+    name: Option<String>,
+    /// Where its text starts.
+    start: usize,
+}
+
+/// The pages of a document as one text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PagedText {
+    text: String,
+    /// In order; pages without text are left out.
+    pages: Vec<Page>,
+}
+
+/// A chunk and where it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageChunk {
+    /// Its headings are those of the text, led by the name of the page where it has one.
+    pub chunk: Chunk,
+    pub first_page: u32,
+    pub last_page: u32,
+    /// Characters of the first page before the chunk, without white space that the page begins with.
+    pub page_char_start: usize,
+}
+
+impl PagedText {
+    pub fn join<'a>(pages: impl IntoIterator<Item = PageText<'a>>) -> Self {
+        let mut joined = Self::default();
+        for page in pages {
+            if page.text.trim().is_empty() {
+                continue;
+            }
+            let is_named = page.name.is_some() || joined.pages.last().is_some_and(|last| last.name.is_some());
+            joined.text.truncate(joined.text.trim_end().len());
+            let text = page.text.trim_start();
+            if !joined.text.is_empty() {
+                let goes_on = !is_named && goes_on(&joined.text, text);
+                joined.text.push_str(if goes_on { " " } else { "\n\n" });
+            }
+            let start = joined.text.len();
+            joined.pages.push(Page { number: page.number, name: page.name.map(str::to_owned), start });
+            joined.text.push_str(text);
+        }
+        joined
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the text of the page at `index` ends, with the white space behind it.
+    fn end(&self, index: usize) -> usize {
+        self.pages.get(index + 1).map_or(self.text.len(), |next| next.start)
+    }
+
+    /// The page at a byte of the text.
+    fn page_at(&self, byte: usize) -> usize {
+        self.pages.partition_point(|page| page.start <= byte).saturating_sub(1)
+    }
+
+    /// Runs of pages that are cut together.
+    fn parts(&self) -> Vec<Range<usize>> {
+        let mut parts: Vec<Range<usize>> = Vec::new();
+        for (index, page) in self.pages.iter().enumerate() {
+            let follows = index > 0 && page.name.is_none() && self.pages[index - 1].name.is_none();
+            match parts.last_mut() {
+                Some(part) if follows => part.end = self.end(index),
+                _ => parts.push(page.start..self.end(index)),
+            }
+        }
+        parts
+    }
+}
+
+/// Whether the text of the next page is the rest of a sentence.
+fn goes_on(text: &str, next: &str) -> bool {
+    let last_line = text.rsplit('\n').next().unwrap_or_default().trim_start();
+    let is_prose = !last_line.starts_with(['#', '|', '-', '`', '>', '*', '+']) && !last_line.starts_with("[^");
+    is_prose
+        && next.chars().next().is_some_and(char::is_lowercase)
+        && !text.ends_with(['.', '!', '?', ':', ';', '"', '”', ')', '|'])
+}
+
+/// The measure of a part of a text, whose offsets start at zero.
+struct Shifted<'a> {
+    whole: &'a dyn Measure,
+    start: usize,
+}
+
+impl Measure for Shifted<'_> {
+    fn size(&self, range: Range<usize>) -> usize {
+        self.whole.size(range.start + self.start..range.end + self.start)
+    }
+
+    fn furthest_end(&self, start: usize, budget: usize) -> usize {
+        self.whole.furthest_end(start + self.start, budget).saturating_sub(self.start)
+    }
+}
+
+/// Cuts the text of a document; `measure` is of the joined text.
+pub fn chunk_pages(
+    paged: &PagedText,
+    measure: &dyn Measure,
+    options: &ChunkOptions,
+) -> Result<Vec<PageChunk>, ChunkError> {
+    options.validate()?;
+    if u32::try_from(paged.text.len()).is_err() {
+        return Err(ChunkError::TooLong { bytes: paged.text.len() });
+    }
+    let chars = CharMeasure::new(&paged.text);
+    let mut chunks = Vec::new();
+    for part in paged.parts() {
+        let name = paged.pages.get(paged.page_at(part.start)).and_then(|page| page.name.as_deref());
+        let chars_before = chars.chars_before(part.start);
+        let shifted = Shifted { whole: measure, start: part.start };
+        for mut chunk in chunk(&paged.text[part.clone()], &shifted, options)? {
+            chunk.range = chunk.range.start + part.start..chunk.range.end + part.start;
+            chunk.char_range = chunk.char_range.start + chars_before..chunk.char_range.end + chars_before;
+            if let Some(name) = name.filter(|name| chunk.headings.first().is_none_or(|first| first != name)) {
+                chunk.headings.insert(0, name.to_owned());
+            }
+            let first = paged.page_at(chunk.range.start);
+            let last = paged.page_at(chunk.range.end.saturating_sub(1));
+            let page_start = paged.pages.get(first).map_or(0, |page| page.start);
+            chunks.push(PageChunk {
+                first_page: paged.pages.get(first).map_or(1, |page| page.number),
+                last_page: paged.pages.get(last).map_or(1, |page| page.number),
+                page_char_start: chunk.char_range.start - chars.chars_before(page_start),
+                chunk,
+            });
+        }
+    }
+    Ok(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::Strategy;
+    use proptest::prelude::*;
+
+    fn page<'a>(number: u32, name: Option<&'a str>, text: &'a str) -> PageText<'a> {
+        PageText { number, name, text }
+    }
+
+    fn cut(pages: &[PageText], size: usize) -> Vec<(String, u32, u32, String)> {
+        let paged = PagedText::join(pages.iter().copied());
+        let options = ChunkOptions { strategy: Strategy::Markdown, size, overlap: 0 };
+        chunk_pages(&paged, &CharMeasure::new(paged.text()), &options)
+            .unwrap()
+            .into_iter()
+            .map(|c| (paged.text()[c.chunk.range].to_owned(), c.first_page, c.last_page, c.chunk.headings.join(" / ")))
+            .collect()
+    }
+
+    #[test]
+    fn a_sentence_goes_on_over_the_page_and_headings_stay_in_force() {
+        let pages = [
+            page(1, None, "# Birds\n\nThe kestrel hovers in the\n"),
+            page(2, None, " \n"),
+            page(3, None, "wind over the moor.\n\n## Owls\n\nThey do not.\n"),
+        ];
+        assert_eq!(
+            cut(&pages, 60),
+            [
+                ("# Birds\n\nThe kestrel hovers in the wind over the moor.".to_owned(), 1, 3, "Birds".to_owned()),
+                ("## Owls\n\nThey do not.".to_owned(), 3, 3, "Birds / Owls".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn named_pages_are_cut_one_by_one_and_lead_the_headings() {
+        let pages = [
+            page(1, Some("Title"), "# Title\n\nfirst\n"),
+            page(2, Some("Sheet"), "| a | b |\n| --- | --- |\n| 1 | 2 |\n"),
+            page(3, None, "without a name\n"),
+        ];
+        assert_eq!(
+            cut(&pages, 500),
+            [
+                ("# Title\n\nfirst".to_owned(), 1, 1, "Title".to_owned()),
+                ("| a | b |\n| --- | --- |\n| 1 | 2 |".to_owned(), 2, 2, "Sheet".to_owned()),
+                ("without a name".to_owned(), 3, 3, String::new()),
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_offsets_are_right(
+            texts in proptest::collection::vec("[a-zé#|.\n ]{0,60}", 1..6), named in any::<u8>(), size in 1usize..40,
+        ) {
+            let names: Vec<Option<String>> =
+                (0..texts.len()).map(|index| (named >> index & 1 == 1).then(|| format!("page {index}"))).collect();
+            let pages: Vec<PageText> = texts.iter().zip(&names).enumerate()
+                .map(|(index, (text, name))| page(index as u32 + 1, name.as_deref(), text)).collect();
+            let paged = PagedText::join(pages);
+            let options = ChunkOptions { strategy: Strategy::Recursive, size, overlap: 0 };
+            let chunks = chunk_pages(&paged, &CharMeasure::new(paged.text()), &options).unwrap();
+            let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            let kept: String = chunks.iter().map(|c| visible(&paged.text()[c.chunk.range.clone()])).collect();
+            prop_assert_eq!(&kept, &visible(&texts.concat()));
+            for c in &chunks {
+                let piece = &paged.text()[c.chunk.range.clone()];
+                let by_chars: String = paged.text().chars().skip(c.chunk.char_range.start).take(c.chunk.char_range.len()).collect();
+                prop_assert_eq!(piece, by_chars);
+                prop_assert!(c.first_page <= c.last_page);
+                let first = texts[c.first_page as usize - 1].trim_start();
+                let rest: String = first.chars().skip(c.page_char_start).collect();
+                let head: String = piece.chars().take_while(|c| !c.is_whitespace()).collect();
+                prop_assert!(rest.starts_with(&head), "{:?} in {:?}", head, rest);
+            }
+        }
+    }
+}
