@@ -1,6 +1,6 @@
 //! Small deterministic models in memory, and a client, for the tests of this module.
 
-use super::runtime::{EmbedModel, GenerateModel, Loader, Run, Runtime, TextModel};
+use super::runtime::{EmbedModel, GenerateModel, Loader, RerankModel, Run, Runtime, TextModel};
 use super::{Config, Server};
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
@@ -60,6 +60,7 @@ impl Loader for TestLoader {
         let bytes = TestModel { gated: model.name == "gated", probe: self.probe.clone() };
         Ok(match model.kind {
             ModelKind::Embed => Runtime::Embed(Arc::new(bytes)),
+            ModelKind::Rerank => Runtime::Rerank(Arc::new(bytes)),
             ModelKind::Generate => Runtime::Generate(Arc::new(bytes)),
         })
     }
@@ -95,16 +96,36 @@ impl EmbedModel for TestModel {
         2
     }
 
+    fn token_dimensions(&self) -> usize {
+        1
+    }
+
+    fn prepare_tokens(&self, text: &str) -> Result<(TokenizedText, Vec<String>)> {
+        let tokens = self.tokenize(text, true)?;
+        Ok((tokens, text.chars().map(String::from).collect()))
+    }
+
     fn prepare(&self, text: &str, _purpose: Purpose) -> Result<Vec<u32>> {
         Ok(text.bytes().map(u32::from).collect())
     }
 
-    fn embed(&self, batch: &[Vec<u32>], _pool: &Pool) -> Result<Vec<f32>> {
+    fn embed_tokens(&self, batch: &[Vec<u32>], _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        Ok(batch.iter().flatten().map(|id| *id as f32).collect())
+    }
+
+    fn embed(&self, batch: &[Vec<u32>], _pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
         if self.gated {
             let mut closed = self.probe.gate_closed.lock().unwrap();
             while *closed {
                 closed = self.probe.gate_opened.wait(closed).unwrap();
             }
+        }
+        // Like a large model that is asked for much, which looks at this before each layer.
+        while batch.iter().any(|ids| *ids == b"for ever".map(u32::from)) {
+            if abandoned() {
+                return Err(ModelError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         self.probe.batches.lock().unwrap().push(batch.len());
         if batch.iter().any(|ids| *ids == b"panic".map(u32::from)) {
@@ -114,6 +135,23 @@ impl EmbedModel for TestModel {
             return Err(ModelError::InvalidInput("text is \"error\"".into()));
         }
         Ok(batch.iter().flat_map(|ids| vector_of(ids)).collect())
+    }
+}
+
+/// The score of a pair is the number of bytes that the two have in common at the beginning.
+impl RerankModel for TestModel {
+    fn prepare(&self, query: &str, passages: &[String]) -> Result<Vec<Vec<u32>>> {
+        let pair = |passage: &String| query.bytes().chain([0]).chain(passage.bytes()).map(u32::from).collect();
+        Ok(passages.iter().map(pair).collect())
+    }
+
+    fn score(&self, batch: &[Vec<u32>], _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        let score = |ids: &Vec<u32>| {
+            let (query, passage) = ids.split_at(ids.iter().position(|id| *id == 0).unwrap());
+            query.iter().zip(&passage[1..]).take_while(|(a, b)| a == b).count() as f32
+        };
+        self.probe.batches.lock().unwrap().push(batch.len());
+        Ok(batch.iter().map(score).collect())
     }
 }
 
@@ -205,6 +243,16 @@ pub fn embed_model(name: &str) -> ModelRef {
 
 pub fn generate_model(name: &str) -> ModelRef {
     ModelRef { kind: ModelKind::Generate, ..embed_model(name) }
+}
+
+pub fn rerank_request(query: &str, passages: &[&str]) -> Request {
+    Request::Rerank {
+        model: ModelRef { kind: ModelKind::Rerank, ..embed_model("common") },
+        query: query.into(),
+        passages: passages.iter().map(|passage| passage.to_string()).collect(),
+        lane: Lane::Interactive,
+        caller: ANYBODY,
+    }
 }
 
 pub fn embed_request(model: &str, texts: &[&str], lane: Lane) -> Request {
