@@ -4,4 +4,5 @@
 pub mod chunk;
 pub mod embed;
 pub mod generate;
+pub mod rerank;
 pub mod tokens;
