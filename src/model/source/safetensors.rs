@@ -76,14 +76,11 @@ impl Checkpoint {
     /// Names of the files of the checkpoint in `dir`, relative to it: the index, if there is one, and the shards.
     pub fn file_names(dir: &Path) -> Result<Vec<String>> {
         let index_path = dir.join(INDEX_FILE);
-        if !dir.join(SINGLE_FILE).exists() && !index_path.exists() {
-            let pickle = PICKLES.iter().find(|name| dir.join(name).exists());
-            return Err(match pickle {
-                Some(name) => ModelError::Unsupported(format!(
-                    "\"{name}\" holds its weights as a Python pickle, which is a program; convert them to safetensors"
-                )),
-                None => ModelError::Missing(dir.join(SINGLE_FILE)),
-            });
+        let pickle = || PICKLES.iter().find(|name| dir.join(name).exists());
+        if let (false, false, Some(name)) = (dir.join(SINGLE_FILE).exists(), index_path.exists(), pickle()) {
+            return Err(ModelError::Unsupported(format!(
+                "\"{name}\" holds its weights as a Python pickle, which is a program; convert them to safetensors"
+            )));
         }
         if dir.join(SINGLE_FILE).exists() || !index_path.exists() {
             return Ok(vec![SINGLE_FILE.to_owned()]);
