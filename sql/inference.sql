@@ -21,6 +21,23 @@ CREATE FUNCTION embed_query(input text) RETURNS vector
     LANGUAGE c STABLE STRICT PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'embed_query_wrapper';
 COMMENT ON FUNCTION embed_query(text) IS 'vector of a text to search for, by the model that pg_rag.embedding_model names';
 
+CREATE FUNCTION embed_tokens(input text, model text)
+    RETURNS TABLE (seq integer, token text, char_start integer, char_end integer, embedding vector)
+    LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 ROWS 100 AS 'MODULE_PATHNAME', 'embed_tokens_wrapper';
+COMMENT ON FUNCTION embed_tokens(text, text) IS
+    'last hidden state of a model for each token of a text, those included that the model puts around it';
+
+CREATE FUNCTION rerank_score(query text, document text, model text DEFAULT NULL) RETURNS real
+    LANGUAGE c STABLE PARALLEL SAFE COST 10000 AS 'MODULE_PATHNAME', 'rerank_score_wrapper';
+COMMENT ON FUNCTION rerank_score(text, text, text) IS
+    'how well a document answers a query, by a model that reads the two together; larger is better';
+
+CREATE FUNCTION rerank(query text, documents text[], top_n integer DEFAULT NULL, model text DEFAULT NULL)
+    RETURNS TABLE (ord integer, score real, document text)
+    LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 10 AS 'MODULE_PATHNAME', 'rerank_wrapper';
+COMMENT ON FUNCTION rerank(text, text[], integer, text) IS
+    'documents from the one that answers a query best on, with their places in the array and their scores';
+
 CREATE FUNCTION generate(
     prompt text, model text DEFAULT NULL, system text DEFAULT NULL, max_tokens integer DEFAULT 256,
     temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,

@@ -5,7 +5,7 @@ COMMENT ON SCHEMA rag IS 'internal tables of pg_rag';
 
 CREATE TABLE rag.model (
     name         text PRIMARY KEY CHECK (name <> ''),
-    kind         text NOT NULL CHECK (kind IN ('embed', 'generate')),
+    kind         text NOT NULL CHECK (kind IN ('embed', 'rerank', 'generate')),
     source       text NOT NULL,
     files        jsonb NOT NULL,
     options      jsonb NOT NULL DEFAULT '{}',

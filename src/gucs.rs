@@ -15,6 +15,7 @@ static MODEL_PATH: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 static EMBEDDING_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(DEFAULT_EMBEDDING_MODEL));
 static GENERATION_MODEL: GucSetting<Option<CString>> =
     GucSetting::<Option<CString>>::new(Some(DEFAULT_GENERATION_MODEL));
+static RERANK_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static DEFAULT_INDEX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SERVER_BINARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -38,6 +39,11 @@ pub fn embedding_model() -> String {
 /// Model that `generate` and `rag_answer` use when none is named.
 pub fn generation_model() -> String {
     text(&GENERATION_MODEL)
+}
+
+/// Model that `rerank` and `rerank_score` use when none is named; empty means none.
+pub fn rerank_model() -> String {
+    text(&RERANK_MODEL)
 }
 
 /// Index that `rag_answer` uses when none is named; empty means the only one there is.
@@ -104,6 +110,14 @@ pub fn init() {
         c"Model that embed(text) and new indexes use when none is named.",
         c"",
         &EMBEDDING_MODEL,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.rerank_model",
+        c"Model that rerank() and rerank_score() use when none is named.",
+        c"",
+        &RERANK_MODEL,
         GucContext::Userset,
         GucFlags::default(),
     );

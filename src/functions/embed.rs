@@ -1,4 +1,4 @@
-//! `embed` and `embed_query`.
+//! `embed`, `embed_query` and `embed_tokens`.
 //!
 //! A memo of the last texts makes repeated evaluation cheap: a STABLE call is evaluated once per row of a result.
 
@@ -110,4 +110,47 @@ fn embed_query(input: &str) -> Result<Vector> {
 #[pg_extern(sql = false)]
 fn embed_query_with_model(input: &str, model: &str) -> Result<Vector> {
     embed_one(&*catalog::embedding(Some(model))?, input, Purpose::Query).and_then(Vector::new)
+}
+
+/// A row for each token: its place among all, its spelling, the characters of the text that it stands for, and its vector.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the columns of the SQL function
+fn embed_tokens(
+    input: &str,
+    model: &str,
+) -> Result<
+    TableIterator<
+        'static,
+        (name!(seq, i32), name!(token, String), name!(char_start, i32), name!(char_end, i32), name!(embedding, Vector)),
+    >,
+> {
+    let model = catalog::embedding(Some(model))?;
+    let request =
+        Request::EmbedTokens { model: model.reference.clone(), text: input.to_owned(), caller: client::caller() };
+    let unexpected = || unexpected_response("one vector for each token");
+    let Response::TokenEmbeddings { dimensions, values, tokens, spellings } = client::call(&request)? else {
+        return Err(unexpected());
+    };
+    let (width, count) = (dimensions as usize, tokens.ids.len());
+    let complete = [tokens.starts.len(), tokens.ends.len(), spellings.len()].iter().all(|length| *length == count);
+    if width == 0 || !complete || values.len() != count * width {
+        return Err(unexpected());
+    }
+    // Offsets ascend but for tokens that share a character, so the characters up to each are counted from the last one.
+    let (mut bytes, mut characters) = (0, 0);
+    let mut character_at = |offset: u32| {
+        let offset = (offset as usize).min(input.len());
+        if offset < bytes {
+            (bytes, characters) = (0, 0);
+        }
+        characters += input.get(bytes..offset).map_or(0, |piece| piece.chars().count());
+        bytes = offset;
+        characters as i32
+    };
+    let mut rows = Vec::with_capacity(count);
+    for (index, (spelling, vector)) in spellings.into_iter().zip(values.chunks_exact(width)).enumerate() {
+        let (start, end) = (character_at(tokens.starts[index]), character_at(tokens.ends[index]));
+        rows.push((index as i32 + 1, spelling, start, end, Vector::new(vector.to_vec())?));
+    }
+    Ok(TableIterator::new(rows))
 }

@@ -54,6 +54,17 @@ pub fn embedding(name: Option<&str>) -> Result<Rc<Model>> {
     }
 }
 
+/// The reranking model `name`, or the one that `pg_rag.rerank_model` names.
+pub fn reranker(name: Option<&str>) -> Result<Rc<Model>> {
+    match name.map(str::to_owned).unwrap_or_else(gucs::rerank_model) {
+        name if name.is_empty() => {
+            Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "no reranking model is named".to_owned())
+                .set_hint("Add one with rag_add_model() and name it in the call or in \"pg_rag.rerank_model\"."))
+        }
+        name => find(&name, ModelKind::Rerank),
+    }
+}
+
 /// The generation model `name`, or the one that `pg_rag.generation_model` names.
 pub fn generation(name: Option<&str>) -> Result<Rc<Model>> {
     match name {

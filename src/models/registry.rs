@@ -22,7 +22,8 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
         return Err(invalid_parameter("name of a model must not be empty"));
     }
     let kind: ModelKind = kind.parse().map_err(|()| {
-        invalid_parameter(format!("kind of model \"{kind}\" is not known")).set_hint("Use \"embed\" or \"generate\".")
+        invalid_parameter(format!("kind of model \"{kind}\" is not known"))
+            .set_hint("Use \"embed\", \"rerank\" or \"generate\".")
     })?;
     if !options.0.is_object() {
         return Err(invalid_parameter("options of a model must be a JSON object"));

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ModelKind {
     Embed,
+    Rerank,
     Generate,
 }
 
@@ -15,6 +16,7 @@ impl ModelKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ModelKind::Embed => "embed",
+            ModelKind::Rerank => "rerank",
             ModelKind::Generate => "generate",
         }
     }
@@ -26,6 +28,7 @@ impl std::str::FromStr for ModelKind {
     fn from_str(word: &str) -> Result<Self, ()> {
         match word {
             "embed" => Ok(ModelKind::Embed),
+            "rerank" => Ok(ModelKind::Rerank),
             "generate" => Ok(ModelKind::Generate),
             _ => Err(()),
         }
@@ -63,9 +66,9 @@ pub struct ModelInfo {
     pub files: Vec<ModelFile>,
     /// Architecture as the model names it: `bert`, `llama`.
     pub architecture: String,
-    /// Output dimensions of an embedding model; 0 for a generation model.
+    /// Output dimensions of an embedding model; 0 for other models.
     pub dimensions: u32,
-    /// Longest input of an embedding model, context length of a generation model.
+    /// Longest input of an embedding model, longest pair of a reranking model, context length of a generation model.
     pub max_tokens: u32,
     pub parameters: u64,
     /// Weights on disk.
@@ -374,6 +377,21 @@ pub enum Request {
         lane: Lane,
         caller: Caller,
     },
+    /// The last hidden state of each token, special tokens included and without the model's instructions; truncated as for
+    /// [`Request::Embed`].
+    EmbedTokens {
+        model: ModelRef,
+        text: String,
+        caller: Caller,
+    },
+    /// How well each passage answers the query, in order. Pairs longer than the model takes are cut at the longer text.
+    Rerank {
+        model: ModelRef,
+        query: String,
+        passages: Vec<String>,
+        lane: Lane,
+        caller: Caller,
+    },
     /// Renders the model's chat template over `messages` and generates the assistant's turn.
     /// With `stream`, [`Response::Token`] frames precede the final [`Response::Generated`].
     Generate {
@@ -454,6 +472,19 @@ pub enum Response {
     /// `values` holds one row of `dimensions` numbers per text.
     Embeddings {
         dimensions: u32,
+        values: Vec<f32>,
+        tokens: u64,
+    },
+    /// `values` holds one row of `dimensions` numbers for each of `tokens`; `spellings` are the tokens as the vocabulary has
+    /// them.
+    TokenEmbeddings {
+        dimensions: u32,
+        values: Vec<f32>,
+        tokens: TokenizedText,
+        spellings: Vec<String>,
+    },
+    /// One number for each passage; larger is better.
+    Scores {
         values: Vec<f32>,
         tokens: u64,
     },

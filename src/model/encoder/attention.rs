@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::lanes::{dispatch, exp, Block, Lanes, LANES};
+use super::positions::Bias;
 use super::product::{row_groups, tile, with_rows, Panels};
 use crate::compute::Crew;
 use std::cell::RefCell;
@@ -19,15 +20,32 @@ const MAX_TILE_ROWS: usize = 14;
 #[derive(Clone, Copy)]
 pub struct Heads {
     pub count: usize,
+    /// Heads of keys and values: each is for `count / keys` neighbouring heads of queries.
+    pub keys: usize,
     pub panels: usize,
+}
+
+impl Heads {
+    /// Panels of queries, keys and values.
+    pub fn qkv_panels(self) -> usize {
+        (self.count + 2 * self.keys) * self.panels
+    }
 }
 
 /// Attention of every token to all tokens of its own sequence.
 ///
 /// - `qkv`: queries of all heads, then keys, then values; queries are already scaled by 1/√width.
+/// - `bias`: what is added to scores by distance; where it has a window, only what is near is looked at.
 /// - `starts`: first row of each sequence, and the number of rows at the end.
 /// - `context`: the result, in panels of the same stride.
-pub fn attention(crew: &mut Crew, heads: Heads, qkv: Panels<'_>, starts: &[usize], context: &mut [Block]) {
+pub fn attention(
+    crew: &mut Crew,
+    heads: Heads,
+    qkv: Panels<'_>,
+    bias: Option<&Bias>,
+    starts: &[usize],
+    context: &mut [Block],
+) {
     thread_local! {
         static SCRATCH: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
     }
@@ -35,7 +53,7 @@ pub fn attention(crew: &mut Crew, heads: Heads, qkv: Panels<'_>, starts: &[usize
     crew.for_chunks_mut(&mut context[..heads.count * head_blocks], head_blocks, |head, context| {
         SCRATCH.with_borrow_mut(|scratch| {
             for sequence in starts.windows(2) {
-                attend(heads, head, qkv, sequence[0], sequence[1] - sequence[0], context, scratch);
+                attend(heads, head, qkv, bias, sequence[0], sequence[1] - sequence[0], context, scratch);
             }
         });
     });
@@ -44,27 +62,27 @@ pub fn attention(crew: &mut Crew, heads: Heads, qkv: Panels<'_>, starts: &[usize
 dispatch! {
     /// One head of one sequence of `tokens` rows from `start` on; `context` is the head's part of the result.
     fn attend(
-        heads: Heads, head: usize, qkv: Panels<'_>, start: usize, tokens: usize, context: &mut [Block],
-        scratch: &mut Vec<Block>,
+        heads: Heads, head: usize, qkv: Panels<'_>, bias: Option<&Bias>, start: usize, tokens: usize,
+        context: &mut [Block], scratch: &mut Vec<Block>,
     ) = attend_kernel;
 }
 
+#[allow(clippy::too_many_arguments)]
 #[inline(always)]
 fn attend_kernel<L: Lanes>(
     heads: Heads,
     head: usize,
     qkv: Panels<'_>,
+    bias: Option<&Bias>,
     start: usize,
     tokens: usize,
     context: &mut [Block],
     scratch: &mut Vec<Block>,
 ) {
     let stride = qkv.stride;
-    let part = |which: usize| {
-        let first_panel = (which * heads.count + head) * heads.panels;
-        Panels { blocks: &qkv.blocks[first_panel * stride + start..], stride }
-    };
-    let (queries, values) = (part(0), part(2));
+    let part = |head: usize| Panels { blocks: &qkv.blocks[head * heads.panels * stride + start..], stride };
+    let key_head = head / (heads.count / heads.keys);
+    let (queries, values) = (part(head), part(heads.count + heads.keys + key_head));
     let width = heads.panels * LANES;
     let key_panels = tokens.div_ceil(LANES);
     let key_blocks = key_panels * width;
@@ -73,16 +91,36 @@ fn attend_kernel<L: Lanes>(
         scratch.resize(key_blocks + key_panels * MAX_TILE_ROWS, Block::ZERO);
     }
     let (keys, scores) = scratch.split_at_mut(key_blocks);
-    turn_keys(keys, part(1), tokens, heads.panels);
+    turn_keys(keys, part(heads.count + key_head), tokens, heads.panels);
 
     for (row, count) in row_groups(tokens, L::TILE_ROWS) {
+        let (before, behind) = bias.map_or((None, None), |bias| (bias.before, bias.behind));
+        let first_panel = before.map_or(0, |before| row.saturating_sub(before) / LANES);
+        let last_panel = behind.map_or(key_panels, |behind| (row + count + behind).div_ceil(LANES).min(key_panels));
+        let first_key = first_panel * LANES;
+        let (keys, values) = (&keys[first_panel * width..last_panel * width], values.starting_at(first_key));
+        let near = tokens.min(last_panel * LANES) - first_key;
         with_rows!(L, count, N => {
             let queries = queries.starting_at(row);
-            let scores = &mut scores[..key_panels * N];
+            let scores = &mut scores[..(last_panel - first_panel) * N];
             score::<L, N>(queries, keys, width, scores);
-            let scales = softmax::<L, N>(scores, tokens);
-            weigh::<L, N>(scores, values, tokens, &scales, &mut context[start + row..], stride, heads.panels);
+            if let Some(bias) = bias {
+                add_bias::<L, N>(scores, bias, head, row, first_key);
+            }
+            let scales = softmax::<L, N>(scores, near);
+            weigh::<L, N>(scores, values, near, &scales, &mut context[start + row..], stride, heads.panels);
         });
+    }
+}
+
+/// Adds what belongs to the distances of N queries from `row` on and keys from `first_key` on.
+#[inline(always)]
+fn add_bias<L: Lanes, const N: usize>(scores: &mut [Block], bias: &Bias, head: usize, row: usize, first_key: usize) {
+    for (panel, scores) in scores.as_chunks_mut::<N>().0.iter_mut().enumerate() {
+        for (query, score) in scores.iter_mut().enumerate() {
+            let addend = bias.block(head, row + query, first_key + panel * LANES);
+            L::load(score).add(L::load(&addend)).store(score);
+        }
     }
 }
 
@@ -201,7 +239,7 @@ mod tests {
     }
 
     /// The definition, in double precision: `[rows, columns]`.
-    fn reference(heads: Heads, qkv: Panels<'_>, starts: &[usize]) -> Vec<Vec<f64>> {
+    fn reference(heads: Heads, qkv: Panels<'_>, bias: Option<&Bias>, starts: &[usize]) -> Vec<Vec<f64>> {
         let width = heads.panels * LANES;
         let hidden = heads.count * width;
         let at = |row: usize, column: usize| f64::from(qkv.blocks[column / LANES * qkv.stride + row].0[column % LANES]);
@@ -210,9 +248,16 @@ mod tests {
             for (row, context) in context.iter_mut().enumerate().take(sequence[1]).skip(sequence[0]) {
                 for head in 0..heads.count {
                     let columns = head * width..(head + 1) * width;
-                    let weights: Vec<f64> = (sequence[0]..sequence[1])
-                        .map(|key| columns.clone().map(|c| at(row, c) * at(key, hidden + c)).sum::<f64>().exp())
-                        .collect();
+                    let added = |key: usize| match bias {
+                        Some(bias) if bias.reaches(row, key) => {
+                            f64::from(bias.block(head, row - sequence[0], key - sequence[0]).0[0])
+                        }
+                        Some(_) => f64::NEG_INFINITY,
+                        None => 0.0,
+                    };
+                    let score = |key: usize| columns.clone().map(|c| at(row, c) * at(key, hidden + c)).sum::<f64>();
+                    let weights: Vec<f64> =
+                        (sequence[0]..sequence[1]).map(|key| (score(key) + added(key)).exp()).collect();
                     let total: f64 = weights.iter().sum();
                     for column in columns {
                         let sum: f64 =
@@ -231,14 +276,21 @@ mod tests {
         // Lengths around the sizes of tiles and panels; an empty sequence.
         let starts = [0, 1, 1, 5, 18, 33, 65, 65 + 131];
         let (rows, stride) = (starts[starts.len() - 1], 201);
-        for panels in [1, 2, 3] {
-            let heads = Heads { count: 3, panels };
+        let biases = [
+            None,
+            Some(Bias::of_slopes(3, 131)),
+            Some(Bias::of_window(3)),
+            Some(Bias::of_window(40)),
+            Some(Bias::causal(131)),
+        ];
+        for (panels, bias) in [1, 2, 3].into_iter().flat_map(|panels| biases.iter().map(move |bias| (panels, bias))) {
+            let (heads, bias) = (Heads { count: 3, keys: 3, panels }, bias.as_ref());
             let blocks = noise(3 * heads.count * panels * stride, 1);
             let qkv = Panels { blocks: &blocks, stride };
-            let want = reference(heads, qkv, &starts);
+            let want = reference(heads, qkv, bias, &starts);
             let check = |crew: &mut Crew| {
                 let mut context = vec![Block([f32::NAN; LANES]); heads.count * panels * stride];
-                attention(crew, heads, qkv, &starts, &mut context);
+                attention(crew, heads, qkv, bias, &starts, &mut context);
                 for (row, want) in want.iter().enumerate() {
                     for (column, want) in want.iter().enumerate() {
                         let got = f64::from(context[column / LANES * stride + row].0[column % LANES]);
@@ -256,8 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn several_heads_share_keys() {
+        let (starts, stride) = ([0, 21], 23);
+        let shared = Heads { count: 4, keys: 2, panels: 1 };
+        let blocks = noise(shared.qkv_panels() * stride, 5);
+        // The same with a copy of keys and values for each head.
+        let part = |head: usize| &blocks[head * stride..][..stride];
+        let copied: Vec<&[Block]> = [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7].into_iter().map(part).collect();
+        let copied = copied.concat();
+        let attended = |heads: Heads, blocks: &[Block]| {
+            let mut context = vec![Block::ZERO; 4 * stride];
+            attention(&mut Crew::alone(), heads, Panels { blocks, stride }, None, &starts, &mut context);
+            context
+        };
+        assert_eq!(attended(shared, &blocks), attended(Heads { keys: 4, ..shared }, &copied));
+    }
+
+    #[test]
     fn large_scores_do_not_overflow() {
-        let heads = Heads { count: 1, panels: 1 };
+        let heads = Heads { count: 1, keys: 1, panels: 1 };
         let row = |query: f32, key: f32, value: f32| (query, key, value);
         // Scores of 40,000 and 0: all the weight is on the first token.
         let rows = [row(200.0, 200.0, 1.0), row(200.0, 0.0, 9.0)];
@@ -270,7 +339,7 @@ mod tests {
         let qkv = Panels { blocks: &blocks, stride: 2 };
         each_level(|| {
             let mut context = vec![Block::ZERO; 2];
-            attention(&mut Crew::alone(), heads, qkv, &[0, 2], &mut context);
+            attention(&mut Crew::alone(), heads, qkv, None, &[0, 2], &mut context);
             assert!(context.iter().all(|row| (row.0[0] - 1.0).abs() < 1e-6), "{context:?}");
         });
     }

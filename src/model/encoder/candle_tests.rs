@@ -5,8 +5,10 @@
 //! n being at most 1,536 here, six layers add up, and what a normalisation gives is about 1: so 1e-5 is what rounding
 //! alone makes, and the limit is a few times that.
 
-use super::config::{Activation, BertShape};
+use super::shape::{Activation, Shape};
+use super::transformer::{Scratch, Transformer};
 use super::*;
+use crate::compute::Crew;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::bert::{BertModel, Config};
@@ -43,14 +45,14 @@ fn hidden_by_candle(model: &BertModel, batch: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>>
 }
 
 /// Our hidden states of a batch in one pass, in the same form.
-fn hidden(bert: &Bert, crew: &mut Crew, batch: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
+fn hidden(bert: &Transformer, crew: &mut Crew, batch: &[Vec<u32>]) -> Vec<Vec<Vec<f32>>> {
     let mut starts = vec![0];
     for ids in batch {
         bert.check_ids(ids).unwrap();
         starts.push(starts[starts.len() - 1] + ids.len());
     }
     let mut scratch = Scratch::default();
-    let state = bert.forward(crew, batch, &starts, &mut scratch);
+    let state = bert.forward(crew, batch, &starts, &mut scratch, &|| false).unwrap();
     let (width, mut rows) = (bert.shape.hidden, Vec::new());
     let texts = starts.windows(2).map(|text| {
         state.copy_rows(text[0]..text[1], width, &mut rows);
@@ -93,12 +95,16 @@ fn hidden_states_and_vectors_of_the_real_model_are_those_of_candle() {
     let pool = Pool::new(2).unwrap();
 
     let want = hidden_by_candle(&candle, &batch);
-    let together = pool.with_crew(|crew| hidden(&encoder.bert, crew, &batch));
+    let together = pool.with_crew(|crew| hidden(&encoder.passes.transformer, crew, &batch));
     let (worst, largest) = distance(&together, &want);
     assert!(largest > 1.0 && worst < LIMIT, "off by {worst}, where numbers go to {largest}");
     for (ids, together) in batch.iter().zip(&together) {
         let single = std::slice::from_ref(ids);
-        assert_eq!(&hidden(&encoder.bert, &mut Crew::alone(), single)[0], together, "alone and in company");
+        assert_eq!(
+            &hidden(&encoder.passes.transformer, &mut Crew::alone(), single)[0],
+            together,
+            "alone and in company"
+        );
         let (worst, _) = distance(std::slice::from_ref(together), &hidden_by_candle(&candle, single));
         assert!(worst < LIMIT, "{} tokens alone: off by {worst}", ids.len());
     }
@@ -124,9 +130,19 @@ fn random(count: usize, seed: u32) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-/// The weights of a BERT of this shape by their names.
-fn weights(shape: &BertShape) -> HashMap<String, Tensor> {
-    let BertShape { hidden, feed_forward, .. } = *shape;
+/// The sizes of a small BERT.
+struct Sizes {
+    hidden: usize,
+    layers: usize,
+    feed_forward: usize,
+    vocabulary: usize,
+    positions: usize,
+    token_types: usize,
+}
+
+/// The weights of a BERT of these sizes by their names.
+fn weights(shape: &Sizes) -> HashMap<String, Tensor> {
+    let Sizes { hidden, feed_forward, .. } = *shape;
     let mut weights = HashMap::new();
     let mut put = |name: String, sizes: &[usize], scale: f32, offset: f32| {
         let seed = weights.len() as u32;
@@ -170,29 +186,12 @@ fn models_of_odd_sizes_are_those_of_candle() {
         (40, 2, 72, Activation::Relu),
         (100, 2, 33, Activation::Gelu),
     ] {
-        let shape = BertShape {
-            hidden: hidden_size,
-            layers: 3,
-            heads,
-            feed_forward,
-            vocabulary: 97,
-            positions: 70,
-            token_types: 2,
-            activation,
-            norm_epsilon: 1e-5,
-        };
-        let dir = std::env::temp_dir().join(format!("pg_rag_{}_bert_{hidden_size}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("model.safetensors");
-        candle_core::safetensors::save(&weights(&shape), &file).unwrap();
-        let bytes = std::fs::read(&file).unwrap();
-        let [single, quantized] =
-            [Dtype::F32, Dtype::Int8].map(|dtype| Bert::load(&shape, dtype, &Checkpoint::open(&dir).unwrap()).unwrap());
-        std::fs::remove_dir_all(&dir).unwrap();
+        let sizes =
+            Sizes { hidden: hidden_size, layers: 3, feed_forward, vocabulary: 97, positions: 70, token_types: 2 };
         let name = match activation {
-            Activation::Gelu => "gelu",
             Activation::GeluTanh => "geluapproximate",
             Activation::Relu => "relu",
+            _ => "gelu",
         };
         let config = format!(
             r#"{{"vocab_size": 97, "hidden_size": {hidden_size}, "num_hidden_layers": 3, "num_attention_heads": {heads},
@@ -200,6 +199,18 @@ fn models_of_odd_sizes_are_those_of_candle() {
                 "max_position_embeddings": 70, "type_vocab_size": 2, "initializer_range": 0.02,
                 "layer_norm_eps": 1e-5, "pad_token_id": 0}}"#
         );
+        // The name that transformers and we have for it.
+        let ours = config.replace("geluapproximate", "gelu_new").replacen('{', r#"{"model_type": "bert", "#, 1);
+        let shape = Shape::from_json(&serde_json::from_str(&ours).unwrap(), Path::new("config.json")).unwrap();
+        assert_eq!(shape.activation, activation);
+        let dir = std::env::temp_dir().join(format!("pg_rag_{}_bert_{hidden_size}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("model.safetensors");
+        candle_core::safetensors::save(&weights(&sizes), &file).unwrap();
+        let bytes = std::fs::read(&file).unwrap();
+        let [single, quantized] = [Dtype::F32, Dtype::Int8]
+            .map(|dtype| Transformer::load(&shape, dtype, &Checkpoint::open(&dir).unwrap()).unwrap());
+        std::fs::remove_dir_all(&dir).unwrap();
         let candle = candle(&config, bytes);
         let batch: Vec<Vec<u32>> =
             [1_u32, 2, 15, 16, 17, 33, 70].map(|count| (0..count).map(|at| (at * 31 + count) % 97).collect()).to_vec();

@@ -1,14 +1,16 @@
-//! Normalisation and activation between the matrix products of a BERT layer, over matrices in panels (see `product.rs`).
+//! Normalisation, activation and gating between the matrix products of a layer, over matrices in panels (see `product.rs`).
 //!
 //! Every kernel is written once over [`Lanes`]; see there for how the processor's instructions are chosen.
 #![allow(unsafe_code)]
 
-use super::config::Activation;
 use super::lanes::{blocks_of, dispatch, exp, Block, Lanes, LANES};
+use super::shape::Activation;
 
 /// Scale and shift of a layer normalisation (Ba et al., 2016, "Layer normalization").
 pub struct Norm {
     width: usize,
+    /// Whether the mean is taken away.
+    centred: bool,
     /// One block for each panel; lanes past the width are zero.
     weight: Vec<Block>,
     bias: Vec<Block>,
@@ -18,7 +20,17 @@ pub struct Norm {
 impl Norm {
     /// `weight` and `bias` have one number for each column.
     pub fn new(weight: &[f32], bias: &[f32], epsilon: f32) -> Self {
-        Self { width: weight.len(), weight: blocks_of(weight), bias: blocks_of(bias), epsilon }
+        Self { width: weight.len(), centred: true, weight: blocks_of(weight), bias: blocks_of(bias), epsilon }
+    }
+
+    /// The norm by length alone. `weight` may have zeros between the numbers of a row of `width`.
+    pub fn by_length(weight: &[f32], width: usize, epsilon: f32) -> Self {
+        let bias = vec![Block::ZERO; weight.len().div_ceil(LANES)];
+        Self { width, centred: false, weight: blocks_of(weight), bias, epsilon }
+    }
+
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.weight) + size_of_val(&*self.bias)
     }
 }
 
@@ -26,34 +38,90 @@ dispatch! {
     /// rows ← norm(rows + addend) for the first `count` rows of two matrices in panels of `stride` rows. Lanes past the
     /// norm's width are zero before and after.
     pub fn add_norm(rows: &mut [Block], addend: &[Block], stride: usize, count: usize, norm: &Norm) = add_norm_kernel;
+    /// rows ← rows + addend, and output ← norm(rows); else as [`add_norm`].
+    pub fn add_norm_to(
+        rows: &mut [Block], addend: &[Block], output: &mut [Block], stride: usize, count: usize, norm: &Norm,
+    ) = add_norm_to_kernel;
+    /// rows ← norm(rows), a norm by length; else as [`add_norm`].
+    pub fn norm_by_length(rows: &mut [Block], stride: usize, count: usize, norm: &Norm) = norm_by_length_kernel;
+    /// rows ← rows · factors, number by number.
+    pub fn multiply_by(rows: &mut [Block], factors: &[Block]) = multiply_by_kernel;
 }
 
 #[inline(always)]
 fn add_norm_kernel<L: Lanes>(rows: &mut [Block], addend: &[Block], stride: usize, count: usize, norm: &Norm) {
-    let panels = norm.weight.len();
-    let padding = (panels * LANES - norm.width) as f32;
     for row in 0..count {
-        let mut sum = L::splat(0.0);
-        for panel in 0..panels {
-            let at = panel * stride + row;
-            let value = L::load(&rows[at]).add(L::load(&addend[at]));
-            value.store(&mut rows[at]);
-            sum = sum.add(value);
-        }
-        let mean = sum.sum() / norm.width as f32;
-        let mut squares = L::splat(0.0);
-        for panel in 0..panels {
-            let centred = L::load(&rows[panel * stride + row]).sub(L::splat(mean));
-            squares = centred.mul_add(centred, squares);
-        }
-        // Each lane of padding has counted as a zero.
-        let variance = (squares.sum() - padding * mean * mean) / norm.width as f32;
-        let scale = 1.0 / (variance + norm.epsilon).sqrt();
+        let (mean, scale) = add_row::<L>(rows, addend, stride, row, norm);
         for (panel, (weight, bias)) in norm.weight.iter().zip(&norm.bias).enumerate() {
             let row = &mut rows[panel * stride + row];
-            let centred = L::load(row).sub(L::splat(mean)).mul(L::splat(scale));
+            let centred = L::load(row).sub(mean).mul(scale);
             centred.mul_add(L::load(weight), L::load(bias)).store(row);
         }
+    }
+}
+
+#[inline(always)]
+fn add_norm_to_kernel<L: Lanes>(
+    rows: &mut [Block],
+    addend: &[Block],
+    output: &mut [Block],
+    stride: usize,
+    count: usize,
+    norm: &Norm,
+) {
+    for row in 0..count {
+        let (mean, scale) = add_row::<L>(rows, addend, stride, row, norm);
+        for (panel, (weight, bias)) in norm.weight.iter().zip(&norm.bias).enumerate() {
+            let at = panel * stride + row;
+            let centred = L::load(&rows[at]).sub(mean).mul(scale);
+            centred.mul_add(L::load(weight), L::load(bias)).store(&mut output[at]);
+        }
+    }
+}
+
+/// One row ← row + addend; its mean, and 1 / its standard deviation.
+#[inline(always)]
+fn add_row<L: Lanes>(rows: &mut [Block], addend: &[Block], stride: usize, row: usize, norm: &Norm) -> (L, L) {
+    let panels = norm.weight.len();
+    let padding = (panels * LANES - norm.width) as f32;
+    let mut sum = L::splat(0.0);
+    for panel in 0..panels {
+        let at = panel * stride + row;
+        let value = L::load(&rows[at]).add(L::load(&addend[at]));
+        value.store(&mut rows[at]);
+        sum = sum.add(value);
+    }
+    let mean = if norm.centred { sum.sum() / norm.width as f32 } else { 0.0 };
+    let mut squares = L::splat(0.0);
+    for panel in 0..panels {
+        let centred = L::load(&rows[panel * stride + row]).sub(L::splat(mean));
+        squares = centred.mul_add(centred, squares);
+    }
+    // Each lane of padding has counted as a zero.
+    let variance = (squares.sum() - padding * mean * mean) / norm.width as f32;
+    (L::splat(mean), L::splat(1.0 / (variance + norm.epsilon).sqrt()))
+}
+
+#[inline(always)]
+fn norm_by_length_kernel<L: Lanes>(rows: &mut [Block], stride: usize, count: usize, norm: &Norm) {
+    for row in 0..count {
+        let mut squares = L::splat(0.0);
+        for panel in 0..norm.weight.len() {
+            let value = L::load(&rows[panel * stride + row]);
+            squares = value.mul_add(value, squares);
+        }
+        let scale = L::splat(1.0 / (squares.sum() / norm.width as f32 + norm.epsilon).sqrt());
+        for (panel, weight) in norm.weight.iter().enumerate() {
+            let row = &mut rows[panel * stride + row];
+            L::load(row).mul(scale).mul(L::load(weight)).store(row);
+        }
+    }
+}
+
+#[inline(always)]
+fn multiply_by_kernel<L: Lanes>(rows: &mut [Block], factors: &[Block]) {
+    for (row, factor) in rows.iter_mut().zip(factors) {
+        L::load(row).mul(L::load(factor)).store(row);
     }
 }
 
@@ -75,6 +143,11 @@ pub fn activate<L: Lanes>(blocks: &mut [Block], activation: Activation) {
         Activation::Relu => {
             for block in blocks {
                 L::splat(0.0).max(L::load(block)).store(block);
+            }
+        }
+        Activation::Silu => {
+            for block in blocks {
+                silu(L::load(block)).store(block);
             }
         }
     }
@@ -99,12 +172,24 @@ fn gelu<L: Lanes>(x: L) -> L {
     x.abs().mul(L::splat(-0.5)).mul_add(erfc, L::splat(0.0).max(x))
 }
 
-/// GELU by x / (1 + e^(-2u)), u = √(2/π)·(x + 0.044715 x³), which is what the tanh form amounts to.
+/// GELU by x·σ(2u), u = √(2/π)·(x + 0.044715 x³), which is what the tanh form amounts to.
 #[inline(always)]
 fn gelu_tanh<L: Lanes>(x: L) -> L {
     let cubic = x.mul(x).mul_add(L::splat(0.044_715), L::splat(1.0)).mul(x);
-    // e^(-2|u|) cannot overflow: x·σ(2u) = max(x, 0) - |x|·e^(-2|u|) / (1 + e^(-2|u|)).
-    let small = exp(cubic.abs().mul(L::splat(-2.0 * 0.797_884_6)));
+    times_sigmoid(x, cubic.abs().mul(L::splat(-2.0 * 0.797_884_6)))
+}
+
+/// x·σ(x)
+#[inline(always)]
+fn silu<L: Lanes>(x: L) -> L {
+    times_sigmoid(x, x.abs().mul(L::splat(-1.0)))
+}
+
+/// x·σ(v), where v has the sign of x and `minus_abs` is -|v|: so nothing can overflow.
+#[inline(always)]
+fn times_sigmoid<L: Lanes>(x: L, minus_abs: L) -> L {
+    // x·σ(v) = max(x, 0) - |x|·e^(-|v|) / (1 + e^(-|v|)).
+    let small = exp(minus_abs);
     let tail = small.mul(small.add(L::splat(1.0)).reciprocal());
     x.abs().mul(L::splat(-1.0)).mul_add(tail, L::splat(0.0).max(x))
 }
@@ -179,6 +264,17 @@ mod tests {
     }
 
     #[test]
+    fn silu_agrees_with_its_definition() {
+        for (x, y) in grid().into_iter().zip(activated(&grid(), Activation::Silu)) {
+            let x = f64::from(x);
+            let exact = x / (1.0 + (-x).exp());
+            assert!((f64::from(y) - exact).abs() < 6e-7, "silu({x}) = {y}, not {exact}");
+        }
+        let far = activated(&[1e10, -1e10, 200.0, -200.0], Activation::Silu);
+        assert!(far[0] == 1e10 && far[2] == 200.0 && far[1].abs() < 1e-25 && far[3].abs() < 1e-25, "{far:?}");
+    }
+
+    #[test]
     fn relu_keeps_what_is_positive() {
         assert_eq!(activated(&[1.0, -1.0, -0.5, 2.0], Activation::Relu), [1.0, 0.0, 0.0, 2.0]);
     }
@@ -242,6 +338,32 @@ mod tests {
                 }
                 // Rows that are not asked for stay as they are.
                 assert_eq!(rows[ROWS], Block([9.0; LANES]));
+
+                // The other form gives the same, and keeps the sums.
+                let (mut sums, mut output) = (panels(&input), panels(&[]));
+                add_norm_to(&mut sums, &panels(&addend), &mut output, STRIDE, ROWS, &norm);
+                for row in 0..ROWS {
+                    for panel in 0..width.div_ceil(LANES) {
+                        let at = panel * STRIDE + row;
+                        assert_eq!(output[at], rows[at]);
+                        assert_eq!(sums[at].0[0], panels(&input)[at].0[0] + panels(&addend)[at].0[0]);
+                    }
+                }
+                assert_eq!(output[ROWS], Block([9.0; LANES]));
+
+                let by_length = Norm::by_length(&weight, width, 1e-5);
+                let mut sums = panels(&input);
+                add_norm_to(&mut sums, &panels(&addend), &mut output, STRIDE, ROWS, &by_length);
+                norm_by_length(&mut sums, STRIDE, ROWS, &by_length);
+                for row in 0..ROWS {
+                    let at = |blocks: &[Block], i: usize| f64::from(blocks[i / LANES * STRIDE + row].0[i % LANES]);
+                    let sum = |i: usize| f64::from(input[row * width + i]) + f64::from(addend[row * width + i]);
+                    let mean = (0..width).map(|i| sum(i).powi(2)).sum::<f64>() / width as f64;
+                    for (i, weight) in weight.iter().enumerate() {
+                        let exact = sum(i) / (mean + 1e-5).sqrt() * f64::from(*weight);
+                        assert!((at(&output, i) - exact).abs() < 1e-5 && (at(&sums, i) - exact).abs() < 1e-5);
+                    }
+                }
             });
         }
     }

@@ -1,8 +1,9 @@
 //! The first tokens of a text, without tokenizing all of it.
 //!
 //! A model takes a few hundred tokens; a document may have a megabyte. Where the tokenizer treats what lies between
-//! two spaces by itself, as BERT's does, the tokens of a text up to a space are the first tokens of the text. So a piece
-//! that is likely to suffice is tokenized, and a longer one where it was not enough.
+//! two spaces by itself, as BERT's does and those that mark words by a space before them, the tokens of a text up to a
+//! space are the first tokens of the text. So a piece that is likely to suffice is tokenized, and a longer one where it was
+//! not enough.
 
 use crate::error::Result;
 use crate::tokenizer::Tokenizer;
@@ -15,27 +16,31 @@ const GROWTH: usize = 4;
 
 /// Where a text can be cut without a change to the tokens before the cut.
 #[derive(Clone, Copy)]
-pub struct Cuts {
-    /// After a Chinese character, too.
-    after_chinese: bool,
+pub enum Cuts {
+    /// Before white space; where it is said, after a Chinese character, too.
+    Bert { after_chinese: bool },
+    /// Before a space that follows a letter, a digit or punctuation: what the space begins is another word, whatever
+    /// characters before it are composed to.
+    Words,
 }
 
 impl Cuts {
     /// `None` where this is not known to be possible.
     pub fn of(tokenizer: &Tokenizer) -> Option<Self> {
         let inner = tokenizer.inner();
-        let Some(PreTokenizerWrapper::BertPreTokenizer(_)) = inner.get_pre_tokenizer() else { return None };
         // A token of the user's own could span a space.
         let spaces = |token: &tokenizers::AddedToken| token.content.contains([' ', '\t', '\n', '\r']);
         if inner.get_added_tokens_decoder().values().any(spaces) {
             return None;
         }
-        match inner.get_normalizer() {
-            None => Some(Self { after_chinese: false }),
-            Some(NormalizerWrapper::BertNormalizer(normalizer)) => {
-                Some(Self { after_chinese: normalizer.handle_chinese_chars })
+        match (inner.get_pre_tokenizer()?, inner.get_normalizer()) {
+            (PreTokenizerWrapper::BertPreTokenizer(_), None) => Some(Self::Bert { after_chinese: false }),
+            (PreTokenizerWrapper::BertPreTokenizer(_), Some(NormalizerWrapper::BertNormalizer(normalizer))) => {
+                Some(Self::Bert { after_chinese: normalizer.handle_chinese_chars })
             }
-            Some(_) => None,
+            (splitter, normalizer) => {
+                (splits_words(splitter) && normalizer.is_none_or(keeps_words_apart)).then_some(Self::Words)
+            }
         }
     }
 
@@ -43,11 +48,44 @@ impl Cuts {
     /// normalisation removes count, and only the Chinese characters of the main block, which none changes.
     fn piece(self, text: &str, bytes: usize) -> Option<&str> {
         let piece = &text[..text.floor_char_boundary(bytes)];
-        piece.char_indices().rev().find_map(|(at, character)| match character {
-            ' ' | '\t' | '\n' | '\r' => Some(&piece[..at]),
-            '\u{4e00}'..='\u{9fff}' if self.after_chinese => Some(&piece[..at + character.len_utf8()]),
-            _ => None,
-        })
+        match self {
+            Self::Bert { after_chinese } => piece.char_indices().rev().find_map(|(at, character)| match character {
+                ' ' | '\t' | '\n' | '\r' => Some(&piece[..at]),
+                '\u{4e00}'..='\u{9fff}' if after_chinese => Some(&piece[..at + character.len_utf8()]),
+                _ => None,
+            }),
+            Self::Words => piece.rmatch_indices(' ').map(|(at, _)| &piece[..at]).find(|piece| {
+                piece.chars().next_back().is_some_and(|last| last.is_alphanumeric() || last.is_ascii_punctuation())
+            }),
+        }
+    }
+}
+
+/// Whether words that a space begins are tokenized one by one.
+fn splits_words(splitter: &PreTokenizerWrapper) -> bool {
+    match splitter {
+        PreTokenizerWrapper::Metaspace(metaspace) => metaspace.get_split(),
+        PreTokenizerWrapper::ByteLevel(bytes) => bytes.use_regex,
+        PreTokenizerWrapper::Sequence(parts) => {
+            let parts: &[PreTokenizerWrapper] = parts.as_ref();
+            matches!(parts.first(), Some(PreTokenizerWrapper::WhitespaceSplit(_)))
+                && parts[1..].iter().all(splits_words)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a normalizer makes of a word and of what follows its space what it would make of each.
+fn keeps_words_apart(normalizer: &NormalizerWrapper) -> bool {
+    match normalizer {
+        NormalizerWrapper::NFC(_) | NormalizerWrapper::NFKC(_) | NormalizerWrapper::Precompiled(_) => true,
+        NormalizerWrapper::Lowercase(_) | NormalizerWrapper::BertNormalizer(_) => true,
+        NormalizerWrapper::Replace(replace) => {
+            // SentencePiece: several spaces are one.
+            serde_json::to_value(replace).is_ok_and(|it| it["pattern"]["Regex"] == " {2,}" && it["content"] == " ")
+        }
+        NormalizerWrapper::Sequence(sequence) => sequence.as_ref().iter().all(keeps_words_apart),
+        _ => false,
     }
 }
 
@@ -134,11 +172,14 @@ mod tests {
         assert_eq!(cuts.piece("ab数据a b", 8), Some("ab数据"));
         assert_eq!(cuts.piece("ab数据a b", 7), Some("ab数"));
         assert_eq!(cuts.piece("ababababab", 8), None);
+        assert_eq!(Cuts::Words.piece("ab a  \u{301} b", 9), Some("ab a"));
+        assert_eq!(Cuts::Words.piece("ab\ta\nb", 7), None);
     }
 
     #[test]
     fn other_tokenizers_see_the_whole_text() {
-        assert!(Cuts::of(&tokenizer(BERT, "WhitespaceSplit", "")).is_none());
+        assert!(Cuts::of(&tokenizer(BERT, "Punctuation", "")).is_none());
+        assert!(Cuts::of(&tokenizer(r#"{"type": "NFD"}"#, "WhitespaceSplit", "")).is_none());
         assert!(Cuts::of(&tokenizer(r#"{"type": "NFC"}"#, "BertPreTokenizer", "")).is_none());
         let added = r#"{"id": 15, "content": "a b", "single_word": false, "lstrip": false, "rstrip": false,
                         "normalized": true, "special": false}"#;

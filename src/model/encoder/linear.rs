@@ -3,10 +3,10 @@
 //! The f32 weights of all layers lie in one allocation, the arena, in the order in which the inner loop reads them: a
 //! short query streams them once at the speed of the memory, a batch runs at the speed of the multiplier.
 
-use super::config::Activation;
 use super::lanes::{blocks_of, Block, LANES};
 use super::product::{multiply, Panels};
 use super::quantized::{Codes, Quantized};
+use super::shape::Activation;
 use crate::compute::Crew;
 
 /// Bytes of weights of a chunk when threads share the outputs. Longer runs come faster from memory, shorter ones let a

@@ -1,6 +1,6 @@
 //! From the token vectors of a text to the text's vector.
 
-use super::config::Pooling;
+use super::modules::Pooling;
 
 /// Writes the vector of one text to `result`: `hidden` numbers for each of `modes`, together scaled to length 1 if
 /// `normalize`.
@@ -14,11 +14,16 @@ pub fn pool_rows(rows: &[f32], hidden: usize, modes: &[Pooling], normalize: bool
         }
     }
     if normalize {
-        let length = result.iter().map(|value| value * value).sum::<f32>().sqrt();
-        // The guard that torch.nn.functional.normalize uses.
-        let scale = 1.0 / length.max(1e-12);
-        result.iter_mut().for_each(|value| *value *= scale);
+        self::normalize(result);
     }
+}
+
+/// Scales a vector to length 1.
+pub fn normalize(vector: &mut [f32]) {
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    // The guard that torch.nn.functional.normalize uses.
+    let scale = 1.0 / length.max(1e-12);
+    vector.iter_mut().for_each(|value| *value *= scale);
 }
 
 /// `rows` has at least one row; `target` is zero.

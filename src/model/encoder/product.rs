@@ -9,9 +9,9 @@
 //! a panel of weights stays in the processor's cache while the rows pass by.
 #![allow(unsafe_code)]
 
-use super::config::Activation;
 use super::kernels::activate;
 use super::lanes::{dispatch, fetch_ahead, Block, Lanes, LANES};
+use super::shape::Activation;
 
 /// A matrix in panels: row r of panel p is block p · `stride` + r.
 #[derive(Clone, Copy)]

@@ -5,12 +5,12 @@
 //! Everything between the products stays in f32.
 #![allow(unsafe_code)]
 
-use super::config::Activation;
 use super::dots::{dispatch_dots, ByteBlock, Dots, IntBlock};
 use super::kernels::activate;
 use super::lanes::{blocks_of, dispatch, Block, Lanes, LANES, ROUND};
 use super::linear::chunk_panels;
 use super::product::{row_groups, with_rows, Panels, Tile};
+use super::shape::Activation;
 use crate::compute::Crew;
 
 /// Inputs that one factor of [`Dots`] holds.

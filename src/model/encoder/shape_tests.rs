@@ -1,176 +1,135 @@
-//! The encoder's kernels at every level of instructions in every shape around their tiles, panels and blocks, against
-//! sums in f64 or in whole numbers.
+//! Plans of the configurations that well-known models have on the Hub, in the forms of their time.
 
-use super::attention::{attention, Heads};
-use super::kernels::{add_norm, Norm};
-use super::lanes::{blocks_of, limit::each_level, Block, LANES};
-use super::linear::Single;
-use super::product::Panels;
-use super::quantized::{Codes, Quantized};
-use crate::compute::Crew;
+use super::shape::*;
+use crate::error::ModelError;
+use serde_json::{json, Value};
+use std::path::Path;
 
-/// Rows of the largest tile, and one more.
-const ROWS: usize = 15;
-
-/// Two panels, and one more output.
-const OUTPUTS: usize = 2 * LANES + 1;
-
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    (0..count as u32).map(|i| ((i.wrapping_mul(2_654_435_761) ^ seed) >> 16) as f32 / 32768.0 - 1.0).collect()
+fn shape(config: &Value) -> Result<Shape, ModelError> {
+    Shape::from_json(config, Path::new("config.json"))
 }
 
-/// Whole numbers from -127 to 127, both of which every row of `width` begins with as far as it goes: their own codes in
-/// 8 bits, with the scale 1.
-fn codes(rows: usize, width: usize, seed: u32) -> Vec<f32> {
-    let mut codes: Vec<f32> = numbers(rows * width, seed).iter().map(|x| (x * 127.0).round()).collect();
-    for row in codes.chunks_mut(width) {
-        let ends = [127.0, -127.0];
-        row.iter_mut().zip(ends).for_each(|(code, end)| *code = end);
+fn unsupported(config: &Value) -> String {
+    match shape(config) {
+        Err(ModelError::Unsupported(message)) => message,
+        other => panic!("{other:?}"),
     }
-    codes
 }
 
-/// `[rows, columns]` in panels, with a row of other numbers behind the last.
-fn in_panels(values: &[f32], columns: usize, rows: usize) -> Vec<Block> {
-    let stride = rows + 1;
-    let mut blocks = vec![Block([f32::NAN; LANES]); columns.div_ceil(LANES) * stride];
-    for (row, values) in values.chunks(columns).enumerate() {
-        for (panel, block) in blocks_of(values).into_iter().enumerate() {
-            blocks[panel * stride + row] = block;
-        }
-    }
-    blocks
+/// `config` with another value for a field.
+fn with(config: &Value, name: &str, value: Value) -> Value {
+    let mut config = config.clone();
+    config[name] = value;
+    config
 }
 
-/// What an operation leaves in its output, row by row; rows behind the last must be as they were.
-fn output(columns: usize, rows: usize, operation: impl FnOnce(&mut [Block])) -> Vec<Vec<f32>> {
-    let stride = rows + 1;
-    let mut blocks = vec![Block([f32::NAN; LANES]); columns.div_ceil(LANES) * stride];
-    operation(&mut blocks);
-    assert!(blocks.chunks(stride).all(|panel| panel[rows].0.iter().all(|x| x.is_nan())), "a row too many is written");
-    (0..rows).map(|row| (0..columns).map(|at| blocks[at / LANES * stride + row].0[at % LANES]).collect()).collect()
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-/// Products of all rows up to a tile and one more with outputs up to two panels and one more.
-fn check_products(inputs: usize, rows: &[usize], outputs: &[usize]) {
-    let (input, weight, bias) = (numbers(ROWS * inputs, 1), numbers(OUTPUTS * inputs, 2), numbers(OUTPUTS, 3));
-    let (code_input, code_weight) = (codes(ROWS, inputs, 4), codes(OUTPUTS, inputs, 5));
-    for &outputs in outputs {
-        let mut arena = Vec::new();
-        let single = Single::new(&weight[..outputs * inputs], &bias[..outputs], inputs, &mut arena);
-        // Whole numbers too, so that the results are exact.
-        let code_bias: Vec<f32> = (0..outputs).map(|at| at as f32 - 9.0).collect();
-        let quantized = Quantized::new(&code_weight[..outputs * inputs], &code_bias, inputs);
-        for &rows in rows {
-            let stride = rows + 1;
-            let floats = in_panels(&input[..rows * inputs], inputs, rows);
-            let integers = in_panels(&code_input[..rows * inputs], inputs, rows);
-            each_level(|| {
-                let crew = &mut Crew::alone();
-                let panels = Panels { blocks: &floats, stride };
-                let got = output(outputs, rows, |to| single.apply(&arena, crew, panels, rows, None, to));
-                for (got, x) in got.iter().zip(input.chunks(inputs)) {
-                    for ((got, w), bias) in got.iter().zip(weight.chunks(inputs)).zip(&bias) {
-                        let want = dot(w, x) + f64::from(*bias);
-                        let error = (f64::from(*got) - want).abs();
-                        assert!(error < 1e-4, "{rows} × {outputs} × {inputs}: {got}, not {want}");
-                    }
-                }
-                let panels = Panels { blocks: &integers, stride };
-                let scratch = &mut Codes::default();
-                let got = output(outputs, rows, |to| quantized.apply(crew, panels, rows, None, to, scratch));
-                for (got, x) in got.iter().zip(code_input.chunks(inputs)) {
-                    for ((got, w), bias) in got.iter().zip(code_weight.chunks(inputs)).zip(&code_bias) {
-                        let want = dot(w, x) + f64::from(*bias);
-                        assert_eq!(f64::from(*got), want, "{rows} × {outputs} × {inputs} in 8 bits");
-                    }
-                }
-            });
-        }
-    }
+/// As nomic-embed-text-v1.5 has it, with the names of GPT-2.
+fn nomic() -> Value {
+    json!({
+        "model_type": "nomic_bert", "activation_function": "swiglu", "layer_norm_epsilon": 1e-12,
+        "max_trained_positions": 2048, "mlp_fc1_bias": false, "mlp_fc2_bias": false, "n_embd": 768, "n_head": 12,
+        "n_inner": 3072, "n_layer": 12, "n_positions": 8192, "prenorm": false, "qkv_proj_bias": false,
+        "rotary_emb_base": 1000, "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": false,
+        "rotary_emb_scale_base": null, "rotary_scaling_factor": null, "type_vocab_size": 2, "use_rms_norm": false,
+        "vocab_size": 30528,
+    })
 }
 
 #[test]
-fn products_of_every_number_of_rows_and_outputs() {
-    let all_rows: Vec<usize> = (1..=ROWS).collect();
-    let all_outputs: Vec<usize> = (1..=OUTPUTS).collect();
-    check_products(37, &all_rows, &all_outputs);
+fn nomic_by_its_own_names() {
+    let plan = shape(&nomic()).unwrap();
+    assert_eq!((plan.hidden, plan.heads, plan.head_width, plan.feed_forward), (768, 12, 64, 3072));
+    assert_eq!((plan.positions, plan.layers.len(), plan.token_types), (8192, 12, 2));
+    assert_eq!(plan.layers[7], LayerShape { window: None, theta: Some(1000.0) });
+    assert_eq!((plan.activation, plan.gated, plan.attention_bias), (Activation::Silu, true, false));
+    assert!(matches!(plan.norms, Norms::After));
+    // Where longer inputs would change the wave lengths, they are cut.
+    assert_eq!(shape(&with(&nomic(), "rotary_scaling_factor", json!(2))).unwrap().positions, 2048);
+    for (name, value) in [
+        ("prenorm", json!(true)),
+        ("rotary_emb_fraction", json!(0.5)),
+        ("rotary_emb_interleaved", json!(true)),
+        ("activation_function", json!("gelu")),
+    ] {
+        assert!(unsupported(&with(&nomic(), name, value)).contains(if name.starts_with('a') { "gelu" } else { name }));
+    }
+    let experts = with(&with(&nomic(), "num_experts", json!(8)), "moe_every_n_layers", json!(2));
+    assert!(unsupported(&experts).contains("num_experts"));
 }
 
 #[test]
-fn products_of_every_number_of_inputs() {
-    // To two panels of f32 and over a block of codes, which is 64 inputs.
-    for inputs in (1..=2 * LANES + 1).chain([62, 63, 64, 65, 66, 67, 68, 69, 129]) {
-        check_products(inputs, &[1, 2, 7, ROWS], &[1, LANES, OUTPUTS]);
-    }
+fn modernbert_with_a_global_layer_every_third() {
+    let config = json!({
+        "model_type": "modernbert", "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0,
+        "hidden_activation": "gelu", "hidden_size": 768, "intermediate_size": 1152, "local_attention": 128,
+        "local_rope_theta": 10000.0, "max_position_embeddings": 8192, "norm_eps": 1e-5, "num_attention_heads": 12,
+        "num_hidden_layers": 22, "vocab_size": 50368,
+    });
+    let plan = shape(&config).unwrap();
+    let (global, local) =
+        (LayerShape { window: None, theta: Some(160_000.0) }, LayerShape { window: Some(64), theta: Some(10_000.0) });
+    assert_eq!(plan.layers[..5], [global, local, local, global, local]);
+    assert!(plan.norms == Norms::Before && plan.gated && !plan.norm_bias && !plan.attention_bias && !plan.expand_bias);
+    let types = with(&config, "layer_types", json!(["full_attention"]));
+    assert!(matches!(shape(&types), Err(ModelError::Corrupt { reason, .. }) if reason.contains("1 entries for 22")));
 }
 
 #[test]
-fn attention_of_every_length_and_width_of_heads() {
-    for panels in 1..=4 {
-        let heads = Heads { count: 2, panels };
-        let width = panels * LANES;
-        for tokens in (1..=2 * LANES + 3).chain([47, 48, 49, 63, 64, 65]) {
-            let columns = 3 * heads.count * width;
-            let values = numbers(tokens * columns, 7);
-            let blocks = in_panels(&values, columns, tokens);
-            let at = |row: usize, column: usize| f64::from(values[row * columns + column]);
-            let hidden = heads.count * width;
-            let mut want = vec![vec![0.0; hidden]; tokens];
-            for (row, want) in want.iter_mut().enumerate() {
-                for head in 0..heads.count {
-                    let of_head = head * width..(head + 1) * width;
-                    let score = |key: usize| of_head.clone().map(|c| at(row, c) * at(key, hidden + c)).sum::<f64>();
-                    let weights: Vec<f64> = (0..tokens).map(|key| score(key).exp()).collect();
-                    let total: f64 = weights.iter().sum();
-                    for column in of_head {
-                        let sum: f64 =
-                            weights.iter().enumerate().map(|(key, w)| w * at(key, 2 * hidden + column)).sum();
-                        want[column] = sum / total;
-                    }
-                }
-            }
-            each_level(|| {
-                let qkv = Panels { blocks: &blocks, stride: tokens + 1 };
-                let got = output(hidden, tokens, |to| attention(&mut Crew::alone(), heads, qkv, &[0, tokens], to));
-                for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
-                    let error = (f64::from(*got) - want).abs();
-                    assert!(error < 1e-4, "{tokens} tokens, {panels} panels: {got}, not {want}");
-                }
-            });
-        }
-    }
+fn positions_of_roberta_and_mpnet_begin_behind_the_padding() {
+    let roberta = json!({
+        "model_type": "xlm-roberta", "hidden_size": 1024, "intermediate_size": 4096, "layer_norm_eps": 1e-5,
+        "max_position_embeddings": 8194, "num_attention_heads": 16, "num_hidden_layers": 24, "pad_token_id": 1,
+        "type_vocab_size": 1, "vocab_size": 250002, "hidden_act": "gelu", "position_embedding_type": "absolute",
+    });
+    let plan = shape(&roberta).unwrap();
+    assert_eq!((plan.positions, plan.skipped_positions, plan.token_types), (8192, Some(2), 1));
+    let mpnet = with(&with(&roberta, "model_type", json!("mpnet")), "max_position_embeddings", json!(514));
+    let plan = shape(&mpnet).unwrap();
+    assert_eq!((plan.positions, plan.distance_bias), (512, Some(DistanceBias::Buckets(32))));
+    assert!(unsupported(&with(&mpnet, "relative_attention_num_buckets", json!(64))).contains("64"));
+    assert!(matches!(shape(&with(&roberta, "max_position_embeddings", json!(2))), Err(ModelError::Corrupt { .. })));
 }
 
 #[test]
-fn normalisation_of_every_width() {
-    const COUNT: usize = 3;
-    for width in 1..=3 * LANES + 1 {
-        let (weight, bias) = (numbers(width, 1), numbers(width, 2));
-        let norm = Norm::new(&weight, &bias, 1e-3);
-        let (input, addend) = (numbers(COUNT * width, 3), numbers(COUNT * width, 4));
-        let addends = in_panels(&addend, width, COUNT);
-        each_level(|| {
-            let got = output(width, COUNT, |to| {
-                for (to, from) in to.iter_mut().zip(in_panels(&input, width, COUNT)) {
-                    *to = from;
-                }
-                add_norm(to, &addends, COUNT + 1, COUNT, &norm);
-            });
-            for ((got, input), addend) in got.iter().zip(input.chunks(width)).zip(addend.chunks(width)) {
-                let sums: Vec<f64> = input.iter().zip(addend).map(|(a, b)| f64::from(*a) + f64::from(*b)).collect();
-                let mean = sums.iter().sum::<f64>() / width as f64;
-                let variance = sums.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
-                for (at, got) in got.iter().enumerate() {
-                    let scaled = (sums[at] - mean) / (variance + 1e-3).sqrt();
-                    let want = scaled * f64::from(weight[at]) + f64::from(bias[at]);
-                    assert!((f64::from(*got) - want).abs() < 1e-5, "width {width}: {got}, not {want}");
-                }
-            }
-        });
+fn jina_is_a_bert_with_slopes() {
+    let config = json!({
+        "model_type": "bert", "position_embedding_type": "alibi", "feed_forward_type": "geglu", "hidden_size": 768,
+        "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12, "vocab_size": 30528,
+        "max_position_embeddings": 8192, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+    });
+    let plan = shape(&config).unwrap();
+    assert_eq!((plan.family, plan.distance_bias), (Family::JinaBert, Some(DistanceBias::Slopes)));
+    assert_eq!((plan.architecture(&config).as_str(), plan.skipped_positions), ("jina_bert", None));
+    assert!(unsupported(&with(&config, "feed_forward_type", json!("original"))).contains("original"));
+    assert!(unsupported(&with(&config, "position_embedding_type", json!("relative_key"))).contains("relative_key"));
+    // Tables by position are made for no more than this, whatever a configuration says.
+    assert_eq!(shape(&with(&config, "max_position_embeddings", json!(1 << 24))).unwrap().positions, 1 << 15);
+}
+
+#[test]
+fn qwen_has_fewer_heads_of_keys() {
+    let config = json!({
+        "model_type": "qwen3", "hidden_size": 1024, "head_dim": 128, "num_attention_heads": 16,
+        "num_key_value_heads": 8, "num_hidden_layers": 28, "intermediate_size": 3072, "hidden_act": "silu",
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000, "max_position_embeddings": 32768, "vocab_size": 151669,
+        "use_sliding_window": false, "sliding_window": null, "rope_scaling": null, "attention_bias": false,
+    });
+    let plan = shape(&config).unwrap();
+    assert_eq!((plan.heads, plan.key_heads, plan.head_width), (16, 8, 128));
+    assert!(plan.causal && plan.head_norms && plan.norms_by_length);
+    assert_eq!(plan.layers[0].theta, Some(1e6));
+    for (name, value) in [("use_sliding_window", json!(true)), ("rope_scaling", json!({"rope_type": "yarn"}))] {
+        assert!(unsupported(&with(&config, name, value)).contains("Qwen3"));
     }
+    assert!(matches!(shape(&with(&config, "num_key_value_heads", json!(5))), Err(ModelError::Corrupt { .. })));
+    assert!(matches!(shape(&with(&config, "head_dim", json!(7))), Err(ModelError::Corrupt { .. })));
+}
+
+#[test]
+fn other_architectures_are_named_with_those_that_are_supported() {
+    let message = unsupported(&json!({"model_type": "deberta-v2"}));
+    for name in ["\"deberta-v2\"", "bert", "xlm-roberta", "modernbert", "jina-embeddings-v2", "qwen3"] {
+        assert!(message.contains(name), "{message}");
+    }
+    assert!(unsupported(&json!({})).contains("architecture \"\""));
 }

@@ -9,7 +9,7 @@ use super::failure::{failure_of, failure_of_document, internal};
 use super::lifecycle::Busy;
 use super::progress::Reporter;
 use super::quantize;
-use super::queue::EmbedJob;
+use super::queue::{EmbedJob, Wanted};
 use super::registry::Entry;
 use super::reply::{self, Outgoing, Ticket, Turn};
 use super::runtime::{EmbedModel, GenerateModel, Runtime};
@@ -179,6 +179,16 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
                 embed(server, ticket, &model, &texts, purpose, lane);
             }
         }
+        Request::EmbedTokens { model, text, caller } => {
+            if let Some(ticket) = admit(server, ticket, caller) {
+                embed_tokens(server, ticket, &model, &text);
+            }
+        }
+        Request::Rerank { model, query, passages, lane, caller } => {
+            if let Some(ticket) = admit(server, ticket, caller) {
+                rerank(server, ticket, &model, &query, &passages, lane);
+            }
+        }
         Request::Generate { model, messages, params, stream, caller } => {
             if let Some(ticket) = admit(server, ticket, caller) {
                 generate(server, ticket, &model, &messages, params, stream);
@@ -229,7 +239,10 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             Some(base) => source::inspect_adapter(path.as_ref(), &base),
             None => source::inspect(kind, path.as_ref()),
         }
-        .and_then(|info| source::check_options(kind, path.as_ref(), &options_json).map(|()| info))
+        .and_then(|mut info| {
+            source::apply_options(kind, path.as_ref(), &options_json, &mut info)?;
+            Ok(info)
+        })
         .map(Response::Inspected)
         .map_err(|error| failure_of(&error)),
         Request::Load { model } => server.registry.get(&model).map(|_| Response::Done),
@@ -268,6 +281,8 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         Request::Hello { .. }
         | Request::Retire
         | Request::Embed { .. }
+        | Request::EmbedTokens { .. }
+        | Request::Rerank { .. }
         | Request::Generate { .. }
         | Request::Quantize { .. }
         | Request::QuantizationReport { .. }
@@ -289,7 +304,48 @@ fn embed(server: &Server, ticket: Ticket, model: &ModelRef, texts: &[String], pu
         }
         Ok((entry, dimensions, inputs)) => {
             let id = entry.id;
-            server.scheduler.embed(lane, EmbedJob::new(ticket, entry, id, dimensions, inputs));
+            server.scheduler.embed(lane, EmbedJob::new(ticket, entry, id, Wanted::Vectors(dimensions), inputs));
+        }
+        Err(failure) => ticket.fail(failure),
+    }
+}
+
+fn embed_tokens(server: &Server, ticket: Ticket, model: &ModelRef, text: &str) {
+    let prepared = server.registry.get(model).and_then(|entry| {
+        let runtime = embed_model(&entry)?.clone();
+        let detail = runtime.prepare_tokens(text).map_err(|error| failure_of(&error))?;
+        let wanted = Wanted::TokenVectors(runtime.token_dimensions());
+        let answer_bytes = wanted.numbers(detail.0.ids.len()).saturating_mul(size_of::<f32>());
+        match answer_bytes <= MAX_PAYLOAD_BYTES / 2 {
+            true => Ok((entry, wanted, detail)),
+            false => Err(failure_of(&ModelError::InvalidArgument("the text has too many tokens".into()))),
+        }
+    });
+    match prepared {
+        Ok((entry, wanted, detail)) => {
+            let (id, inputs) = (entry.id, vec![detail.0.ids.clone()]);
+            let mut job = EmbedJob::new(ticket, entry, id, wanted, inputs);
+            job.detail = Some(detail);
+            server.scheduler.embed(Lane::Interactive, job);
+        }
+        Err(failure) => ticket.fail(failure),
+    }
+}
+
+fn rerank(server: &Server, ticket: Ticket, model: &ModelRef, query: &str, passages: &[String], lane: Lane) {
+    let prepared = server.registry.get(model).and_then(|entry| match &entry.runtime {
+        Runtime::Rerank(runtime) => {
+            let inputs = runtime.prepare(query, passages).map_err(|error| failure_of(&error))?;
+            Ok((entry, inputs))
+        }
+        Runtime::Embed(_) => Err(wrong_kind("an embedding model cannot rerank")),
+        Runtime::Generate(_) => Err(wrong_kind("a generation model cannot rerank")),
+    });
+    match prepared {
+        Ok((_, inputs)) if inputs.is_empty() => ticket.finish(Response::Scores { values: Vec::new(), tokens: 0 }),
+        Ok((entry, inputs)) => {
+            let id = entry.id;
+            server.scheduler.embed(lane, EmbedJob::new(ticket, entry, id, Wanted::Scores, inputs));
         }
         Err(failure) => ticket.fail(failure),
     }
@@ -325,6 +381,7 @@ fn generate(
 fn embed_model(entry: &Entry) -> Result<&Arc<dyn EmbedModel>, Failure> {
     match &entry.runtime {
         Runtime::Embed(model) => Ok(model),
+        Runtime::Rerank(_) => Err(wrong_kind("a reranking model cannot embed")),
         Runtime::Generate(_) => Err(wrong_kind("a generation model cannot embed")),
     }
 }
@@ -333,6 +390,7 @@ fn generate_model(entry: &Entry) -> Result<&Arc<dyn GenerateModel>, Failure> {
     match &entry.runtime {
         Runtime::Generate(model) => Ok(model),
         Runtime::Embed(_) => Err(wrong_kind("an embedding model cannot generate")),
+        Runtime::Rerank(_) => Err(wrong_kind("a reranking model cannot generate")),
     }
 }
 

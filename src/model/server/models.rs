@@ -1,8 +1,10 @@
 //! The real models behind the traits of `runtime.rs`.
 
-use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, Run, Runtime, TextModel};
+use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run, Runtime, TextModel};
 use crate::compute::Pool;
 use crate::decoder::{self, Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
+use crate::encoder::config::RerankerOptions;
+use crate::encoder::reranker::Reranker;
 use crate::encoder::{Encoder, EncoderOptions};
 use crate::error::{ModelError, Result};
 use crate::quantize::{self, Mix};
@@ -26,7 +28,7 @@ impl Loader for DiskLoader {
         }
         let weights = source::memory_bytes(model.kind, path)?;
         match model.kind {
-            ModelKind::Embed => Ok(Needs { kind: "F32".to_owned(), weights, ..Needs::default() }),
+            ModelKind::Embed | ModelKind::Rerank => Ok(Needs { kind: "F32".to_owned(), weights, ..Needs::default() }),
             ModelKind::Generate => {
                 let file = source::gguf_file(path)?;
                 let needs = decoder::needs(&file)?;
@@ -53,6 +55,10 @@ impl Loader for DiskLoader {
             ModelKind::Embed => {
                 let options = EncoderOptions::from_json(&model.options_json)?;
                 Ok(Runtime::Embed(Arc::new(Encoder::load(path, &options)?)))
+            }
+            ModelKind::Rerank => {
+                let options = RerankerOptions::from_json(&model.options_json)?;
+                Ok(Runtime::Rerank(Arc::new(Reranker::load(path, &options)?)))
             }
             ModelKind::Generate => {
                 Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
@@ -92,12 +98,52 @@ impl EmbedModel for Encoder {
         self.dims()
     }
 
+    fn token_dimensions(&self) -> usize {
+        self.token_dims()
+    }
+
     fn prepare(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>> {
         self.prepare(text, purpose)
     }
 
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
-        self.embed(batch, pool)
+    fn prepare_tokens(&self, text: &str) -> Result<(TokenizedText, Vec<String>)> {
+        let tokens = self.prepare_tokens(text)?;
+        let spelling = |id: &u32| self.tokenizer().inner().id_to_token(*id).unwrap_or_default();
+        let spellings = tokens.ids.iter().map(spelling).collect();
+        Ok((tokens, spellings))
+    }
+
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        self.embed_unless(batch, pool, abandoned)
+    }
+
+    fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        self.embed_tokens(batch, pool, abandoned)
+    }
+}
+
+impl TextModel for Reranker {
+    fn tokenize(&self, text: &str, add_special: bool) -> Result<TokenizedText> {
+        self.tokenizer().encode(text, add_special)
+    }
+
+    fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        detokenize(self.tokenizer(), ids)
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        self.resident_bytes()
+    }
+}
+
+impl RerankModel for Reranker {
+    fn prepare(&self, query: &str, passages: &[String]) -> Result<Vec<Vec<u32>>> {
+        let query = self.segment(query)?;
+        passages.iter().map(|passage| Ok(self.pair(&query, &self.segment(passage)?))).collect()
+    }
+
+    fn score(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        self.score(batch, pool, abandoned)
     }
 }
 

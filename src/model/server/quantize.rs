@@ -86,7 +86,7 @@ pub fn report(
 fn check_kind(model: &ModelRef) -> Result<()> {
     match model.kind {
         ModelKind::Generate => Ok(()),
-        ModelKind::Embed => Err(ModelError::Unsupported(format!(
+        ModelKind::Embed | ModelKind::Rerank => Err(ModelError::Unsupported(format!(
             "embedding model \"{}\" cannot be written as GGUF, but the option \"dtype\": \"int8\" makes it smaller in memory",
             model.name
         ))),

@@ -1,6 +1,7 @@
 //! Which work waits, and which goes next. A plain data structure: no thread, no clock, no model.
 //!
-//! Three lines of jobs: interactive embeddings, bulk embeddings, generations that wait for a slot. Embedding jobs are
+//! Three lines of jobs: interactive embeddings, bulk embeddings, generations that wait for a slot. Scores of pairs and
+//! vectors of tokens are embeddings here: what differs is how many numbers an input gives. Embedding jobs are
 //! served in micro-batches of bounded tokens that mix the texts of all waiting jobs of one model, one text of each job
 //! in turn, so that a short request is done with the next micro-batch even when a request of thousands of texts came
 //! first. After each micro-batch the job at the head goes to the end of its line, so that no model starves another.
@@ -8,7 +9,7 @@
 //! Invariants: a job is in exactly one line until it is complete, cancelled or failed; the rows of a job are in the
 //! order of its inputs; [`Queue::waiting`] never exceeds the limit. Caller: `scheduler.rs`, under its lock.
 
-use pg_rag_protocol::message::{GenerateParams, Lane};
+use pg_rag_protocol::message::{GenerateParams, Lane, TokenizedText};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -18,14 +19,40 @@ pub trait Requester {
     fn is_cancelled(&self) -> bool;
 }
 
+/// What a job wants to know of its inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A vector of each, of so many numbers.
+    Vectors(usize),
+    /// A vector of each token, of so many numbers.
+    TokenVectors(usize),
+    /// A score of each.
+    Scores,
+}
+
+impl Wanted {
+    /// Numbers that an input of so many tokens gives.
+    pub fn numbers(self, tokens: usize) -> usize {
+        match self {
+            Wanted::Vectors(dimensions) => dimensions,
+            Wanted::TokenVectors(dimensions) => tokens.saturating_mul(dimensions),
+            Wanted::Scores => 1,
+        }
+    }
+}
+
 /// Texts of one request to embed. `M` is the model, `R` the requester.
 pub struct EmbedJob<M, R> {
     pub requester: R,
     pub model: M,
-    /// Jobs with equal ids share micro-batches.
+    /// Jobs with equal ids that want the same share micro-batches.
     pub model_id: u64,
+    pub wanted: Wanted,
+    /// Of the only input, for an answer with [`Wanted::TokenVectors`]: its tokens and their spellings.
+    pub detail: Option<(TokenizedText, Vec<String>)>,
     pub tokens: u64,
-    dimensions: usize,
+    /// Where in `values` the numbers of each input begin, and where those of the last one end.
+    starts: Vec<usize>,
     /// Token ids by input; taken out when the input goes into a micro-batch.
     inputs: Vec<Vec<u32>>,
     /// Inputs not yet in a micro-batch, shortest first: the next one is popped from the end, so neighbours in a
@@ -38,7 +65,11 @@ pub struct EmbedJob<M, R> {
 
 impl<M, R> EmbedJob<M, R> {
     /// `inputs` must not be empty.
-    pub fn new(requester: R, model: M, model_id: u64, dimensions: usize, inputs: Vec<Vec<u32>>) -> Self {
+    pub fn new(requester: R, model: M, model_id: u64, wanted: Wanted, inputs: Vec<Vec<u32>>) -> Self {
+        let mut starts = vec![0];
+        for ids in &inputs {
+            starts.push(starts[starts.len() - 1] + wanted.numbers(ids.len()));
+        }
         let mut remaining: Vec<usize> = (0..inputs.len()).collect();
         // Stable and reversed, so that equal lengths leave in the order of the request.
         remaining.reverse();
@@ -47,17 +78,19 @@ impl<M, R> EmbedJob<M, R> {
             requester,
             model,
             model_id,
+            wanted,
+            detail: None,
             tokens: inputs.iter().map(|ids| ids.len() as u64).sum(),
-            dimensions,
             rows_missing: inputs.len(),
-            values: vec![0.0; inputs.len() * dimensions],
+            values: vec![0.0; starts[inputs.len()]],
+            starts,
             inputs,
             remaining,
             id: 0,
         }
     }
 
-    /// The finished rows, in the order of the request.
+    /// The finished numbers, in the order of the request.
     pub fn take_values(&mut self) -> Vec<f32> {
         std::mem::take(&mut self.values)
     }
@@ -77,6 +110,7 @@ pub struct GenerateJob<M, R> {
 pub struct MicroBatch<M> {
     pub model: M,
     pub model_id: u64,
+    pub wanted: Wanted,
     pub lane: Lane,
     pub inputs: Vec<Vec<u32>>,
     /// For each input the job and its index there.
@@ -94,6 +128,7 @@ impl<M: Clone> MicroBatch<M> {
                     parts.push(MicroBatch {
                         model: self.model.clone(),
                         model_id: self.model_id,
+                        wanted: self.wanted,
                         lane: self.lane,
                         inputs: Vec::new(),
                         owners: Vec::new(),
@@ -106,6 +141,11 @@ impl<M: Clone> MicroBatch<M> {
             part.owners.push(owner);
         }
         parts
+    }
+
+    /// Numbers that all inputs give.
+    pub fn numbers(&self) -> usize {
+        self.inputs.iter().map(|ids| self.wanted.numbers(ids.len())).sum()
     }
 
     /// Whether inputs of more than one job are in it.
@@ -159,9 +199,9 @@ impl<M: Clone, R: Requester> Queue<M, R> {
     }
 
     /// Appends the job, or gives it back when too many are waiting.
-    pub fn push_embed(&mut self, lane: Lane, mut job: EmbedJob<M, R>) -> Result<(), EmbedJob<M, R>> {
+    pub fn push_embed(&mut self, lane: Lane, mut job: EmbedJob<M, R>) -> Result<(), Box<EmbedJob<M, R>>> {
         if !self.has_room() {
-            return Err(job);
+            return Err(Box::new(job));
         }
         job.id = self.next_id;
         self.next_id += 1;
@@ -203,13 +243,13 @@ impl<M: Clone, R: Requester> Queue<M, R> {
     pub fn next_micro_batch(&mut self, lane: Lane, max_tokens: usize) -> Option<MicroBatch<M>> {
         let line = self.line(lane);
         let head = line.front()?;
-        let model_id = head.model_id;
-        let mut batch =
-            MicroBatch { model: head.model.clone(), model_id, lane, inputs: Vec::new(), owners: Vec::new() };
+        let (model_id, wanted) = (head.model_id, head.wanted);
+        let model = head.model.clone();
+        let mut batch = MicroBatch { model, model_id, wanted, lane, inputs: Vec::new(), owners: Vec::new() };
         let mut tokens = 0;
         loop {
             let mut took_any = false;
-            for job in line.iter_mut().filter(|job| job.model_id == model_id) {
+            for job in line.iter_mut().filter(|job| job.model_id == model_id && job.wanted == wanted) {
                 let Some(&input) = job.remaining.last() else { continue };
                 let input_tokens = job.inputs[input].len();
                 if !batch.inputs.is_empty() && tokens + input_tokens > max_tokens {
@@ -232,13 +272,15 @@ impl<M: Clone, R: Requester> Queue<M, R> {
 
     /// Puts the rows of a micro-batch into its jobs and takes out the jobs that are complete.
     ///
-    /// `rows` holds one row per input of the batch. Jobs that were cancelled meanwhile are skipped.
-    pub fn complete(&mut self, batch: &MicroBatch<M>, rows: &[f32]) -> Vec<EmbedJob<M, R>> {
+    /// `rows` holds what each input of the batch gives, [`MicroBatch::numbers`] in all. Jobs that were cancelled meanwhile
+    /// are skipped.
+    pub fn complete(&mut self, batch: &MicroBatch<M>, mut rows: &[f32]) -> Vec<EmbedJob<M, R>> {
         let line = self.line(batch.lane);
-        let width = rows.len() / batch.owners.len().max(1);
-        for ((job_id, input), row) in batch.owners.iter().zip(rows.chunks_exact(width.max(1))) {
+        for ((job_id, input), ids) in batch.owners.iter().zip(&batch.inputs) {
+            let Some((row, others)) = rows.split_at_checked(batch.wanted.numbers(ids.len())) else { break };
+            rows = others;
             let Some(job) = line.iter_mut().find(|job| job.id == *job_id) else { continue };
-            if let Some(place) = job.values.get_mut(input * job.dimensions..(input + 1) * job.dimensions) {
+            if let Some(place) = job.values.get_mut(job.starts[*input]..job.starts[input + 1]) {
                 if place.len() == row.len() {
                     place.copy_from_slice(row);
                     job.rows_missing -= 1;
@@ -246,6 +288,16 @@ impl<M: Clone, R: Requester> Queue<M, R> {
             }
         }
         Self::take_out(line, |job| job.rows_missing == 0)
+    }
+
+    /// Whether somebody still waits for an input of the batch.
+    pub fn is_wanted(&self, batch: &MicroBatch<M>) -> bool {
+        let line = match batch.lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
+        };
+        let waits = |job: &EmbedJob<M, R>| !job.requester.is_cancelled();
+        batch.owners.iter().any(|(job_id, _)| line.iter().any(|job| job.id == *job_id && waits(job)))
     }
 
     /// Takes out the jobs of a micro-batch that could not be computed.

@@ -1,6 +1,6 @@
 //! What the queue promises, checked without models or threads.
 
-use super::queue::{EmbedJob, GenerateJob, Queue, Requester};
+use super::queue::{EmbedJob, GenerateJob, Queue, Requester, Wanted};
 use pg_rag_protocol::message::{GenerateParams, Lane};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -25,7 +25,7 @@ fn caller(name: &'static str) -> Caller {
 /// A job of inputs with the given lengths; input i consists of the token `first + i`.
 fn job(requester: Caller, model_id: u64, first: u32, lengths: &[usize]) -> EmbedJob<&'static str, Caller> {
     let inputs = lengths.iter().enumerate().map(|(index, length)| vec![first + index as u32; *length]).collect();
-    EmbedJob::new(requester, "model", model_id, 1, inputs)
+    EmbedJob::new(requester, "model", model_id, Wanted::Vectors(1), inputs)
 }
 
 fn generation(requester: Caller) -> GenerateJob<&'static str, Caller> {
@@ -144,4 +144,36 @@ fn a_failed_batch_splits_into_its_jobs_and_only_the_failing_one_is_taken_out() {
     assert_eq!(failed.iter().map(|job| job.requester.name).collect::<Vec<_>>(), ["b"]);
     let finished = queue.complete(&parts[0], &rows(&parts[0].inputs));
     assert_eq!(finished.iter().map(|job| job.requester.name).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
+fn jobs_that_want_different_things_share_no_pass() {
+    let mut queue = Queue::new(10);
+    let mut tokens = job(caller("tokens"), 1, 100, &[3, 1]);
+    tokens = EmbedJob::new(tokens.requester, "model", 1, Wanted::TokenVectors(2), vec![vec![7; 3], vec![8]]);
+    assert!(queue.push_embed(Lane::Interactive, job(caller("vectors"), 1, 0, &[3, 1])).is_ok());
+    assert!(queue.push_embed(Lane::Interactive, tokens).is_ok());
+    let vectors = queue.next_micro_batch(Lane::Interactive, 100).unwrap();
+    assert_eq!((vectors.inputs.len(), vectors.numbers(), vectors.is_shared()), (2, 2, false));
+    let tokens = queue.next_micro_batch(Lane::Interactive, 100).unwrap();
+    // The shorter input first: two numbers for its token, then six for three.
+    assert_eq!((tokens.inputs.len(), tokens.numbers()), (2, 8));
+    let rows: Vec<f32> = tokens.inputs.iter().flat_map(|ids| ids.iter().flat_map(|id| [*id as f32, 0.5])).collect();
+    let mut done = queue.complete(&tokens, &rows);
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0].take_values(), [7.0, 0.5, 7.0, 0.5, 7.0, 0.5, 8.0, 0.5]);
+}
+
+#[test]
+fn a_batch_is_wanted_as_long_as_one_of_its_requesters_is_there() {
+    let mut queue = Queue::new(10);
+    let (first, second) = (caller("first"), caller("second"));
+    assert!(queue.push_embed(Lane::Bulk, job(first.clone(), 1, 0, &[3])).is_ok());
+    assert!(queue.push_embed(Lane::Bulk, job(second.clone(), 1, 10, &[3])).is_ok());
+    let batch = queue.next_micro_batch(Lane::Bulk, 100).unwrap();
+    assert!(batch.is_shared() && queue.is_wanted(&batch));
+    first.gone.set(true);
+    assert!(queue.is_wanted(&batch));
+    second.gone.set(true);
+    assert!(!queue.is_wanted(&batch));
 }

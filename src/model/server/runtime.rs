@@ -23,10 +23,24 @@ pub trait TextModel: Send + Sync {
 /// Text to vector.
 pub trait EmbedModel: TextModel {
     fn dimensions(&self) -> usize;
+    /// Numbers in the vector of a token.
+    fn token_dimensions(&self) -> usize;
     /// Token ids of `text` as the model takes them: with its instruction and special tokens, truncated.
     fn prepare(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>>;
-    /// One forward pass: one row of [`EmbedModel::dimensions`] numbers per input.
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>>;
+    /// The same without an instruction, with the places of tokens in the text and their spellings.
+    fn prepare_tokens(&self, text: &str) -> Result<(TokenizedText, Vec<String>)>;
+    /// One forward pass: one row of [`EmbedModel::dimensions`] numbers per input. `Cancelled` when it is abandoned.
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>>;
+    /// One forward pass: one row of [`EmbedModel::token_dimensions`] numbers per token.
+    fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>>;
+}
+
+/// Query and passage to score.
+pub trait RerankModel: TextModel {
+    /// Token ids of each pair as the model takes it, truncated.
+    fn prepare(&self, query: &str, passages: &[String]) -> Result<Vec<Vec<u32>>>;
+    /// One forward pass: a number per pair. `Cancelled` when it is abandoned.
+    fn score(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>>;
 }
 
 /// Conversation to text.
@@ -61,6 +75,7 @@ pub trait Run: Any + Send {
 #[derive(Clone)]
 pub enum Runtime {
     Embed(Arc<dyn EmbedModel>),
+    Rerank(Arc<dyn RerankModel>),
     Generate(Arc<dyn GenerateModel>),
 }
 
@@ -68,6 +83,7 @@ impl Runtime {
     pub fn text(&self) -> &dyn TextModel {
         match self {
             Runtime::Embed(model) => model.as_ref(),
+            Runtime::Rerank(model) => model.as_ref(),
             Runtime::Generate(model) => model.as_ref(),
         }
     }

@@ -18,7 +18,7 @@
 use super::failure::{failure_of, internal, panic_text};
 use super::memory::Share;
 use super::process;
-use super::queue::{EmbedJob, GenerateJob, MicroBatch, Queue, Requester};
+use super::queue::{EmbedJob, GenerateJob, MicroBatch, Queue, Requester, Wanted};
 use super::registry::{Entry, Registry};
 use super::reply::Ticket;
 use super::runtime::{Run, Runtime};
@@ -206,11 +206,22 @@ impl Engine {
     }
 
     fn compute(&self, batch: &MicroBatch<Arc<Entry>>) -> std::result::Result<Vec<f32>, Failure> {
-        let Runtime::Embed(model) = &batch.model.runtime else {
-            return Err(internal("a generation model was asked for vectors"));
+        let shared = &*self.shared;
+        let (inputs, pool) = (&batch.inputs, &shared.pool);
+        let abandoned = || shared.stopping.load(Ordering::Relaxed) || !shared.queue().is_wanted(batch);
+        let rows = match (&batch.model.runtime, batch.wanted) {
+            (Runtime::Embed(model), Wanted::Vectors(_)) => {
+                self.guard(batch.model_id, || model.embed(inputs, pool, &abandoned))?
+            }
+            (Runtime::Embed(model), Wanted::TokenVectors(_)) => {
+                self.guard(batch.model_id, || model.embed_tokens(inputs, pool, &abandoned))?
+            }
+            (Runtime::Rerank(model), Wanted::Scores) => {
+                self.guard(batch.model_id, || model.score(inputs, pool, &abandoned))?
+            }
+            (_, wanted) => return Err(internal(format!("a model of another kind was asked for {wanted:?}"))),
         };
-        let rows = self.guard(batch.model_id, || model.embed(&batch.inputs, &self.shared.pool))?;
-        if rows.len() == batch.inputs.len() * model.dimensions() {
+        if rows.len() == batch.numbers() {
             Ok(rows)
         } else {
             Err(internal(format!("{} numbers for {} texts", rows.len(), batch.inputs.len())))
@@ -232,10 +243,15 @@ impl Engine {
         let finished = self.shared.queue().complete(batch, rows);
         for mut job in finished {
             job.model.add_tokens(job.tokens);
-            let Runtime::Embed(model) = &job.model.runtime else { continue };
-            let dimensions = model.dimensions() as u32;
-            let values = job.take_values();
-            job.requester.finish(Response::Embeddings { dimensions, values, tokens: job.tokens });
+            let (values, tokens) = (job.take_values(), job.tokens);
+            job.requester.finish(match job.wanted {
+                Wanted::Vectors(dimensions) => Response::Embeddings { dimensions: dimensions as u32, values, tokens },
+                Wanted::TokenVectors(dimensions) => {
+                    let (tokens, spellings) = job.detail.unwrap_or_default();
+                    Response::TokenEmbeddings { dimensions: dimensions as u32, values, tokens, spellings }
+                }
+                Wanted::Scores => Response::Scores { values, tokens },
+            });
         }
     }
 
@@ -251,7 +267,7 @@ impl Engine {
             let Some(job) = self.shared.queue().pop_generation() else { break };
             let queue_ms = job.queued_at.elapsed().as_secs_f32() * 1000.0;
             let Runtime::Generate(model) = &job.model.runtime else {
-                job.requester.fail(internal("an embedding model was asked for text"));
+                job.requester.fail(internal("a model of another kind was asked for text"));
                 continue;
             };
             let tokens = job.prompt.len().saturating_add(job.params.max_tokens as usize);

@@ -407,3 +407,45 @@ fn progress_is_seen_by_others_until_it_is_withdrawn_or_its_connection_closes() {
     assert!(seen(&mut observer).is_empty());
     server.retire();
 }
+
+#[test]
+fn passages_are_scored_in_their_order() {
+    let server = Running::start("rerank", 8);
+    let mut client = server.client();
+    match client.ask(&rerank_request("abc", &["abd", "", "abc", "x"])) {
+        Response::Scores { values, tokens } => assert_eq!((values, tokens), (vec![2.0, 0.0, 3.0, 0.0], 4 * 4 + 7)),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(*server.probe.batches.lock().unwrap(), [4]);
+    assert_eq!(client.ask(&rerank_request("abc", &[])), Response::Scores { values: vec![], tokens: 0 });
+    let wrong = Request::EmbedTokens { model: generate_model("counter"), text: "x".into(), caller: ANYBODY };
+    assert!(matches!(client.ask(&wrong), Response::Failed(failure) if failure.kind == FailureKind::InvalidArgument));
+    server.retire();
+}
+
+#[test]
+fn vectors_of_tokens_come_with_the_tokens() {
+    let server = Running::start("token vectors", 8);
+    let mut client = server.client();
+    match client.ask(&Request::EmbedTokens { model: embed_model("a"), text: "ab".into(), caller: ANYBODY }) {
+        Response::TokenEmbeddings { dimensions, values, tokens, spellings } => {
+            assert_eq!((dimensions, values, tokens.ids), (1, vec![97.0, 98.0], vec![97, 98]));
+            assert_eq!((tokens.starts, tokens.ends, spellings), (vec![0, 1], vec![1, 2], vec!["a".into(), "b".into()]));
+        }
+        other => panic!("{other:?}"),
+    }
+    server.retire();
+}
+
+#[test]
+fn a_forward_pass_ends_when_its_client_leaves() {
+    let server = Running::start("abandoned pass", 8);
+    let mut first = server.client();
+    first.send(&embed_request("a", &["for ever"], Lane::Interactive));
+    let mut second = server.client();
+    second.wait_until(|status| status.queued == 1);
+    drop(first);
+    let served = second.ask(&embed_request("a", &["x"], Lane::Interactive));
+    assert!(matches!(served, Response::Embeddings { .. }), "{served:?}");
+    server.retire();
+}

@@ -1,7 +1,7 @@
 //! Small deterministic models in memory, and a client, for the tests of this module.
 
 use super::models::DiskLoader;
-use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, Run, Runtime, TextModel};
+use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run, Runtime, TextModel};
 use super::{Config, Server};
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
@@ -64,6 +64,7 @@ impl Loader for TestLoader {
         let bytes = TestModel { name: model.name.clone(), probe: self.probe.clone() };
         Ok(match model.kind {
             ModelKind::Embed => Runtime::Embed(Arc::new(bytes)),
+            ModelKind::Rerank => Runtime::Rerank(Arc::new(bytes)),
             ModelKind::Generate => Runtime::Generate(Arc::new(bytes)),
         })
     }
@@ -105,11 +106,24 @@ impl EmbedModel for TestModel {
         2
     }
 
+    fn token_dimensions(&self) -> usize {
+        1
+    }
+
+    fn prepare_tokens(&self, text: &str) -> Result<(TokenizedText, Vec<String>)> {
+        let tokens = self.tokenize(text, true)?;
+        Ok((tokens, text.chars().map(String::from).collect()))
+    }
+
     fn prepare(&self, text: &str, _purpose: Purpose) -> Result<Vec<u32>> {
         Ok(text.bytes().map(u32::from).collect())
     }
 
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
+    fn embed_tokens(&self, batch: &[Vec<u32>], _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        Ok(batch.iter().flatten().map(|id| *id as f32).collect())
+    }
+
+    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
         if self.name == "kernels" {
             let panics = batch.iter().any(|ids| *ids == b"kernel panic".map(u32::from));
             pool.for_each(64, |chunk| {
@@ -123,6 +137,13 @@ impl EmbedModel for TestModel {
                 closed = self.probe.gate_opened.wait(closed).unwrap();
             }
         }
+        // Like a large model that is asked for much, which looks at this before each layer.
+        while batch.iter().any(|ids| *ids == b"for ever".map(u32::from)) {
+            if abandoned() {
+                return Err(ModelError::Cancelled);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.probe.batches.lock().unwrap().push(batch.len());
         if batch.iter().any(|ids| *ids == b"panic".map(u32::from)) {
             panic!("as the test wants it");
@@ -131,6 +152,23 @@ impl EmbedModel for TestModel {
             return Err(ModelError::InvalidInput("text is \"error\"".into()));
         }
         Ok(batch.iter().flat_map(|ids| vector_of(ids)).collect())
+    }
+}
+
+/// The score of a pair is the number of bytes that the two have in common at the beginning.
+impl RerankModel for TestModel {
+    fn prepare(&self, query: &str, passages: &[String]) -> Result<Vec<Vec<u32>>> {
+        let pair = |passage: &String| query.bytes().chain([0]).chain(passage.bytes()).map(u32::from).collect();
+        Ok(passages.iter().map(pair).collect())
+    }
+
+    fn score(&self, batch: &[Vec<u32>], _pool: &Pool, _abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+        let score = |ids: &Vec<u32>| {
+            let (query, passage) = ids.split_at(ids.iter().position(|id| *id == 0).unwrap());
+            query.iter().zip(&passage[1..]).take_while(|(a, b)| a == b).count() as f32
+        };
+        self.probe.batches.lock().unwrap().push(batch.len());
+        Ok(batch.iter().map(score).collect())
     }
 }
 
@@ -223,6 +261,16 @@ pub fn embed_model(name: &str) -> ModelRef {
 
 pub fn generate_model(name: &str) -> ModelRef {
     ModelRef { kind: ModelKind::Generate, ..embed_model(name) }
+}
+
+pub fn rerank_request(query: &str, passages: &[&str]) -> Request {
+    Request::Rerank {
+        model: ModelRef { kind: ModelKind::Rerank, ..embed_model("common") },
+        query: query.into(),
+        passages: passages.iter().map(|passage| passage.to_string()).collect(),
+        lane: Lane::Interactive,
+        caller: ANYBODY,
+    }
 }
 
 pub fn embed_request(model: &str, texts: &[&str], lane: Lane) -> Request {

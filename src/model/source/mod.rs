@@ -12,7 +12,9 @@ pub mod safetensors;
 mod tests;
 
 use crate::adapter::AdapterFiles;
-use crate::encoder::config::{EncoderConfig, EncoderOptions};
+use crate::encoder::config::{EncoderConfig, EncoderOptions, RerankerOptions, TextConfig};
+use crate::encoder::reranker::{self, RerankerConfig};
+use crate::encoder::TOKENIZER_FILE;
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::{ModelFile, ModelInfo, ModelKind, ModelRef};
 use sha2::{Digest, Sha256};
@@ -20,9 +22,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
-
-/// File name of a tokenizer in a model's folder.
-const TOKENIZER_FILE: &str = "tokenizer.json";
 
 /// What the headers of the model at `path` say, and the hashes of its files.
 ///
@@ -34,6 +33,7 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
     let (base, names) = locate(kind, path)?;
     let mut info = match kind {
         ModelKind::Embed => inspect_encoder(&base)?,
+        ModelKind::Rerank => inspect_reranker(&base)?,
         ModelKind::Generate => inspect_decoder(&gguf_file(path)?)?,
     };
     for name in names {
@@ -43,12 +43,17 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
     Ok(info)
 }
 
-/// Checks the options of a registration, a JSON object, for the model at `path`.
+/// Checks the options of a registration, a JSON object, for the model at `path`, and tells in `info` what they change.
 ///
 /// Errors: `InvalidArgument` naming the option; those of reading the model's configuration.
-pub fn check_options(kind: ModelKind, path: &Path, options_json: &str) -> Result<()> {
+pub fn apply_options(kind: ModelKind, path: &Path, options_json: &str, info: &mut ModelInfo) -> Result<()> {
     match kind {
-        ModelKind::Embed => EncoderConfig::read(path, &EncoderOptions::from_json(options_json)?).map(drop),
+        ModelKind::Embed => {
+            let config = EncoderConfig::read(path, &EncoderOptions::from_json(options_json)?)?;
+            info.dimensions = config.dims() as u32;
+            Ok(())
+        }
+        ModelKind::Rerank => RerankerConfig::read(path, &RerankerOptions::from_json(options_json)?).map(drop),
         ModelKind::Generate => check_generate_options(options_json),
     }
 }
@@ -211,7 +216,7 @@ fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
     }
     let is_dir = std::fs::metadata(path).map_err(|error| ModelError::from_io(path, error))?.is_dir();
     match kind {
-        ModelKind::Embed if is_dir => {
+        ModelKind::Embed | ModelKind::Rerank if is_dir => {
             // Where the folder cannot be searched, files in it would only seem to be missing.
             std::fs::read_dir(path).map_err(|error| ModelError::from_io(path, error))?;
             let mut names = safetensors::Checkpoint::file_names(path)?;
@@ -221,6 +226,9 @@ fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
         }
         ModelKind::Embed => {
             Err(ModelError::InvalidArgument(format!("embedding model \"{}\" is not a folder", path.display())))
+        }
+        ModelKind::Rerank => {
+            Err(ModelError::InvalidArgument(format!("reranking model \"{}\" is not a folder", path.display())))
         }
         ModelKind::Generate => {
             let file = gguf_file(path)?;
@@ -238,19 +246,30 @@ fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
 fn inspect_encoder(dir: &Path) -> Result<ModelInfo> {
     let config = EncoderConfig::read(dir, &EncoderOptions::default())?;
     let checkpoint = safetensors::Checkpoint::open(dir)?;
-    crate::encoder::check_weights(&config, &checkpoint)?;
-    Ok(ModelInfo {
+    crate::encoder::check_files(dir, &config, &checkpoint)?;
+    Ok(describe(&config.text, config.dims(), &checkpoint))
+}
+
+fn inspect_reranker(dir: &Path) -> Result<ModelInfo> {
+    let config = RerankerConfig::read(dir, &RerankerOptions::default())?;
+    let checkpoint = safetensors::Checkpoint::open(dir)?;
+    reranker::check_files(dir, &config, &checkpoint)?;
+    Ok(describe(&config.text, 0, &checkpoint))
+}
+
+fn describe(text: &TextConfig, dims: usize, checkpoint: &safetensors::Checkpoint) -> ModelInfo {
+    ModelInfo {
         files: Vec::new(),
-        architecture: config.architecture.clone(),
-        dimensions: config.dims() as u32,
-        max_tokens: config.max_tokens as u32,
+        architecture: text.architecture.clone(),
+        dimensions: dims as u32,
+        max_tokens: text.max_tokens as u32,
         // Integer tensors are tables of positions, not parameters.
         parameters: checkpoint.tensors().filter(|(_, kind, _)| is_float(*kind)).map(|(.., elements)| elements).sum(),
         size_bytes: checkpoint.size_bytes(),
         quantization: most_bytes(
             checkpoint.tensors().map(|(_, kind, elements)| (format!("{kind:?}"), elements * kind.bitsize() as u64)),
         ),
-    })
+    }
 }
 
 /// Bytes that the model at `path` takes in memory, by its headers: embedding models are held in single precision,
@@ -260,7 +279,7 @@ fn inspect_encoder(dir: &Path) -> Result<ModelInfo> {
 pub fn memory_bytes(kind: ModelKind, path: &Path) -> Result<u64> {
     locate(kind, path)?;
     match kind {
-        ModelKind::Embed => {
+        ModelKind::Embed | ModelKind::Rerank => {
             let checkpoint = safetensors::Checkpoint::open(path)?;
             let floats: u64 = checkpoint.tensors().filter(|(_, kind, _)| is_float(*kind)).map(|(.., n)| n).sum();
             Ok(floats * size_of::<f32>() as u64)

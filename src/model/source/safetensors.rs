@@ -17,6 +17,9 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// File name of an unsharded checkpoint.
 pub const SINGLE_FILE: &str = "model.safetensors";
+/// File names of weights in a form that is never read.
+const PICKLES: [&str; 5] =
+    ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model.pt", "model.pt", "model.ckpt"];
 /// File name of the index of a sharded checkpoint.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
@@ -73,6 +76,12 @@ impl Checkpoint {
     /// Names of the files of the checkpoint in `dir`, relative to it: the index, if there is one, and the shards.
     pub fn file_names(dir: &Path) -> Result<Vec<String>> {
         let index_path = dir.join(INDEX_FILE);
+        let pickle = || PICKLES.iter().find(|name| dir.join(name).exists());
+        if let (false, false, Some(name)) = (dir.join(SINGLE_FILE).exists(), index_path.exists(), pickle()) {
+            return Err(ModelError::Unsupported(format!(
+                "\"{name}\" holds its weights as a Python pickle, which is a program; convert them to safetensors"
+            )));
+        }
         if dir.join(SINGLE_FILE).exists() || !index_path.exists() {
             return Ok(vec![SINGLE_FILE.to_owned()]);
         }

@@ -262,9 +262,9 @@ fn bad_configurations_are_corrupt() {
 #[test]
 fn what_cannot_be_run_is_unsupported_and_named() {
     for (file, from, to, named) in [
-        ("config.json", "\"bert\"", "\"roberta\"", "roberta"),
-        ("config.json", "\"gelu\"", "\"swish\"", "swish"),
-        ("modules.json", "models.Normalize", "models.Dense", "Dense"),
+        ("config.json", "\"bert\"", "\"deberta-v2\"", "\"deberta-v2\" (supported ones are bert, distilbert"),
+        ("config.json", "\"gelu\"", "\"mish\"", "mish"),
+        ("modules.json", "models.Normalize", "models.WordWeights", "WordWeights"),
         ("modules.json", "models.Transformer", "models.CLIPModel", "CLIPModel"),
         ("1_Pooling/config.json", "{", "{\"include_prompt\": false, ", "prompt"),
         ("1_Pooling/config.json", "{", "{\"pooling_mode\": \"best\", ", "best"),
@@ -278,6 +278,79 @@ fn what_cannot_be_run_is_unsupported_and_named() {
             }
         }
     }
+}
+
+#[test]
+fn pickles_are_refused_and_named() {
+    let folder = tiny_model();
+    std::fs::remove_file(folder.0.join("model.safetensors")).unwrap();
+    folder.write("pytorch_model.bin", [0x80, 2]);
+    for result in [folder.inspect().map(drop), folder.load().map(drop)] {
+        match result {
+            Err(ModelError::Unsupported(message)) => {
+                assert!(["pytorch_model.bin", "pickle", "safetensors"].iter().all(|word| message.contains(word)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // Beside the weights they are nobody's business.
+    folder.write("model.safetensors", checkpoint(&weights(), Dtype::F32));
+    assert!(folder.load().is_ok());
+}
+
+#[test]
+fn a_tokenizer_with_more_tokens_than_vectors_is_corrupt() {
+    let folder = tiny_model();
+    folder.edit("tokenizer.json", "\"index\":5", "\"index\":5,\"vacuum\":6");
+    for reason in [corrupt(folder.inspect()), corrupt(folder.load())] {
+        assert_eq!(reason.0, "tokenizer.json");
+        assert!(reason.1.contains("7 tokens") && reason.1.contains("vectors for 6"), "{}", reason.1);
+    }
+}
+
+#[test]
+fn a_dense_layer_follows_pooling() {
+    let folder = tiny_model();
+    folder.edit("modules.json", "2_Normalize", "2_Dense");
+    folder.edit("modules.json", "models.Normalize", "models.Dense");
+    let dense = r#"{"in_features": 4, "out_features": 3, "bias": true, "activation_function": "torch.nn.Tanh"}"#;
+    folder.write("2_Dense/config.json", dense);
+    let layer = [("linear.weight".to_owned(), vec![3, 4]), ("linear.bias".to_owned(), vec![3])];
+    folder.write("2_Dense/model.safetensors", checkpoint(&layer, Dtype::F32));
+    let info = folder.inspect().unwrap();
+    assert_eq!((info.dimensions, info.files.len()), (3, 8));
+    let vector = embed(&folder, "row");
+    assert!(vector.len() == 3 && vector.iter().all(|value| value.abs() < 1.0));
+    for (from, to, file) in [
+        ("\"in_features\": 4", "\"in_features\": 5", "modules.json"),
+        ("\"out_features\": 3", "\"out_features\": 2", "model.safetensors"),
+        ("\"out_features\": 3", "\"out_features\": 4000000000", "config.json"),
+    ] {
+        folder.write("2_Dense/config.json", dense.replace(from, to));
+        assert_eq!((corrupt(folder.inspect()).0, corrupt(folder.load()).0), (file.to_owned(), file.to_owned()));
+    }
+    folder.write("2_Dense/config.json", dense.replace("Tanh", "Wish"));
+    assert!(matches!(folder.load(), Err(ModelError::Unsupported(message)) if message.contains("Wish")));
+    folder.write("2_Dense/config.json", dense);
+    std::fs::remove_file(folder.0.join("2_Dense/model.safetensors")).unwrap();
+    folder.write("2_Dense/pytorch_model.bin", "");
+    assert!(matches!(folder.load(), Err(ModelError::Unsupported(message)) if message.contains("pickle")));
+}
+
+#[test]
+fn an_embedding_model_is_no_reranking_model() {
+    let folder = tiny_model();
+    match inspect(ModelKind::Rerank, &folder.0) {
+        Err(ModelError::Unsupported(message)) => assert!(message.contains("no head for scores"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    folder.edit("config.json", "{", "{\"architectures\": [\"BertForSequenceClassification\"], ");
+    match inspect(ModelKind::Rerank, &folder.0) {
+        Err(ModelError::Unsupported(message)) => assert!(message.contains("2 scores"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    folder.edit("config.json", "{", "{\"num_labels\": 1, ");
+    assert!(corrupt(inspect(ModelKind::Rerank, &folder.0)).1.contains("pooler.dense.weight\" is missing"));
 }
 
 #[test]

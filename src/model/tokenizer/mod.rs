@@ -16,7 +16,10 @@ pub mod gguf;
 
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::TokenizedText;
+use std::collections::HashSet;
 use std::path::Path;
+use tokenizers::models::unigram::Unigram;
+use tokenizers::ModelWrapper;
 
 /// A tokenizer and its vocabulary. Shared between threads; every method takes `&self`.
 pub struct Tokenizer {
@@ -45,6 +48,7 @@ impl Tokenizer {
         let mut template = tokenizer.clone();
         template.set_encode_special_tokens(false);
         tokenizer.set_encode_special_tokens(true);
+        hide_special_pieces(&mut tokenizer)?;
         Ok(Self { data: tokenizer, template })
     }
 
@@ -78,6 +82,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Token ids of two texts in one, as the model takes them, and the segment of each.
+    pub fn encode_pair(&self, first: &str, second: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+        let encoding = self.data.encode_fast((first, second), true).map_err(encode_error)?;
+        Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+    }
+
     /// Token ids of a fixed part of a prompt: special tokens written in `text` are recognised, none are added.
     pub fn encode_template(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.template.encode_fast(text, false).map_err(encode_error)?;
@@ -96,6 +106,12 @@ impl Tokenizer {
             .map_err(|error| ModelError::InvalidArgument(format!("could not decode tokens: {error}")))
     }
 
+    /// The largest id and one more.
+    pub fn vocabulary_size(&self) -> usize {
+        let ids = self.data.get_vocab(true).into_values().max();
+        ids.map_or(0, |id| id as usize + 1)
+    }
+
     /// Id of a token by its spelling in the vocabulary.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.data.token_to_id(token)
@@ -105,6 +121,33 @@ impl Tokenizer {
     pub fn inner(&self) -> &tokenizers::Tokenizer {
         &self.data
     }
+}
+
+/// Makes special tokens unreachable for the text of a user where they are pieces of the vocabulary like any other, as in
+/// those of SentencePiece: renames them there to what no text contains. Their own names still stand for their ids.
+fn hide_special_pieces(tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
+    let ModelWrapper::Unigram(unigram) = tokenizer.get_model() else { return Ok(()) };
+    let special: HashSet<String> = tokenizer
+        .get_added_tokens_decoder()
+        .into_values()
+        .filter(|token| token.special)
+        .map(|token| token.content)
+        .collect();
+    if !unigram.iter().any(|(piece, _)| special.contains(piece)) {
+        return Ok(());
+    }
+    let pieces = unigram.iter().map(|(piece, score)| match special.contains(piece) {
+        true => (format!("\0{piece}"), *score),
+        false => (piece.clone(), *score),
+    });
+    let pieces = pieces.collect();
+    let unsupported = |error: &dyn std::fmt::Display| ModelError::Unsupported(format!("tokenizer: {error}"));
+    // The only way to learn which token stands for what is unknown.
+    let fields = serde_json::to_value(unigram).map_err(|error| unsupported(&error))?;
+    let unknown = fields.get("unk_id").and_then(|id| id.as_u64()).map(|id| id as usize);
+    let hidden = Unigram::from(pieces, unknown, unigram.byte_fallback()).map_err(|error| unsupported(&error))?;
+    tokenizer.with_model(hidden);
+    Ok(())
 }
 
 /// Encoding is total for a sound vocabulary; what fails is a vocabulary without the unknown token it names.

@@ -6,8 +6,8 @@ use pg_rag_protocol::message::*;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn cosine(left: &[f32], right: &[f32]) -> f32 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
