@@ -31,9 +31,7 @@ impl Loader for DiskLoader {
                 let options = EncoderOptions::from_json(&model.options_json)?;
                 Ok(Runtime::Embed(Arc::new(Encoder::load(path, &options)?)))
             }
-            ModelKind::Generate => {
-                Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
-            }
+            ModelKind::Generate => Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(path)?))))),
         })
     }
 }
