@@ -12,11 +12,39 @@
 //! The encoder and the decoder own one each; the server answers tokenize requests with it.
 
 pub mod chat_template;
+mod folder;
 pub mod gguf;
 
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::TokenizedText;
 use std::path::Path;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
+use tokenizers::PreTokenizerWrapper;
+
+/// Names of control tokens that end a turn, for files that do not declare them.
+const END_NAMES: [&str; 7] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|endoftext|>"];
+
+/// What a generation model's files say about its text: the tokenizer, the tokens with a meaning, the template.
+pub struct ModelTokenizer {
+    pub tokenizer: Tokenizer,
+    /// Token that starts a text, if there is one.
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    /// Whether a text must start with `bos`, if the template does not write it.
+    pub add_bos: bool,
+    /// Tokens that end the assistant's turn.
+    pub ends: Vec<u32>,
+    /// Source of the chat template.
+    pub template: Option<String>,
+}
+
+/// Control tokens that end a turn by their names.
+fn ends_by_name(tokenizer: &Tokenizer) -> Vec<u32> {
+    let control = tokenizer.inner().get_added_tokens_decoder();
+    let named = END_NAMES.iter().filter_map(|name| tokenizer.token_id(name));
+    named.filter(|id| control.get(id).is_some_and(|token| token.special)).collect()
+}
 
 /// A tokenizer and its vocabulary. Shared between threads; every method takes `&self`.
 pub struct Tokenizer {
@@ -24,6 +52,8 @@ pub struct Tokenizer {
     data: tokenizers::Tokenizer,
     /// Recognises them. A second copy because the switch is a field of the tokenizer; it costs a few MiB.
     template: tokenizers::Tokenizer,
+    /// For text that does not begin the whole, where the vocabulary puts a space before what does.
+    inside: Option<tokenizers::Tokenizer>,
 }
 
 impl Tokenizer {
@@ -45,7 +75,8 @@ impl Tokenizer {
         let mut template = tokenizer.clone();
         template.set_encode_special_tokens(false);
         tokenizer.set_encode_special_tokens(true);
-        Ok(Self { data: tokenizer, template })
+        let inside = without_first_space(&tokenizer);
+        Ok(Self { data: tokenizer, template, inside })
     }
 
     /// Token ids of `text` with the byte range of `text` that each stands for.
@@ -78,6 +109,12 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// Token ids of a text that follows other tokens.
+    pub fn encode_ids_inside(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.inside.as_ref().unwrap_or(&self.data);
+        Ok(tokenizer.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
+    }
+
     /// Token ids of a fixed part of a prompt: special tokens written in `text` are recognised, none are added.
     pub fn encode_template(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.template.encode_fast(text, false).map_err(encode_error)?;
@@ -105,6 +142,19 @@ impl Tokenizer {
     pub fn inner(&self) -> &tokenizers::Tokenizer {
         &self.data
     }
+}
+
+/// A tokenizer that puts no space before a text, of one that does so where the text is the first.
+fn without_first_space(tokenizer: &tokenizers::Tokenizer) -> Option<tokenizers::Tokenizer> {
+    let PreTokenizerWrapper::Metaspace(spaces) = tokenizer.get_pre_tokenizer()? else { return None };
+    if spaces.get_prepend_scheme() != PrependScheme::First {
+        return None;
+    }
+    let mut spaces = spaces.clone();
+    spaces.set_prepend_scheme(PrependScheme::Never);
+    let mut inside = tokenizer.clone();
+    inside.with_pre_tokenizer(Some(spaces));
+    Some(inside)
 }
 
 /// Encoding is total for a sound vocabulary; what fails is a vocabulary without the unknown token it names.
