@@ -51,7 +51,7 @@ run_build() {
     scripts/models.sh --check
 }
 
-run_unit() { cargo test -p pg_rag_engine -p pg_rag_protocol -p pg_rag_model -p pg_rag_bench_index; }
+run_unit() { cargo test -p pg_rag_engine -p pg_rag_protocol -p pg_rag_documents -p pg_rag_model -p pg_rag_bench_index; }
 
 # In-backend tests. pgrx installs a library with test functions, so they have a PostgreSQL installation of their own.
 run_pgrx() {

@@ -31,6 +31,22 @@ dispatched! {
 }
 
 dispatched! {
+    /// [`rms_norm`] of a row that takes the result.
+    rms_norm_in_place, rms_norm_in_place_body, (x: &mut [f32], weight: &[f32], epsilon: f32)
+}
+
+dispatched! {
+    /// `gate = gelu(gate) * up` with the approximation of the error function by a hyperbolic tangent (Hendrycks and
+    /// Gimpel, "Gaussian Error Linear Units", 2016).
+    gelu_multiply, gelu_multiply_body, (gate: &mut [f32], up: &[f32])
+}
+
+dispatched! {
+    /// `x = cap * tanh(x / cap)` (Gemma Team, "Gemma 2", 2024).
+    soft_cap, soft_cap_body, (x: &mut [f32], cap: f32)
+}
+
+dispatched! {
     /// `gate = silu(gate) * up`, the activation of a gated feed-forward layer (Shazeer, "GLU Variants Improve
     /// Transformer", 2020).
     silu_multiply, silu_multiply_body, (gate: &mut [f32], up: &[f32])
@@ -51,6 +67,23 @@ const LANES: usize = 8;
 
 #[inline(always)]
 fn rms_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let factor = rms_factor(x, epsilon);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * factor * weight;
+    }
+}
+
+#[inline(always)]
+fn rms_norm_in_place_body(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    let factor = rms_factor(x, epsilon);
+    for (x, weight) in x.iter_mut().zip(weight) {
+        *x = *x * factor * weight;
+    }
+}
+
+/// `1 / sqrt(mean(x²) + epsilon)`.
+#[inline(always)]
+fn rms_factor(x: &[f32], epsilon: f32) -> f32 {
     let mut lanes = [0.0_f32; LANES];
     let chunks = x.chunks_exact(LANES);
     let mut sum: f32 = chunks.remainder().iter().map(|x| x * x).sum();
@@ -60,9 +93,24 @@ fn rms_norm_body(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
         }
     }
     sum += lanes.iter().sum::<f32>();
-    let factor = 1.0 / (sum / x.len().max(1) as f32 + epsilon).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * factor * weight;
+    1.0 / (sum / x.len().max(1) as f32 + epsilon).sqrt()
+}
+
+#[inline(always)]
+fn gelu_multiply_body(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        let x = *gate;
+        let inner = 0.797_884_6 * (x + 0.044_715 * x * x * x);
+        // (1 + tanh(t)) / 2 is 1 / (1 + e^-2t).
+        *gate = x / (1.0 + exp(-2.0 * inner)) * up;
+    }
+}
+
+/// For the kernels of attention, which cap scores between two loops of their own.
+#[inline(always)]
+pub fn soft_cap_body(x: &mut [f32], cap: f32) {
+    for x in x {
+        *x = cap * (1.0 - 2.0 / (1.0 + exp(2.0 * (*x / cap))));
     }
 }
 
@@ -204,6 +252,23 @@ mod tests {
         assert!(out.iter().zip(&x).zip(&weight).all(|((out, x), w)| (out - x / root * w).abs() < 1e-5));
         let mut gate = x.clone();
         silu_multiply(&mut gate, &weight);
+        let mut in_place = x.clone();
+        rms_norm_in_place(&mut in_place, &weight, 1e-5);
+        assert_eq!(in_place, out);
         assert!(gate.iter().zip(&x).zip(&weight).all(|((out, x), w)| (out - x / (1.0 + (-x).exp()) * w).abs() < 1e-5));
+    }
+    #[test]
+    fn gelu_and_caps_equal_the_definition() {
+        let x: Vec<f32> = (-400..400).map(|i| i as f32 / 20.0).collect();
+        let mut gate = x.clone();
+        gelu_multiply(&mut gate, &vec![3.0; x.len()]);
+        let mut capped: Vec<f32> = x.iter().map(|x| x * 30.0).collect();
+        soft_cap(&mut capped, 50.0);
+        for ((x, gelu), capped) in x.iter().zip(&gate).zip(&capped) {
+            let wide = f64::from(*x);
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (wide + 0.044715 * wide.powi(3));
+            assert!((f64::from(*gelu) - 1.5 * wide * (1.0 + inner.tanh())).abs() < 2e-5, "gelu({x}) = {gelu}");
+            assert!((f64::from(*capped) - 50.0 * (wide * 0.6).tanh()).abs() < 2e-5, "cap of {x} is {capped}");
+        }
     }
 }

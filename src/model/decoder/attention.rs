@@ -26,16 +26,23 @@ struct Tile {
     /// The first row; row `r` is query head `r % group` of the head's group, of token `r / group` of the run.
     row: usize,
     rows: usize,
-    /// Positions that the last row sees.
+    /// Positions that the first row does not see because its window begins later.
+    hidden: usize,
+    /// Positions up to the last one that the last row sees.
     visible: usize,
     /// The run's first token in the pass.
     token: usize,
 }
 
 impl Tile {
-    /// Spans that the last row sees.
+    /// The first span that a row sees.
+    fn first_span(&self) -> usize {
+        self.hidden / SPAN
+    }
+
+    /// Spans from that one to the last that a row sees.
     fn spans(&self) -> usize {
-        self.visible.div_ceil(SPAN)
+        self.visible.div_ceil(SPAN) - self.first_span()
     }
 }
 
@@ -61,8 +68,8 @@ pub fn attend(
     out: &mut [f32],
 ) {
     let level = Level::best();
-    let head_dim = config.head_dim;
-    plan(config, level, runs, &mut scratch.tiles);
+    let (head_dim, window) = (config.head_dim, config.layers[layer].window);
+    plan(config, level, runs, window, &mut scratch.tiles);
     let Scratch { tiles, results } = scratch;
     let dimensions = runs.first().map_or(0, |run| run.cache.head(layer, 0).dimensions);
     let partial = Partial::len(dimensions);
@@ -78,9 +85,11 @@ pub fn attend(
         for (r, row) in rows[..tile.rows].iter_mut().enumerate() {
             let (token, head) = ((tile.row + r) / config.group(), (tile.row + r) % config.group());
             let query = &queries[(tile.token + token) * stride + (tile.head * config.group() + head) * head_dim..];
-            *row = Row { query, visible: run.cache.len() + token + 1 };
+            let visible = run.cache.len() + token + 1;
+            *row = Row { query, first: window.map_or(0, |window| visible.saturating_sub(window)), visible };
         }
-        attend_span(level, run.cache.head(layer, tile.head), span, &rows[..tile.rows], partials);
+        let span = tile.first_span() + span;
+        attend_span(level, run.cache.head(layer, tile.head), span, config.score_cap, &rows[..tile.rows], partials);
     };
     let work = |index: usize, result: &mut [f32]| {
         if by_span {
@@ -103,7 +112,7 @@ pub fn attend(
             }
         });
     };
-    let scores: usize = tiles.iter().map(|tile| tile.rows * tile.visible).sum();
+    let scores: usize = tiles.iter().map(|tile| tile.rows * (tile.visible - tile.hidden)).sum();
     if scores < WORTH_A_HAND_OVER {
         results.chunks_exact_mut(chunk).enumerate().for_each(|(index, result)| work(index, result));
     } else {
@@ -127,7 +136,7 @@ pub fn attend(
 }
 
 /// Cuts the runs into tiles, those that see the most first.
-fn plan(config: &Config, level: Level, runs: &[Run], tiles: &mut Vec<Tile>) {
+fn plan(config: &Config, level: Level, runs: &[Run], window: Option<usize>, tiles: &mut Vec<Tile>) {
     tiles.clear();
     let mut token = 0;
     for (index, run) in runs.iter().enumerate() {
@@ -135,11 +144,13 @@ fn plan(config: &Config, level: Level, runs: &[Run], tiles: &mut Vec<Tile>) {
         for row in (0..rows).step_by(level.rows()) {
             let count = level.rows().min(rows - row);
             let visible = run.cache.len() + (row + count - 1) / config.group() + 1;
+            let first_sees = run.cache.len() + row / config.group() + 1;
+            let hidden = window.map_or(0, |window| first_sees.saturating_sub(window));
             for head in 0..config.kv_heads {
-                tiles.push(Tile { run: index, head, row, rows: count, visible, token });
+                tiles.push(Tile { run: index, head, row, rows: count, hidden, visible, token });
             }
         }
         token += run.tokens.len();
     }
-    tiles.sort_by_key(|tile| std::cmp::Reverse(tile.visible));
+    tiles.sort_by_key(|tile| std::cmp::Reverse(tile.visible - tile.hidden));
 }

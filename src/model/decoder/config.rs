@@ -1,15 +1,113 @@
-//! Hyperparameters of a llama-architecture model, read from GGUF metadata and checked against each other.
+//! What a decoder computes, layer by layer, as plain numbers: everything in which the families differ but the weights.
+//!
+//! [`super::gguf_config`] reads it from the metadata of a GGUF file, [`super::folder_config`] from a `config.json`; both
+//! end with [`Config::check`]. [`super::forward`] follows it without asking for the family again.
 
-use super::gguf::GgufFile;
+use super::rope::Frequencies;
 use crate::compute::quant::UNIT;
 use crate::error::{ModelError, Result};
 
 /// Larger numbers of anything are not a model but a broken file.
-const MOST: usize = 1 << 24;
+pub const MOST: usize = 1 << 24;
+const MOST_LAYERS: usize = 1024;
+const MOST_HEAD_DIM: usize = 4096;
+
+/// Families of models with an arrangement of layers of their own. Mistral and SmolLM2 are arranged like Llama, and so is
+/// every fine-tuned model like the one that it was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    Llama,
+    Qwen2,
+    Qwen3,
+    Gemma,
+    Gemma2,
+    Gemma3,
+    Phi3,
+    SmolLm3,
+}
+
+impl Family {
+    /// Names of architectures in GGUF files.
+    pub const GGUF: [(&str, Self); 8] = [
+        ("llama", Family::Llama),
+        ("qwen2", Family::Qwen2),
+        ("qwen3", Family::Qwen3),
+        ("gemma", Family::Gemma),
+        ("gemma2", Family::Gemma2),
+        ("gemma3", Family::Gemma3),
+        ("phi3", Family::Phi3),
+        ("smollm3", Family::SmolLm3),
+    ];
+
+    /// Values of `model_type` in a `config.json`.
+    pub const FOLDER: [(&str, Self); 10] = [
+        ("llama", Family::Llama),
+        ("mistral", Family::Llama),
+        ("qwen2", Family::Qwen2),
+        ("qwen3", Family::Qwen3),
+        ("gemma", Family::Gemma),
+        ("gemma2", Family::Gemma2),
+        ("gemma3", Family::Gemma3),
+        ("gemma3_text", Family::Gemma3),
+        ("phi3", Family::Phi3),
+        ("smollm3", Family::SmolLm3),
+    ];
+
+    /// The family called `name` in `names`. Errors: `Unsupported` with the names that there are.
+    pub fn find(names: &[(&str, Self)], name: &str) -> Result<Self> {
+        if let Some((_, family)) = names.iter().find(|(known, _)| *known == name) {
+            return Ok(*family);
+        }
+        let known: Vec<&str> = names.iter().map(|(known, _)| *known).collect();
+        let known = known.join(", ");
+        Err(ModelError::Unsupported(format!("architecture \"{name}\" (supported for generation: {known})")))
+    }
+
+    pub fn is_gemma(self) -> bool {
+        matches!(self, Family::Gemma | Family::Gemma2 | Family::Gemma3)
+    }
+
+    /// Whether the results of attention and of the feed-forward part are normalised before they are added.
+    pub fn has_post_norms(self) -> bool {
+        matches!(self, Family::Gemma2 | Family::Gemma3)
+    }
+
+    /// Whether every head of queries and of keys is normalised.
+    pub fn has_head_norms(self) -> bool {
+        matches!(self, Family::Qwen3 | Family::Gemma3)
+    }
+}
+
+/// Which two dimensions of a head are rotated together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// Neighbours.
+    Adjacent,
+    /// Dimension `i` and `i + dims / 2`.
+    Halves,
+}
+
+/// What the gate of the feed-forward part goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    Silu,
+    /// The approximation by a hyperbolic tangent.
+    Gelu,
+}
+
+/// What distinguishes a layer from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayerPlan {
+    /// Positions that a token sees, its own included; `None` for all.
+    pub window: Option<usize>,
+    /// Which of the [`Config::rope`] tables rotates queries and keys; `None` for no rotation.
+    pub rope: Option<usize>,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub layers: usize,
+    pub family: Family,
+    pub layers: Vec<LayerPlan>,
     /// Width of the residual stream.
     pub hidden: usize,
     pub feed_forward: usize,
@@ -19,71 +117,43 @@ pub struct Config {
     pub head_dim: usize,
     /// Leading dimensions of a head that are rotated.
     pub rope_dims: usize,
-    pub rope_base: f32,
-    /// Positions are divided by this (linear context extension).
-    pub rope_scale: f32,
+    pub rope_pairs: Pairs,
+    /// One table, or two where layers with a window have a base of their own.
+    pub rope: Vec<Frequencies>,
     pub norm_epsilon: f32,
+    pub activation: Activation,
+    /// Embeddings are multiplied by this.
+    pub embedding_scale: f32,
+    /// Scores of attention are multiplied by this.
+    pub score_scale: f32,
+    /// Scores, or logits, are softly kept below this.
+    pub score_cap: Option<f32>,
+    pub logit_cap: Option<f32>,
     /// Positions the model was made for.
     pub context_tokens: usize,
 }
 
 impl Config {
-    /// Errors: `Unsupported` for another architecture or a variant of it; `Corrupt` for missing or absurd numbers.
-    pub fn read(file: &GgufFile) -> Result<Self> {
-        match file.text("general.architecture") {
-            Some("llama") => {}
-            Some(other) => return Err(ModelError::Unsupported(format!("architecture \"{other}\""))),
-            None => return Err(file.corrupt("metadata has no text \"general.architecture\"")),
+    /// Checks the numbers against each other; `corrupt` makes the error of the file that they are from.
+    pub fn check(&self, corrupt: impl Fn(String) -> ModelError) -> Result<()> {
+        let Self { heads, kv_heads, head_dim, rope_dims, .. } = *self;
+        if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(corrupt(format!("{heads} heads cannot share {kv_heads} heads of keys")));
         }
-        let optional = |key: &str| match file.count(&format!("llama.{key}"))? {
-            Some(number) if (1..=MOST).contains(&number) => Ok(Some(number)),
-            Some(number) => Err(file.corrupt(format!("\"llama.{key}\" is {number}"))),
-            None => Ok(None),
-        };
-        let required =
-            |key: &str| optional(key)?.ok_or_else(|| file.corrupt(format!("metadata has no number \"llama.{key}\"")));
-        if file.count("llama.expert_count")?.is_some_and(|experts| experts > 0) {
-            return Err(ModelError::Unsupported("a mixture of experts".into()));
+        if head_dim == 0 || head_dim > MOST_HEAD_DIM || rope_dims > head_dim || !rope_dims.is_multiple_of(2) {
+            return Err(corrupt(format!("{rope_dims} of {head_dim} dimensions of a head cannot be rotated")));
         }
-        let (hidden, heads) = (required("embedding_length")?, required("attention.head_count")?);
-        let kv_heads = optional("attention.head_count_kv")?.unwrap_or(heads);
-        let head_dim = optional("attention.key_length")?.unwrap_or(hidden / heads);
-        if optional("attention.value_length")?.is_some_and(|value_length| value_length != head_dim) {
-            return Err(ModelError::Unsupported("keys and values of different length".into()));
+        let positive = |number: f32| number.is_finite() && number > 0.0;
+        let frequencies = self.rope.iter().flat_map(|table| table.all());
+        if !positive(self.norm_epsilon) || !frequencies.into_iter().all(positive) {
+            return Err(corrupt("base or scale of the positions or epsilon of the norms is not positive".into()));
         }
-        let trained_context = required("context_length")?;
-        // Inside its window, sliding attention is plain attention; beyond it, the model is not supported.
-        let window = optional("attention.sliding_window")?.unwrap_or(trained_context);
-        let config = Self {
-            layers: required("block_count")?,
-            hidden,
-            feed_forward: required("feed_forward_length")?,
-            heads,
-            kv_heads,
-            head_dim,
-            rope_dims: optional("rope.dimension_count")?.unwrap_or(head_dim),
-            rope_base: file.fraction("llama.rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scale: rope_scale(file)?,
-            norm_epsilon: file
-                .fraction("llama.attention.layer_norm_rms_epsilon")?
-                .ok_or_else(|| file.corrupt("metadata has no number \"llama.attention.layer_norm_rms_epsilon\""))?,
-            context_tokens: trained_context.min(window),
-        };
-        config.check(file)?;
-        Ok(config)
-    }
-
-    fn check(&self, file: &GgufFile) -> Result<()> {
-        if !self.heads.is_multiple_of(self.kv_heads) {
-            let (heads, kv_heads) = (self.heads, self.kv_heads);
-            return Err(file.corrupt(format!("{heads} heads cannot share {kv_heads} heads of keys")));
+        let caps = [self.score_cap, self.logit_cap].into_iter().flatten();
+        if ![self.embedding_scale, self.score_scale].into_iter().chain(caps).all(positive) {
+            return Err(corrupt("a scale or a cap is not positive".into()));
         }
-        if self.head_dim == 0 || self.rope_dims > self.head_dim || !self.rope_dims.is_multiple_of(2) {
-            let (rotated, head_dim) = (self.rope_dims, self.head_dim);
-            return Err(file.corrupt(format!("{rotated} of {head_dim} dimensions of a head cannot be rotated")));
-        }
-        if !(self.rope_base > 0.0 && self.rope_scale > 0.0 && self.norm_epsilon > 0.0) {
-            return Err(file.corrupt("base or scale of the positions or epsilon of the norms is not positive"));
+        if self.rope.iter().any(|table| table.pairs() != rope_dims / 2) {
+            return Err(corrupt("there is not one frequency for each rotated pair of dimensions".into()));
         }
         for (name, len) in [("hidden", self.hidden), ("feed-forward", self.feed_forward), ("attention", self.q_len())] {
             if !len.is_multiple_of(UNIT) {
@@ -91,6 +161,15 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Checks a number of layers before anything is made for each of them.
+    pub fn check_layers(count: usize, corrupt: impl Fn(String) -> ModelError) -> Result<usize> {
+        if (1..=MOST_LAYERS).contains(&count) {
+            Ok(count)
+        } else {
+            Err(corrupt(format!("{count} layers are not a model")))
+        }
     }
 
     /// Floats of the queries of one token.
@@ -107,14 +186,35 @@ impl Config {
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
+
+    /// Sequences of more tokens than this rotate by the long table; `None` where there is only one.
+    pub fn long_from(&self) -> Option<usize> {
+        self.rope.iter().find_map(Frequencies::long_from)
+    }
 }
 
-/// What positions are divided by. The scale of Llama 3 is not here: converters write it as tensor `rope_freqs.weight`.
-fn rope_scale(file: &GgufFile) -> Result<f32> {
-    let legacy = file.fraction("llama.rope.scale_linear")?;
-    match file.text("llama.rope.scaling.type") {
-        None | Some("none") => Ok(legacy.unwrap_or(1.0)),
-        Some("linear") => Ok(file.fraction("llama.rope.scaling.factor")?.or(legacy).unwrap_or(1.0)),
-        Some(other) => Err(ModelError::Unsupported(format!("position scaling \"{other}\""))),
+#[cfg(test)]
+impl Config {
+    /// A plain configuration for tests of what needs one.
+    pub fn plain(layers: usize, heads: usize, kv_heads: usize, head_dim: usize) -> Self {
+        Self {
+            family: Family::Llama,
+            layers: vec![LayerPlan { window: None, rope: Some(0) }; layers],
+            hidden: 64,
+            feed_forward: 64,
+            heads,
+            kv_heads,
+            head_dim,
+            rope_dims: head_dim,
+            rope_pairs: Pairs::Adjacent,
+            rope: vec![Frequencies::plain(1e4, head_dim)],
+            norm_epsilon: 1e-5,
+            activation: Activation::Silu,
+            embedding_scale: 1.0,
+            score_scale: 1.0 / (head_dim as f32).sqrt(),
+            score_cap: None,
+            logit_cap: None,
+            context_tokens: 100,
+        }
     }
 }

@@ -1,22 +1,24 @@
-//! The forward pass of a llama-architecture model (Touvron et al., "LLaMA", 2023): RMS norm, grouped-query attention with
-//! rotated keys, gated feed-forward.
+//! The forward pass of a decoder (Touvron et al., "LLaMA", 2023): RMS norm, grouped-query attention with rotated keys,
+//! gated feed-forward, and what the families of [`super::config`] add to it: biases, norms of heads and of results, windows,
+//! caps.
 //!
 //! A pass takes tokens of one or more sequences: a slice of a prompt, the next token of each of several sequences, a
 //! token with guesses of the ones behind it. A token's logits and its place in the cache are the same, bit for bit, in
 //! whatever pass it is computed, as long as the weights are blocks.
 
 use super::attention;
-use super::config::Config;
+use super::config::{Activation, Config};
 use super::kv_cache::{HeadMut, KvCache};
 use super::lora::{self, Adapter};
 use super::matrix::{multiply, Input};
 use super::rope::Rotation;
 use super::weights::{Layer, Weights};
-use crate::compute::elementwise::{add, rms_norm, silu_multiply};
+use crate::compute::elementwise::{add, gelu_multiply, rms_norm, rms_norm_in_place, silu_multiply, soft_cap};
 use crate::compute::parts::Chunks;
 use crate::compute::quant::activations::{round, XUnit};
 use crate::compute::quant::UNIT;
 use crate::compute::Pool;
+use std::slice::from_ref;
 use std::sync::{Mutex, PoisonError};
 
 /// Most tokens of one pass: enough to use the weights well, few enough to react to a cancellation.
@@ -56,7 +58,8 @@ struct Scratch {
     activated: Input,
     product: Vec<f32>,
     thin: Vec<f32>,
-    rotation: Rotation,
+    /// One for each table of the configuration.
+    rotations: Vec<Rotation>,
     attention: attention::Scratch,
 }
 
@@ -90,55 +93,72 @@ impl Network {
         let tokens = runs.iter().flat_map(|run| run.tokens);
         for (row, &token) in scratch.residual.chunks_exact_mut(hidden).zip(tokens) {
             self.weights.embedding.expand_row(token as usize, row);
+            if self.config.embedding_scale != 1.0 {
+                row.iter_mut().for_each(|number| *number *= self.config.embedding_scale);
+            }
         }
-        let positions = runs.iter().flat_map(|run| (run.cache.len()..).take(run.tokens.len()));
-        scratch.rotation.set(&self.weights.rope_frequencies, positions);
+        scratch.rotations.resize_with(self.config.rope.len(), Rotation::default);
+        for (rotation, table) in scratch.rotations.iter_mut().zip(&self.config.rope) {
+            let positions = |run: &Run| {
+                let long = run.cache.is_long();
+                (run.cache.len()..).take(run.tokens.len()).map(move |position| (position, long))
+            };
+            rotation.set(self.config.rope_pairs, table, runs.iter().flat_map(positions));
+        }
         scratch.normed.resize(count, hidden);
         scratch.qkv.resize(count * qkv_len, 0.0);
         scratch.attended.resize(count, q_len);
         scratch.gate_up.resize(count * 2 * feed_forward, 0.0);
         scratch.activated.resize(count, feed_forward);
         scratch.product.resize(count * hidden, 0.0);
-        let Scratch { residual, normed, qkv, attended, gate_up, activated, product, thin, rotation, attention } =
+        let Scratch { residual, normed, qkv, attended, gate_up, activated, product, thin, rotations, attention } =
             scratch;
 
         for (index, layer) in self.weights.layers.iter().enumerate() {
             if abandoned() {
                 return false;
             }
-            let Layer { q, k, v, attention_output, gate, up, down, .. } = layer;
             let added = if index == 0 { None } else { Some(&product[..]) };
             self.norm(pool, residual, added, &layer.attention_norm, normed);
-            multiply(pool, &[q, k, v], count, normed, qkv);
+            multiply(pool, &layer.qkv, count, normed, qkv);
             let adapter = self.adapter.layer(index);
             if let Some(adapter) = adapter {
                 lora::add(pool, &adapter.qkv, &normed.numbers, qkv, qkv_len, thin);
             }
-            self.rotate_and_store(pool, runs, index, rotation, qkv);
+            self.rotate_and_store(pool, runs, index, layer, rotations, qkv);
             attention::attend(pool, &self.config, runs, index, qkv, qkv_len, attention, &mut attended.numbers);
             by_rows(pool, q_len, &mut attended.numbers, &mut attended.rounded, |_, numbers, units| {
                 round(numbers, units)
             });
-            multiply(pool, &[attention_output], count, attended, product);
+            multiply(pool, from_ref(&layer.attention_output), count, attended, product);
             if let Some(adapter) = adapter {
                 lora::add(pool, &adapter.attention_output, &attended.numbers, product, hidden, thin);
             }
+            self.finish_product(pool, &layer.attention_output_bias, &layer.attention_post_norm, product);
 
             self.norm(pool, residual, Some(product), &layer.feed_forward_norm, normed);
-            multiply(pool, &[gate, up], count, normed, gate_up);
+            multiply(pool, &layer.gate_up, count, normed, gate_up);
             if let Some(adapter) = adapter {
                 lora::add(pool, &adapter.gate_up, &normed.numbers, gate_up, 2 * feed_forward, thin);
             }
+            if let Some(bias) = &layer.gate_up_bias {
+                gate_up.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
+            }
+            let activation = self.config.activation;
             by_rows(pool, feed_forward, &mut activated.numbers, &mut activated.rounded, |row, numbers, units| {
                 let (gate, up) = gate_up[2 * row * feed_forward..][..2 * feed_forward].split_at(feed_forward);
                 numbers.copy_from_slice(gate);
-                silu_multiply(numbers, up);
+                match activation {
+                    Activation::Silu => silu_multiply(numbers, up),
+                    Activation::Gelu => gelu_multiply(numbers, up),
+                }
                 round(numbers, units);
             });
-            multiply(pool, &[down], count, activated, product);
+            multiply(pool, from_ref(&layer.down), count, activated, product);
             if let Some(adapter) = adapter {
                 lora::add(pool, &adapter.down, &activated.numbers, product, hidden, thin);
             }
+            self.finish_product(pool, &layer.down_bias, &layer.feed_forward_post_norm, product);
         }
         for run in runs.iter_mut() {
             run.cache.advance(run.tokens.len());
@@ -158,7 +178,11 @@ impl Network {
             let (residual, product) = (&mut residual[..wanted * hidden], &product[..wanted * hidden]);
             self.norm(pool, residual, Some(product), &self.weights.output_norm, normed);
             logits.resize(wanted * self.vocab_size(), 0.0);
-            multiply(pool, &[self.weights.output()], wanted, normed, logits);
+            multiply(pool, from_ref(self.weights.output()), wanted, normed, logits);
+            if let Some(cap) = self.config.logit_cap {
+                let part = logits.len().div_ceil(2 * pool.threads()).max(1);
+                pool.for_parts(Chunks::new(logits, part), |_, logits| soft_cap(logits, cap));
+            }
         }
         true
     }
@@ -180,16 +204,55 @@ impl Network {
         });
     }
 
-    /// Rotates queries and keys, scales the queries, and puts keys and values into the caches.
-    fn rotate_and_store(&self, pool: &Pool, runs: &mut [Run], layer: usize, rotation: &Rotation, qkv: &mut [f32]) {
-        let Config { head_dim, .. } = self.config;
+    /// Adds the bias to each row of a product, or normalises it, where the family does so before it joins the stream.
+    fn finish_product(&self, pool: &Pool, bias: &Option<Vec<f32>>, post_norm: &Option<Vec<f32>>, product: &mut [f32]) {
+        if bias.is_none() && post_norm.is_none() {
+            return;
+        }
+        let Config { hidden, norm_epsilon, .. } = self.config;
+        let rows = rows_per_part(pool, product.len(), hidden);
+        pool.for_parts(Chunks::new(product, rows * hidden), |_, part| {
+            for row in part.chunks_exact_mut(hidden) {
+                if let Some(bias) = bias {
+                    add(row, bias);
+                }
+                if let Some(weight) = post_norm {
+                    rms_norm_in_place(row, weight, norm_epsilon);
+                }
+            }
+        });
+    }
+
+    /// Completes queries and keys (bias, norm, rotation), scales the queries, and puts keys and values into the caches.
+    fn rotate_and_store(
+        &self,
+        pool: &Pool,
+        runs: &mut [Run],
+        index: usize,
+        layer: &Layer,
+        rotations: &[Rotation],
+        qkv: &mut [f32],
+    ) {
+        let Config { head_dim, norm_epsilon, score_scale: scale, .. } = self.config;
+        let rotation = self.config.layers[index].rope.map(|table| &rotations[table]);
         let (q_len, kv_len) = (self.config.q_len(), self.config.kv_len());
         let qkv_len = q_len + 2 * kv_len;
-        let scale = 1.0 / (head_dim as f32).sqrt();
         let rows = rows_per_part(pool, qkv.len(), qkv_len);
-        pool.for_parts(Chunks::new(qkv, rows * qkv_len), |index, part| {
+        let norms = [(0..q_len, &layer.q_norm), (q_len..q_len + kv_len, &layer.k_norm)];
+        pool.for_parts(Chunks::new(qkv, rows * qkv_len), |part_index, part| {
             for (row, qkv) in part.chunks_exact_mut(qkv_len).enumerate() {
-                rotation.apply(index * rows + row, &mut qkv[..q_len + kv_len], head_dim);
+                if let Some(bias) = &layer.qkv_bias {
+                    add(qkv, bias);
+                }
+                for (range, weight) in &norms {
+                    if let Some(weight) = weight {
+                        let heads = qkv[range.clone()].chunks_exact_mut(head_dim);
+                        heads.for_each(|head| rms_norm_in_place(head, weight, norm_epsilon));
+                    }
+                }
+                if let Some(rotation) = rotation {
+                    rotation.apply(part_index * rows + row, &mut qkv[..q_len + kv_len], head_dim);
+                }
                 qkv[..q_len].iter_mut().for_each(|number| *number *= scale);
             }
         });
@@ -197,7 +260,7 @@ impl Network {
         for run in runs {
             let (first, count) = (run.cache.len(), run.tokens.len());
             assert!(first + count <= run.cache.capacity(), "the cache has no room for {count} more tokens");
-            let (keys, values) = run.cache.heads_mut(layer);
+            let (keys, values) = run.cache.heads_mut(index);
             let qkv = &qkv[row * qkv_len..(row + count) * qkv_len];
             let store = |head: usize, (keys, values): (&mut [_], &mut [_])| {
                 let mut cache = HeadMut { keys, values, head_dim };

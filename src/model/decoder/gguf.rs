@@ -4,6 +4,9 @@
 //! the arrays, which hold the vocabulary.
 
 use super::mapped_file::MappedFile;
+use super::tensors::{Elements, Tensor, Tensors};
+use crate::compute::dense::Element;
+use crate::compute::quant::BlockFormat;
 use crate::error::{ModelError, Result};
 use crate::source::gguf::Header;
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -20,17 +23,9 @@ const READABLE: [&str; 13] =
 /// Tensors that an error names; it counts the others.
 const MOST_NAMED: usize = 8;
 
-/// A tensor in the file. Rows are contiguous; `shape` is outermost first.
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub element_type: GgmlDType,
-    /// Range of the file.
-    pub bytes: std::ops::Range<usize>,
-}
-
 pub struct GgufFile {
     path: PathBuf,
-    pub map: Arc<MappedFile>,
+    map: Arc<MappedFile>,
     content: Content,
     /// Tensors nobody has asked for yet.
     unused: HashSet<String>,
@@ -86,9 +81,10 @@ impl GgufFile {
             _ => Err(self.corrupt(format!("\"{key}\" is not a finite number"))),
         }
     }
+}
 
-    /// A tensor, if the file has it.
-    pub fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
+impl Tensors for GgufFile {
+    fn find(&mut self, name: &str) -> Result<Option<Tensor>> {
         let Some(info) = self.content.tensor_infos.get(name) else { return Ok(None) };
         self.unused.remove(name);
         let broken = || ModelError::corrupt(&self.path, format!("tensor \"{name}\" lies outside the file"));
@@ -96,29 +92,52 @@ impl GgufFile {
         let elements = shape.iter().try_fold(1_usize, |product, &len| product.checked_mul(len)).ok_or_else(broken)?;
         let (block, block_bytes) = (info.ggml_dtype.block_size(), info.ggml_dtype.type_size());
         if !shape.last().unwrap_or(&0).is_multiple_of(block) {
-            return Err(self.corrupt(format!("rows of tensor \"{name}\" do not consist of whole blocks")));
+            return Err(GgufFile::corrupt(self, format!("rows of tensor \"{name}\" do not consist of whole blocks")));
         }
         let start = self.content.tensor_data_offset.checked_add(info.offset);
         let start = start.and_then(|start| usize::try_from(start).ok()).ok_or_else(broken)?;
         let end = (elements / block).checked_mul(block_bytes).and_then(|bytes| bytes.checked_add(start));
         let end = end.filter(|&end| end <= self.map.len()).ok_or_else(broken)?;
-        Ok(Some(Tensor { shape, element_type: info.ggml_dtype, bytes: start..end }))
+        let unsupported = || ModelError::Unsupported(format!("elements of tensor \"{name}\" ({:?})", info.ggml_dtype));
+        let elements = elements_of(info.ggml_dtype).ok_or_else(unsupported)?;
+        Ok(Some(Tensor { name: name.to_owned(), shape, elements, map: Arc::clone(&self.map), bytes: start..end }))
     }
 
-    /// A tensor that the file must have, with this shape.
-    pub fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.find(name)?.ok_or_else(|| self.corrupt(format!("tensor \"{name}\" is missing")))?;
-        if tensor.shape != shape {
-            let found = &tensor.shape;
-            return Err(self.corrupt(format!("tensor \"{name}\" has the shape {found:?} instead of {shape:?}")));
-        }
-        Ok(tensor)
+    fn own_name(&self, name: &str) -> String {
+        name.to_owned()
     }
 
-    /// One of the tensors that have not been asked for: part of a variant of the architecture that is not known here.
-    pub fn unused_tensor(&self) -> Option<&str> {
-        self.unused.iter().min().map(String::as_str)
+    fn corrupt(&self, reason: String) -> ModelError {
+        GgufFile::corrupt(self, reason)
     }
+
+    fn norm_offset(&self) -> f32 {
+        0.0
+    }
+
+    fn unused(&self) -> Option<String> {
+        self.unused.iter().min().cloned()
+    }
+}
+
+/// `None` for what is not an element type of weights.
+fn elements_of(element_type: GgmlDType) -> Option<Elements> {
+    Some(match element_type {
+        GgmlDType::F32 => Elements::Numbers(Element::F32),
+        GgmlDType::F16 => Elements::Numbers(Element::F16),
+        GgmlDType::BF16 => Elements::Numbers(Element::BF16),
+        GgmlDType::Q4_0 => Elements::Blocks(BlockFormat::Q4_0),
+        GgmlDType::Q4_1 => Elements::Blocks(BlockFormat::Q4_1),
+        GgmlDType::Q5_0 => Elements::Blocks(BlockFormat::Q5_0),
+        GgmlDType::Q5_1 => Elements::Blocks(BlockFormat::Q5_1),
+        GgmlDType::Q8_0 => Elements::Blocks(BlockFormat::Q8_0),
+        GgmlDType::Q2K => Elements::Blocks(BlockFormat::Q2_K),
+        GgmlDType::Q3K => Elements::Blocks(BlockFormat::Q3_K),
+        GgmlDType::Q4K => Elements::Blocks(BlockFormat::Q4_K),
+        GgmlDType::Q5K => Elements::Blocks(BlockFormat::Q5_K),
+        GgmlDType::Q6K => Elements::Blocks(BlockFormat::Q6_K),
+        _ => return None,
+    })
 }
 
 /// Errors: `Unsupported`, naming the tensors that have elements without a kernel.

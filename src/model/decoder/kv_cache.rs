@@ -20,6 +20,8 @@ pub struct KvCache {
     capacity: usize,
     /// Positions filled in every layer.
     len: usize,
+    /// Whether the sequence is to become so long that the model rotates by its long table.
+    long: bool,
 }
 
 impl KvCache {
@@ -27,7 +29,8 @@ impl KvCache {
     pub fn new(config: &Config, capacity: usize) -> Result<Self> {
         let dimensions = config.head_dim.next_multiple_of(DIMENSIONS);
         let padded = capacity.checked_next_multiple_of(BLOCK);
-        let factors = [config.layers, config.kv_heads, dimensions];
+        let factors = [config.layers.len(), config.kv_heads, dimensions];
+        let long = config.long_from().is_some_and(|most| capacity > most);
         let len = padded.and_then(|padded| factors.iter().try_fold(padded, |len, &n| len.checked_mul(n)));
         let allocate = || {
             let reason = || ModelError::OutOfMemory(format!("a sequence of {capacity} tokens is too long for it"));
@@ -41,7 +44,7 @@ impl KvCache {
         };
         let (keys, values) = (allocate()?, allocate()?);
         let capacity = padded.unwrap_or(capacity);
-        Ok(Self { keys, values, kv_heads: config.kv_heads, dimensions, capacity, len: 0 })
+        Ok(Self { keys, values, kv_heads: config.kv_heads, dimensions, capacity, len: 0, long })
     }
 
     /// Positions filled.
@@ -52,6 +55,12 @@ impl KvCache {
     /// Positions that there is room for.
     pub fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    /// Whether positions are rotated by the long table of models that have two. It depends on the capacity that was asked
+    /// for, so that all positions of a sequence are rotated alike.
+    pub fn is_long(&self) -> bool {
+        self.long
     }
 
     /// Counts `count` positions as filled, after [`HeadMut::store`] in every layer.
@@ -67,7 +76,7 @@ impl KvCache {
 
     /// Bytes of one position.
     pub fn position_bytes(config: &Config) -> usize {
-        4 * config.layers * config.kv_heads * config.head_dim.next_multiple_of(DIMENSIONS)
+        4 * config.layers.len() * config.kv_heads * config.head_dim.next_multiple_of(DIMENSIONS)
     }
 
     /// The heads of a layer, each for a part of a parallel loop: chunks of keys and of values.
@@ -147,19 +156,7 @@ mod tests {
     use crate::compute::parts::Parts;
 
     fn config() -> Config {
-        Config {
-            layers: 2,
-            hidden: 64,
-            feed_forward: 64,
-            heads: 4,
-            kv_heads: 2,
-            head_dim: 20,
-            rope_dims: 20,
-            rope_base: 1e4,
-            rope_scale: 1.0,
-            norm_epsilon: 1e-5,
-            context_tokens: 100,
-        }
+        Config::plain(2, 4, 2, 20)
     }
 
     fn fill(cache: &mut KvCache, positions: std::ops::Range<usize>) {

@@ -1,16 +1,15 @@
 //! A weight matrix, mapped from the file in the format that it has there.
 
-use super::gguf::{GgufFile, Tensor};
 use super::mapped_file::MappedFile;
+use super::tensors::{Elements, Tensor};
 use crate::adapter::Factors;
-use crate::compute::dense::{self, Element};
+use crate::compute::dense;
 use crate::compute::gemm::gemm_strided;
 use crate::compute::parts::{Strip, Strips};
-use crate::compute::quant::{self, Activations, BlockFormat, Level, PANEL_ROWS};
+use crate::compute::quant::{self, Activations, Level, PANEL_ROWS};
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use crate::quantize::TensorType;
-use candle_core::quantized::GgmlDType;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,48 +45,6 @@ impl Bytes {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Elements {
-    Blocks(BlockFormat),
-    Numbers(Element),
-}
-
-impl Elements {
-    /// `None` for what is not an element type of weights.
-    fn of(element_type: GgmlDType) -> Option<Self> {
-        Some(match element_type {
-            GgmlDType::F32 => Elements::Numbers(Element::F32),
-            GgmlDType::F16 => Elements::Numbers(Element::F16),
-            GgmlDType::BF16 => Elements::Numbers(Element::BF16),
-            GgmlDType::Q4_0 => Elements::Blocks(BlockFormat::Q4_0),
-            GgmlDType::Q4_1 => Elements::Blocks(BlockFormat::Q4_1),
-            GgmlDType::Q5_0 => Elements::Blocks(BlockFormat::Q5_0),
-            GgmlDType::Q5_1 => Elements::Blocks(BlockFormat::Q5_1),
-            GgmlDType::Q8_0 => Elements::Blocks(BlockFormat::Q8_0),
-            GgmlDType::Q2K => Elements::Blocks(BlockFormat::Q2_K),
-            GgmlDType::Q3K => Elements::Blocks(BlockFormat::Q3_K),
-            GgmlDType::Q4K => Elements::Blocks(BlockFormat::Q4_K),
-            GgmlDType::Q5K => Elements::Blocks(BlockFormat::Q5_K),
-            GgmlDType::Q6K => Elements::Blocks(BlockFormat::Q6_K),
-            _ => return None,
-        })
-    }
-
-    fn row_bytes(self, columns: usize) -> usize {
-        match self {
-            Elements::Blocks(format) => format.row_bytes(columns),
-            Elements::Numbers(element) => element.bytes() * columns,
-        }
-    }
-
-    fn expand(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Elements::Blocks(format) => format.expand(bytes, out),
-            Elements::Numbers(element) => element.expand(bytes, out),
-        }
-    }
-}
-
 /// Vectors to be multiplied: as numbers, and rounded for the matrices of blocks.
 #[derive(Default)]
 pub struct Input {
@@ -104,17 +61,15 @@ impl Input {
 }
 
 impl Matrix {
-    /// Takes a two-dimensional tensor as it lies in the file.
-    pub fn load(file: &GgufFile, tensor: Tensor) -> Result<Self> {
-        let &[rows, columns] = tensor.shape.as_slice() else {
-            return Err(file.corrupt(format!("a matrix has the shape {:?}", tensor.shape)));
-        };
-        if columns == 0 || !columns.is_multiple_of(quant::UNIT) {
-            return Err(ModelError::Unsupported(format!("matrix with rows of {columns} weights")));
+    /// Takes a two-dimensional tensor as it lies in the file. Errors: `Unsupported` for rows that are not whole units.
+    pub fn new(tensor: Tensor) -> Result<Self> {
+        let Tensor { name, shape, elements, map, bytes: range } = tensor;
+        match *shape.as_slice() {
+            [rows, columns] if columns > 0 && columns.is_multiple_of(quant::UNIT) => {
+                Ok(Self { elements, rows, columns, bytes: Bytes::Mapped(map, range) })
+            }
+            _ => Err(ModelError::Unsupported(format!("tensor \"{name}\" of the shape {shape:?} as a matrix"))),
         }
-        let elements = Elements::of(tensor.element_type);
-        let elements = elements.ok_or_else(|| ModelError::Unsupported(format!("weights of {:?}", tensor.element_type)));
-        Ok(Self { elements: elements?, rows, columns, bytes: Bytes::Mapped(Arc::clone(&file.map), tensor.bytes) })
     }
 
     pub fn rows(&self) -> usize {
@@ -178,10 +133,10 @@ impl Matrix {
 
 /// Multiplies `count` vectors with several matrices of the same width. Row `i` of `y`, of which there are `count`, takes
 /// the results with vector `i`, those of one matrix after the other.
-pub fn multiply(pool: &Pool, matrices: &[&Matrix], count: usize, x: &Input, y: &mut [f32]) {
+pub fn multiply(pool: &Pool, matrices: &[Matrix], count: usize, x: &Input, y: &mut [f32]) {
     let level = Level::best();
     let columns: usize = matrices.iter().map(|matrix| matrix.rows).sum();
-    let numbers = |matrix: &&Matrix| level == Level::Portable || matches!(matrix.elements, Elements::Numbers(_));
+    let numbers = |matrix: &Matrix| level == Level::Portable || matches!(matrix.elements, Elements::Numbers(_));
     if count >= DENSE_PANEL_ROWS && matrices.iter().any(numbers) {
         let mut start = 0;
         for matrix in matrices {
@@ -208,13 +163,4 @@ pub fn multiply(pool: &Pool, matrices: &[&Matrix], count: usize, x: &Input, y: &
             start += matrix.rows;
         }
     });
-}
-
-/// A one-dimensional tensor as f32.
-pub fn load_vector(file: &GgufFile, tensor: &Tensor) -> Result<Vec<f32>> {
-    let elements = Elements::of(tensor.element_type);
-    let elements = elements.ok_or_else(|| ModelError::Unsupported(format!("weights of {:?}", tensor.element_type)))?;
-    let mut out = vec![0.0; tensor.shape.iter().product()];
-    elements.expand(&file.map[tensor.bytes.clone()], &mut out);
-    Ok(out)
 }

@@ -1,19 +1,22 @@
 //! Generation models: a conversation to text.
 //!
-//! A [`Decoder`] is a loaded model of the llama architecture from a GGUF file; it is immutable and shared. A
-//! [`Generation`] is one sequence over it. The server holds one decoder per model and one generation per request.
+//! A [`Decoder`] is a loaded model of one of the families in [`config`], from a GGUF file or a folder with safetensors; it
+//! is immutable and shared. A [`Generation`] is one sequence over it. The server holds one decoder per model and one generation per request.
 //!
 //! Invariants:
-//! - Weights stay mapped in the format of the file ([`crate::compute::quant`], [`crate::compute::dense`]).
+//! - Weights stay mapped in the format of their files ([`crate::compute::quant`], [`crate::compute::dense`]).
 //! - A token gives the same logits and the same place in the cache, bit for bit, whatever other tokens are computed with
 //!   it, for weights in blocks; for others, up to rounding.
 //! - What a file asks for and this runtime cannot do is an error when it is loaded, never a wrong answer.
 
 mod attention;
 mod config;
+mod folder;
+pub(crate) mod folder_config;
 mod forward;
 mod generation;
 mod gguf;
+mod gguf_config;
 mod kv_cache;
 mod likelihood;
 mod lora;
@@ -25,11 +28,14 @@ mod rope;
 mod sampler;
 mod sentence;
 mod speculation;
+mod tensors;
 mod text_stream;
 mod weights;
 
 #[cfg(test)]
 mod candle_tests;
+#[cfg(test)]
+mod family_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
@@ -46,10 +52,12 @@ pub use needs::{adapter_needs, needs, DecoderNeeds};
 pub use prefix_cache::DEFAULT_BYTES as PREFIX_CACHE_BYTES;
 
 use crate::error::Result;
+use crate::source::Generator;
 use crate::tokenizer::chat_template::ChatTemplate;
-use crate::tokenizer::gguf::GgufTokenizer;
-use crate::tokenizer::Tokenizer;
-use config::Config;
+use crate::tokenizer::{ModelTokenizer, Tokenizer};
+use config::{Config, Family};
+use folder::FolderTensors;
+use folder_config::FolderConfig;
 use forward::Network;
 use gguf::GgufFile;
 use kv_cache::KvCache;
@@ -57,7 +65,21 @@ use pg_rag_protocol::message::ChatMessage;
 use prefix_cache::PrefixCache;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tensors::Tensors;
 use weights::Weights;
+
+/// Checks the name of an architecture in a GGUF file. Errors: `Unsupported` with the names of those that there are.
+pub fn check_architecture(name: &str) -> Result<()> {
+    Family::find(&Family::GGUF, name).map(drop)
+}
+
+/// Architecture and context of the model in a folder with safetensors, by its configuration.
+///
+/// Errors: those of [`Decoder::load`] that the configuration leads to.
+pub fn describe_folder(dir: &Path) -> Result<(String, u32)> {
+    let FolderConfig { config, name, .. } = FolderConfig::read(dir)?;
+    Ok((name, u32::try_from(config.context_tokens).unwrap_or(u32::MAX)))
+}
 
 /// A generation model in memory. Shared between sequences as `Arc<Decoder>`.
 pub struct Decoder {
@@ -77,20 +99,34 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Loads the model in the GGUF file at `path`.
+    /// Loads the model at `path`: a GGUF file, or a folder with one or with safetensors.
     ///
     /// Errors: `Missing`, `Unreadable`; `Corrupt` for a truncated or contradictory file; `Unsupported`, naming what,
     /// for another architecture, vocabulary, element type or variant; `OutOfMemory`.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut file = GgufFile::open(path)?;
-        let config = Config::read(&file)?;
-        let GgufTokenizer { tokenizer, bos, eos, add_bos, ends } = GgufTokenizer::load(file.path(), file.metadata())?;
-        let template = ChatTemplate::new(file.text("tokenizer.chat_template"), &tokenizer, bos, eos, add_bos)?;
-        let weights = Weights::load(&mut file, &config)?;
-        let network = Network::new(config, weights);
+        match Generator::find(path)? {
+            Generator::Gguf(path) => {
+                let mut file = GgufFile::open(&path)?;
+                let config = Config::from_gguf(&mut file)?;
+                let text = ModelTokenizer::from_gguf(file.path(), file.metadata())?;
+                Self::new(&mut file, config, text)
+            }
+            Generator::Folder(dir) => {
+                let config = FolderConfig::read(&dir)?;
+                let text = ModelTokenizer::from_folder(&dir, &config.ends)?;
+                let mut tensors = FolderTensors::open(&dir, &config)?;
+                Self::new(&mut tensors, config.config, text)
+            }
+        }
+    }
+
+    fn new(tensors: &mut dyn Tensors, config: Config, text: ModelTokenizer) -> Result<Self> {
+        let ModelTokenizer { tokenizer, bos, eos, add_bos, ends, template } = text;
+        let template = ChatTemplate::new(template.as_deref(), &tokenizer, bos, eos, add_bos)?;
+        let network = Network::new(config.clone(), Weights::load(tensors, &config)?);
         let (token_count, rows) = (tokenizer.inner().get_vocab_size(true), network.vocab_size());
         if token_count > rows {
-            return Err(file.corrupt(format!("vocabulary of {token_count} tokens has embeddings for {rows}")));
+            return Err(tensors.corrupt(format!("vocabulary of {token_count} tokens has embeddings for {rows}")));
         }
         let resident_bytes = network.weights.bytes() as u64;
         let prefixes = PrefixCache::new(&network.config, prefix_cache::DEFAULT_BYTES);

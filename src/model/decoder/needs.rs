@@ -1,17 +1,19 @@
 //! What a model will take in memory, by its headers.
 
 use super::config::Config;
+use super::folder::FolderTensors;
+use super::folder_config::FolderConfig;
 use super::forward::SLICE_TOKENS;
 use super::gguf::GgufFile;
 use super::kv_cache::KvCache;
 use super::lora::tensor_name;
 use super::speculation::MOST_TOKENS;
+use super::tensors::{Elements, Tensors};
 use crate::adapter::{AdapterFiles, Base};
 use crate::compute::quant::activations::XUnit;
 use crate::compute::quant::UNIT;
 use crate::error::Result;
-use crate::quantize::TensorType;
-use crate::source::gguf::Header;
+use crate::source::Generator;
 use std::path::Path;
 
 /// Bytes.
@@ -25,11 +27,25 @@ pub struct DecoderNeeds {
     pub context_tokens: usize,
 }
 
-/// Reads the header of the model in the GGUF file at `path`. Errors: as for [`super::Decoder::load`].
+/// The tensors of the model at `path`, unread, and its configuration.
+fn open(path: &Path) -> Result<(Box<dyn Tensors>, Config)> {
+    Ok(match Generator::find(path)? {
+        Generator::Gguf(path) => {
+            let mut file = GgufFile::open(&path)?;
+            let config = Config::from_gguf(&mut file)?;
+            (Box::new(file), config)
+        }
+        Generator::Folder(dir) => {
+            let config = FolderConfig::read(&dir)?;
+            (Box::new(FolderTensors::open(&dir, &config)?), config.config)
+        }
+    })
+}
+
+/// Reads the headers of the model at `path`. Errors: as for [`super::Decoder::load`].
 pub fn needs(path: &Path) -> Result<DecoderNeeds> {
-    let mut file = GgufFile::open(path)?;
-    let config = Config::read(&file)?;
-    let vocabulary = file.find("token_embd.weight")?.and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0);
+    let (mut tensors, config) = open(path)?;
+    let vocabulary = tensors.find("token_embd.weight")?.and_then(|tensor| tensor.shape.first().copied()).unwrap_or(0);
     let (hidden, feed_forward) = (config.hidden, config.feed_forward);
     let number = size_of::<f32>();
     // Numbers that are multiplied with weights are there a second time, rounded.
@@ -44,23 +60,20 @@ pub fn needs(path: &Path) -> Result<DecoderNeeds> {
     })
 }
 
-/// Bytes that the adapter in `dir` takes on the base in the GGUF file at `base`, which is shared: its factors, and copies
-/// of the matrices that they are added to.
+/// Bytes that the adapter in `dir` takes on the model at `base`, which is shared: its factors, and copies of the matrices
+/// that they are added to.
 ///
 /// Errors: those of reading the two; as for [`AdapterFiles::check`] when they do not fit each other.
 pub fn adapter_needs(base: &Path, dir: &Path) -> Result<u64> {
-    let config = Config::read(&GgufFile::open(base)?)?;
-    let header = Header::read(base)?;
+    let (mut tensors, config) = open(base)?;
     let adapter = AdapterFiles::open(dir)?;
     let mut bytes = 0;
     for (layer, target) in adapter.check(&config)?.into_keys() {
-        let name = tensor_name(layer, target);
-        let tensor = header.tensors.iter().find(|tensor| tensor.name == name);
-        let numbers =
-            tensor.filter(|tensor| matches!(TensorType::named(tensor.element_type), Some(TensorType::Numbers(_))));
+        let tensor = tensors.find(&tensor_name(layer, target))?;
+        let numbers = tensor.filter(|tensor| matches!(tensor.elements, Elements::Numbers(_)));
         let (outputs, inputs) = config.shape(target);
-        let factors = ((outputs + inputs) * adapter.rank() * size_of::<f32>()) as u64;
-        bytes += numbers.map_or(factors, |tensor| tensor.bytes);
+        let factors = (outputs + inputs) * adapter.rank() * size_of::<f32>();
+        bytes += numbers.map_or(factors, |tensor| tensor.bytes.len()) as u64;
     }
     Ok(bytes)
 }

@@ -25,8 +25,17 @@ pub struct PrefixCache {
     block_bytes: usize,
 }
 
-/// What a block is known by: the number of the block before it, 0 for none, and its tokens.
+/// What a block is known by: the number of the block before it, or how a sequence begins, and its tokens.
 type Key = (u64, [u32; BLOCK_TOKENS]);
+
+/// What stands for the block before the first one: sequences that are rotated by the long table have other keys.
+fn beginning(cache: &KvCache) -> u64 {
+    if cache.is_long() {
+        u64::MAX
+    } else {
+        0
+    }
+}
 
 struct Block {
     number: u64,
@@ -69,7 +78,7 @@ impl PrefixCache {
     pub fn copy_to(&self, tokens: &[u32], cache: &mut KvCache) {
         let found: Vec<Arc<[f16]>> = {
             let mut inner = self.lock();
-            let known = inner.known(tokens);
+            let known = inner.known(beginning(cache), tokens);
             known.iter().filter_map(|key| inner.blocks.get(key).map(|block| Arc::clone(&block.numbers))).collect()
         };
         // Copied without the lock: other generations need not wait for the memory.
@@ -83,12 +92,12 @@ impl PrefixCache {
         let most = self.lock().most_bytes / self.block_bytes.max(1);
         let blocks = (tokens.len().min(cache.len()) / BLOCK_TOKENS).min(most);
         let tokens = &tokens[..blocks * BLOCK_TOKENS];
-        let known = self.lock().known(tokens).len();
+        let known = self.lock().known(beginning(cache), tokens).len();
         // Copied without the lock; if another generation keeps the same block meanwhile, its copy is as good.
         let copies: Vec<Arc<[f16]>> =
             (known..blocks).map(|block| cache.copy_out(block * BLOCK_TOKENS, BLOCK_TOKENS).into()).collect();
         let mut inner = self.lock();
-        let (mut before, mut copies) = (0, copies.into_iter());
+        let (mut before, mut copies) = (beginning(cache), copies.into_iter());
         for (index, tokens) in tokens.as_chunks::<BLOCK_TOKENS>().0.iter().enumerate() {
             let copy = if index < known { None } else { copies.next() };
             before = match (inner.blocks.get(&(before, *tokens)), copy) {
@@ -98,7 +107,7 @@ impl PrefixCache {
                 (None, None) => break,
             };
         }
-        inner.known(tokens);
+        inner.known(beginning(cache), tokens);
         inner.shrink(most);
     }
 }
@@ -112,8 +121,8 @@ impl Inner {
     }
 
     /// The keys of the known blocks that `tokens` begin with, now used.
-    fn known(&mut self, tokens: &[u32]) -> Vec<Key> {
-        let (mut keys, mut before) = (Vec::new(), 0);
+    fn known(&mut self, beginning: u64, tokens: &[u32]) -> Vec<Key> {
+        let (mut keys, mut before) = (Vec::new(), beginning);
         for tokens in tokens.as_chunks::<BLOCK_TOKENS>().0 {
             let key = (before, *tokens);
             let Some(block) = self.blocks.get(&key) else { break };
@@ -149,19 +158,7 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config {
-            layers: 1,
-            hidden: 32,
-            feed_forward: 32,
-            heads: 1,
-            kv_heads: 1,
-            head_dim: 16,
-            rope_dims: 16,
-            rope_base: 1e4,
-            rope_scale: 1.0,
-            norm_epsilon: 1e-5,
-            context_tokens: 1000,
-        }
+        Config::plain(1, 1, 1, 16)
     }
 
     /// Tokens of a prompt that begins with `same` equal tokens.

@@ -277,7 +277,8 @@ fn replace(bytes: &mut [u8], from: &[u8], to: &[u8]) {
 fn what_is_not_supported_is_named() {
     for (from, to, named) in [
         ("llama", "mamba", "\"mamba\""),
-        ("gpt2", "bert", "\"bert\""),
+        ("gpt2", "rwkv", "\"rwkv\""),
+        ("\u{6}\0\0\0\0\0\0\0smollm", "\u{6}\0\0\0\0\0\0\0smellm", "splitter \"smellm\""),
         ("blk.7.ffn_norm.weight", "blk.7.ffn_nomr.weight", "ffn_norm"),
         ("llama.embedding_length", "llama.embedding_lenght", "embedding_length"),
     ] {

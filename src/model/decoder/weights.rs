@@ -1,22 +1,32 @@
-//! The tensors of a llama-architecture model under the names that GGUF gives them.
+//! The tensors of a decoder, under the names that GGUF gives them.
 
-use super::config::Config;
-use super::gguf::GgufFile;
-use super::matrix::{load_vector, Matrix};
+use super::config::{Config, Family};
+use super::matrix::Matrix;
+use super::tensors::{expect, find, load_vector, Tensors};
 use crate::error::{ModelError, Result};
 
-/// One transformer block.
+/// One transformer block. Where two or three matrices multiply the same input, they are together; some families keep
+/// them as one.
 #[derive(Clone)]
 pub struct Layer {
     pub attention_norm: Vec<f32>,
-    pub q: Matrix,
-    pub k: Matrix,
-    pub v: Matrix,
+    /// Queries, keys and values.
+    pub qkv: Vec<Matrix>,
+    pub qkv_bias: Option<Vec<f32>>,
+    /// Of each head.
+    pub q_norm: Option<Vec<f32>>,
+    pub k_norm: Option<Vec<f32>>,
     pub attention_output: Matrix,
+    pub attention_output_bias: Option<Vec<f32>>,
+    /// Of what attention gives, before it is added.
+    pub attention_post_norm: Option<Vec<f32>>,
     pub feed_forward_norm: Vec<f32>,
-    pub gate: Matrix,
-    pub up: Matrix,
+    /// Gate, then up.
+    pub gate_up: Vec<Matrix>,
+    pub gate_up_bias: Option<Vec<f32>>,
     pub down: Matrix,
+    pub down_bias: Option<Vec<f32>>,
+    pub feed_forward_post_norm: Option<Vec<f32>>,
 }
 
 #[derive(Clone)]
@@ -26,32 +36,28 @@ pub struct Weights {
     pub output_norm: Vec<f32>,
     /// `None` when the output shares the embedding.
     pub output: Option<Matrix>,
-    /// Angle per position of every rotated pair of dimensions.
-    pub rope_frequencies: Vec<f32>,
 }
 
 impl Weights {
     /// Loads every tensor. Errors: `Corrupt` for a missing tensor or a wrong shape; `Unsupported` for a tensor that
     /// this runtime does not know, because ignoring it would give wrong answers.
-    pub fn load(file: &mut GgufFile, config: &Config) -> Result<Self> {
-        let embedding = file.find("token_embd.weight")?;
-        let embedding = embedding.ok_or_else(|| file.corrupt("tensor \"token_embd.weight\" is missing"))?;
+    pub fn load(tensors: &mut dyn Tensors, config: &Config) -> Result<Self> {
+        let name = tensors.own_name("token_embd.weight");
+        let embedding = tensors.find("token_embd.weight")?;
+        let embedding = embedding.ok_or_else(|| tensors.corrupt(format!("tensor \"{name}\" is missing")))?;
         let vocabulary = match embedding.shape.as_slice() {
             &[vocabulary, columns] if columns == config.hidden && vocabulary > 0 => vocabulary,
-            shape => return Err(file.corrupt(format!("tensor \"token_embd.weight\" has the shape {shape:?}"))),
+            shape => return Err(tensors.corrupt(format!("tensor \"{name}\" has the shape {shape:?}"))),
         };
-        let embedding = Matrix::load(file, embedding)?;
-        let layers = (0..config.layers).map(|layer| Layer::load(file, config, layer)).collect::<Result<Vec<_>>>()?;
-        let output = match file.find("output.weight")? {
-            Some(_) => Some(matrix(file, "output.weight", vocabulary, config.hidden)?),
-            None => None,
-        };
-        let output_norm = vector(file, "output_norm.weight", config.hidden)?;
-        let rope_frequencies = rope_frequencies(file, config)?;
-        if let Some(name) = file.unused_tensor() {
-            return Err(ModelError::Unsupported(format!("tensor \"{name}\" is not part of the llama architecture")));
+        let embedding = Matrix::new(embedding)?;
+        let layers = (0..config.layers.len()).map(|layer| Layer::load(tensors, config, layer));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let output = find(tensors, "output.weight", &[vocabulary, config.hidden])?.map(Matrix::new).transpose()?;
+        let output_norm = norm(tensors, "output_norm.weight", config.hidden)?;
+        if let Some(name) = tensors.unused() {
+            return Err(ModelError::Unsupported(format!("tensor \"{name}\" is not part of the model's architecture")));
         }
-        Ok(Self { embedding, layers, output_norm, output, rope_frequencies })
+        Ok(Self { embedding, layers, output_norm, output })
     }
 
     pub fn output(&self) -> &Matrix {
@@ -60,55 +66,99 @@ impl Weights {
 
     /// Bytes of all matrices.
     pub fn bytes(&self) -> usize {
-        let layer = |layer: &Layer| {
-            let Layer { q, k, v, attention_output, gate, up, down, .. } = layer;
-            [q, k, v, attention_output, gate, up, down].iter().map(|matrix| matrix.bytes()).sum::<usize>()
+        let bytes = |layer: &Layer| {
+            let Layer { qkv, attention_output, gate_up, down, .. } = layer;
+            let matrices = qkv.iter().chain(gate_up).chain([attention_output, down]);
+            matrices.map(Matrix::bytes).sum::<usize>()
         };
-        let layers: usize = self.layers.iter().map(layer).sum();
+        let layers: usize = self.layers.iter().map(bytes).sum();
         layers + self.embedding.bytes() + self.output.as_ref().map_or(0, Matrix::bytes)
     }
 }
 
 impl Layer {
-    fn load(file: &mut GgufFile, config: &Config, layer: usize) -> Result<Self> {
-        let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        let (hidden, feed_forward) = (config.hidden, config.feed_forward);
+    fn load(tensors: &mut dyn Tensors, config: &Config, layer: usize) -> Result<Self> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let (hidden, feed_forward, head_dim) = (config.hidden, config.feed_forward, config.head_dim);
         let (q_len, kv_len) = (config.q_len(), config.kv_len());
+        let attention_parts = [("attn_q", q_len), ("attn_k", kv_len), ("attn_v", kv_len)];
+        let (gate, up) = (("ffn_gate", feed_forward), ("ffn_up", feed_forward));
+        let both = [("ffn_up", 2 * feed_forward)];
+        let fused = config.family == Family::Phi3;
+        let [q_norm, k_norm] = match config.family.has_head_norms() {
+            true => [
+                norm(tensors, &name("attn_q_norm.weight"), head_dim)?,
+                norm(tensors, &name("attn_k_norm.weight"), head_dim)?,
+            ]
+            .map(Some),
+            false => [None, None],
+        };
+        let [attention_post_norm, feed_forward_post_norm] = match config.family.has_post_norms() {
+            true => [
+                norm(tensors, &name("post_attention_norm.weight"), hidden)?,
+                norm(tensors, &name("post_ffw_norm.weight"), hidden)?,
+            ]
+            .map(Some),
+            false => [None, None],
+        };
+        let qkv_parts: &[(&str, usize)] = if fused { &[("attn_qkv", q_len + 2 * kv_len)] } else { &attention_parts };
+        let gate_up_parts: &[(&str, usize)] = if fused { &both } else { &[gate, up] };
         Ok(Self {
-            attention_norm: vector(file, &name("attn_norm"), hidden)?,
-            q: matrix(file, &name("attn_q"), q_len, hidden)?,
-            k: matrix(file, &name("attn_k"), kv_len, hidden)?,
-            v: matrix(file, &name("attn_v"), kv_len, hidden)?,
-            attention_output: matrix(file, &name("attn_output"), hidden, q_len)?,
-            feed_forward_norm: vector(file, &name("ffn_norm"), hidden)?,
-            gate: matrix(file, &name("ffn_gate"), feed_forward, hidden)?,
-            up: matrix(file, &name("ffn_up"), feed_forward, hidden)?,
-            down: matrix(file, &name("ffn_down"), hidden, feed_forward)?,
+            attention_norm: norm(tensors, &name("attn_norm.weight"), hidden)?,
+            qkv: matrices(tensors, layer, qkv_parts, hidden)?,
+            qkv_bias: biases(tensors, layer, qkv_parts, config.family == Family::Qwen2)?,
+            q_norm,
+            k_norm,
+            attention_output: matrix(tensors, &name("attn_output.weight"), hidden, q_len)?,
+            attention_output_bias: biases(tensors, layer, &[("attn_output", hidden)], false)?,
+            attention_post_norm,
+            feed_forward_norm: norm(tensors, &name("ffn_norm.weight"), hidden)?,
+            gate_up: matrices(tensors, layer, gate_up_parts, hidden)?,
+            gate_up_bias: biases(tensors, layer, gate_up_parts, false)?,
+            down: matrix(tensors, &name("ffn_down.weight"), hidden, feed_forward)?,
+            down_bias: biases(tensors, layer, &[("ffn_down", hidden)], false)?,
+            feed_forward_post_norm,
         })
     }
 }
 
-fn matrix(file: &mut GgufFile, name: &str, rows: usize, columns: usize) -> Result<Matrix> {
-    let tensor = file.tensor(name, &[rows, columns])?;
-    Matrix::load(file, tensor)
+fn matrix(tensors: &mut dyn Tensors, name: &str, rows: usize, columns: usize) -> Result<Matrix> {
+    Matrix::new(expect(tensors, name, &[rows, columns])?)
 }
 
-fn vector(file: &mut GgufFile, name: &str, len: usize) -> Result<Vec<f32>> {
-    let tensor = file.tensor(name, &[len])?;
-    load_vector(file, &tensor)
+fn matrices(tensors: &mut dyn Tensors, layer: usize, parts: &[(&str, usize)], columns: usize) -> Result<Vec<Matrix>> {
+    parts.iter().map(|(part, rows)| matrix(tensors, &format!("blk.{layer}.{part}.weight"), *rows, columns)).collect()
 }
 
-/// `base^(-2i / dims)`, divided by the scale and by `rope_freqs.weight` (Llama 3's context extension).
-fn rope_frequencies(file: &mut GgufFile, config: &Config) -> Result<Vec<f32>> {
-    let pairs = config.rope_dims / 2;
-    let divisors = match file.find("rope_freqs.weight")? {
-        Some(_) => vector(file, "rope_freqs.weight", pairs)?,
-        None => vec![1.0; pairs],
-    };
-    if divisors.iter().any(|divisor| !(divisor.is_finite() && *divisor > 0.0)) {
-        return Err(file.corrupt("tensor \"rope_freqs.weight\" holds numbers that are not positive"));
+/// The biases of matrices with the same input, one behind the other; zeros for those that have none, and nothing if
+/// none has, unless the family cannot be without.
+fn biases(
+    tensors: &mut dyn Tensors,
+    layer: usize,
+    parts: &[(&str, usize)],
+    required: bool,
+) -> Result<Option<Vec<f32>>> {
+    let (mut all, mut any) = (Vec::new(), false);
+    for (part, len) in parts {
+        let name = format!("blk.{layer}.{part}.bias");
+        let tensor = match required {
+            true => Some(expect(tensors, &name, &[*len])?),
+            false => find(tensors, &name, &[*len])?,
+        };
+        match tensor {
+            Some(tensor) => {
+                all.extend(load_vector(&tensor));
+                any = true;
+            }
+            None => all.resize(all.len() + len, 0.0),
+        }
     }
-    let frequency = |pair: usize| config.rope_base.powf(-2.0 * pair as f32 / config.rope_dims as f32);
-    let scaled = |(pair, divisor)| frequency(pair) / (config.rope_scale * divisor);
-    Ok(divisors.into_iter().enumerate().map(scaled).collect())
+    Ok(any.then_some(all))
+}
+
+fn norm(tensors: &mut dyn Tensors, name: &str, len: usize) -> Result<Vec<f32>> {
+    let mut weights = load_vector(&expect(tensors, name, &[len])?);
+    let offset = tensors.norm_offset();
+    weights.iter_mut().for_each(|weight| *weight += offset);
+    Ok(weights)
 }

@@ -35,6 +35,7 @@ pub use writer::{remove_leftovers, Written};
 
 use crate::error::{ModelError, Result};
 use crate::source::gguf::{Header, Value};
+use crate::source::Generator;
 use metadata::Metadata;
 use mix::Shape;
 use std::path::Path;
@@ -44,10 +45,10 @@ use tensors::{GgufTensors, TensorSource};
 ///
 /// Errors: as for [`checkpoint::open`].
 pub fn open(path: &Path) -> Result<Model> {
-    if path.is_dir() && path.join("config.json").exists() && crate::source::gguf_file(path).is_err() {
-        return checkpoint::open(path);
-    }
-    let path = crate::source::gguf_file(path)?;
+    let path = match Generator::find(path)? {
+        Generator::Folder(dir) => return checkpoint::open(&dir),
+        Generator::Gguf(path) => path,
+    };
     let header = Header::read(&path)?;
     let mut metadata = Metadata::read(&path, &header)?;
     let tensors = GgufTensors::open(&path, &header)?;

@@ -23,19 +23,18 @@ impl Loader for DiskLoader {
         let path = Path::new(&model.path);
         if let Some(base) = &model.base {
             // The base is counted for itself.
-            let weights = decoder::adapter_needs(&source::gguf_file(Path::new(&base.path))?, path)?;
+            let weights = decoder::adapter_needs(Path::new(&base.path), path)?;
             return Ok(Needs { weights, ..self.needs(base, context_tokens, mix)? });
         }
         let weights = source::memory_bytes(model.kind, path)?;
         match model.kind {
             ModelKind::Embed | ModelKind::Rerank => Ok(Needs { kind: "F32".to_owned(), weights, ..Needs::default() }),
             ModelKind::Generate => {
-                let file = source::gguf_file(path)?;
-                let needs = decoder::needs(&file)?;
+                let needs = decoder::needs(path)?;
                 let tokens = context_tokens.unwrap_or(needs.context_tokens).min(needs.context_tokens);
                 let (kind, weights) = match mix {
                     Some(mix) => (mix.to_string(), quantize::planned_bytes(&quantize::open(path)?, mix)),
-                    None => (source::inspect_decoder(&file)?.quantization, weights),
+                    None => (source::inspect_decoder(path)?.quantization, weights),
                 };
                 Ok(Needs {
                     kind,
@@ -60,9 +59,7 @@ impl Loader for DiskLoader {
                 let options = RerankerOptions::from_json(&model.options_json)?;
                 Ok(Runtime::Rerank(Arc::new(Reranker::load(path, &options)?)))
             }
-            ModelKind::Generate => {
-                Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(&source::gguf_file(path)?)?)))))
-            }
+            ModelKind::Generate => Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(path)?))))),
         })
     }
 

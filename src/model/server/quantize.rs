@@ -69,7 +69,7 @@ pub fn report(
         let mut likelihood = |model: &ModelRef, phase: &str| -> Result<Likelihood> {
             memory.push(registry.take_memory(registry.needed_bytes(model)?, what)?);
             work.phase(phase);
-            let decoder = Decoder::load(&source::gguf_file(Path::new(&model.path))?)?;
+            let decoder = Decoder::load(Path::new(&model.path))?;
             let progress = |done, total| work.progress(done, total);
             let likelihood = decoder.likelihood(&text, &pool, &progress, &|| work.is_cancelled())?;
             memory.pop();

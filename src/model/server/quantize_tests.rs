@@ -83,6 +83,38 @@ fn a_model_is_quantised_compared_and_used() {
 }
 
 #[test]
+fn a_folder_of_safetensors_is_quantised_and_adapted() {
+    let server = Running::start_real("folder");
+    let mut client = server.client();
+    let path = std::fs::canonicalize(data("tiny_llama")).unwrap();
+    let original = reference("tiny", &path, source::inspect(ModelKind::Generate, &path).unwrap().files);
+    let (path, info) = match client.ask(&quantize(&original, "f32")) {
+        Response::Quantized { path, info } => (PathBuf::from(path), info),
+        other => panic!("{other:?}"),
+    };
+    // The same numbers in a wider type.
+    let model = reference("small", &path, info.files);
+    assert_eq!(text(client.ask(&generate(&model))), text(client.ask(&generate(&original))));
+    let report = Request::QuantizationReport {
+        model,
+        original: original.clone(),
+        text: Some("Tables, rows, columns, queries, settings.".into()),
+        waiter: WAITER,
+    };
+    match client.ask(&report) {
+        Response::QuantizationReport(QuantizationReport { perplexity: Some(change), .. }) => {
+            assert!((change.quantised / change.original - 1.0).abs() < 0.01, "{change:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let path = std::fs::canonicalize(data("tiny_llama_lora")).unwrap();
+    let files = source::inspect_adapter(&path, &original).unwrap().files;
+    let adapter = ModelRef { base: Some(Box::new(original.clone())), ..reference("adapted", &path, files) };
+    assert_ne!(text(client.ask(&generate(&adapter))), text(client.ask(&generate(&original))));
+    server.retire();
+}
+
+#[test]
 fn what_a_model_needs_is_what_the_server_counts() {
     let (server, folder) = (Running::start_real("needs"), Folder::new());
     let mut client = server.client();

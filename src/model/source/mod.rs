@@ -1,15 +1,18 @@
 //! Finding, hashing and inspecting the files of a model.
 //!
-//! A model is a folder (safetensors in the layout of sentence-transformers, or one GGUF file with what belongs to it),
-//! or the path of a GGUF file. Registering a model records the SHA-256 of every file that has a part in its results
+//! A model is a folder (safetensors in the layout of sentence-transformers or transformers, or one GGUF file with what
+//! belongs to it), or the path of a GGUF file. Registering a model records the SHA-256 of every file that has a part in its results
 //! ([`inspect`]); loading checks them again ([`verify`], [`load_verified`]), so that a name always means the same vectors and answers.
-//! The server calls both; the loaders use [`gguf_file`] and [`inside`].
+//! The server calls both; the loaders use [`Generator`] and [`inside`].
 
+mod generation;
 pub mod gguf;
 pub mod safetensors;
 
 #[cfg(test)]
 mod tests;
+
+pub use generation::{gguf_file, Generator};
 
 use crate::adapter::AdapterFiles;
 use crate::encoder::config::{EncoderConfig, EncoderOptions, RerankerOptions, TextConfig};
@@ -34,7 +37,7 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
     let mut info = match kind {
         ModelKind::Embed => inspect_encoder(&base)?,
         ModelKind::Rerank => inspect_reranker(&base)?,
-        ModelKind::Generate => inspect_decoder(&gguf_file(path)?)?,
+        ModelKind::Generate => Generator::find(path)?.inspect()?,
     };
     for name in names {
         let sha256 = hash(&inside(&base, &name)?)?;
@@ -88,10 +91,9 @@ pub fn inspect_adapter(path: &Path, base: &ModelRef) -> Result<ModelInfo> {
         return Err(ModelError::InvalidArgument(reason));
     }
     let (dir, names) = locate_adapter(path)?;
-    let base_file = gguf_file(Path::new(&base.path))?;
-    crate::decoder::adapter_needs(&base_file, &dir)?;
+    crate::decoder::adapter_needs(Path::new(&base.path), &dir)?;
     let adapter = AdapterFiles::open(&dir)?;
-    let base = inspect_decoder(&base_file)?;
+    let base = inspect_decoder(Path::new(&base.path))?;
     let mut info =
         ModelInfo { parameters: base.parameters + adapter.parameters(), size_bytes: adapter.size_bytes(), ..base };
     for name in names {
@@ -147,38 +149,6 @@ pub fn load_verified<T>(model: &ModelRef, load: impl FnOnce() -> Result<T>) -> R
     })
 }
 
-/// The GGUF file that `path` means: the file itself, or the only one in the folder.
-///
-/// Errors: `Missing`, `Unreadable`; `InvalidArgument` listing the files when the folder has several.
-pub fn gguf_file(path: &Path) -> Result<PathBuf> {
-    let from_io = |error| ModelError::from_io(path, error);
-    if !std::fs::metadata(path).map_err(from_io)?.is_dir() {
-        return Ok(path.to_owned());
-    }
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(from_io)? {
-        let entry = entry.map_err(from_io)?.path();
-        if entry.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf")) {
-            found.push(entry);
-        }
-    }
-    found.sort();
-    match found.len() {
-        0 => Err(ModelError::Missing(path.join("*.gguf"))),
-        1 => Ok(found.remove(0)),
-        _ => {
-            let names: Vec<_> = found.iter().filter_map(|file| Some(file.file_name()?.to_string_lossy())).collect();
-            let message = format!(
-                "folder \"{}\" has {} GGUF files, name one of them: {}",
-                path.display(),
-                names.len(),
-                names.join(", ")
-            );
-            Err(ModelError::InvalidArgument(message))
-        }
-    }
-}
-
 /// Path of the file `name` of the model in `dir`.
 ///
 /// `name` comes from a registration or from a shard index, so it must stay inside the folder: only ordinary
@@ -230,16 +200,7 @@ fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
         ModelKind::Rerank => {
             Err(ModelError::InvalidArgument(format!("reranking model \"{}\" is not a folder", path.display())))
         }
-        ModelKind::Generate => {
-            let file = gguf_file(path)?;
-            let name = file.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-                ModelError::InvalidArgument(format!("file name of \"{}\" is not UTF-8", file.display()))
-            })?;
-            let base = file.parent().unwrap_or(Path::new("/"));
-            let mut names = vec![name.to_owned()];
-            names.extend(base.join(TOKENIZER_FILE).exists().then(|| TOKENIZER_FILE.to_owned()));
-            Ok((base.to_owned(), names))
-        }
+        ModelKind::Generate => Generator::find(path)?.files(),
     }
 }
 
@@ -284,10 +245,7 @@ pub fn memory_bytes(kind: ModelKind, path: &Path) -> Result<u64> {
             let floats: u64 = checkpoint.tensors().filter(|(_, kind, _)| is_float(*kind)).map(|(.., n)| n).sum();
             Ok(floats * size_of::<f32>() as u64)
         }
-        ModelKind::Generate => {
-            let header = gguf::Header::read(&gguf_file(path)?)?;
-            Ok(header.tensors.iter().map(|tensor| tensor.bytes).sum())
-        }
+        ModelKind::Generate => Generator::find(path)?.memory_bytes(),
     }
 }
 
@@ -296,20 +254,9 @@ fn is_float(kind: ::safetensors::Dtype) -> bool {
     matches!(kind, F64 | F32 | F16 | BF16)
 }
 
-/// What the header of a GGUF file says, without the hash of the file.
+/// What the headers of a generation model say, without the hashes of its files.
 pub(crate) fn inspect_decoder(path: &Path) -> Result<ModelInfo> {
-    let header = gguf::Header::read(path)?;
-    let architecture = header.text("general.architecture")?.to_owned();
-    let context = header.unsigned(&format!("{architecture}.context_length"))?;
-    Ok(ModelInfo {
-        files: Vec::new(),
-        dimensions: 0,
-        max_tokens: u32::try_from(context).unwrap_or(u32::MAX),
-        parameters: header.tensors.iter().map(|tensor| tensor.elements).sum(),
-        size_bytes: header.file_bytes,
-        quantization: most_bytes(header.tensors.iter().map(|tensor| (tensor.element_type.to_owned(), tensor.bytes))),
-        architecture,
-    })
+    Generator::find(path)?.inspect()
 }
 
 /// The name with the largest sum of bytes; the empty string when there is none.

@@ -65,6 +65,15 @@ impl Shard {
     }
 }
 
+/// Where a tensor lies.
+pub struct Place<'a> {
+    pub path: &'a Path,
+    pub element_type: Dtype,
+    pub shape: &'a [usize],
+    /// In the file; as long as shape and element type say.
+    pub bytes: std::ops::Range<usize>,
+}
+
 /// All tensors of a model folder.
 pub struct Checkpoint {
     shards: Vec<Shard>,
@@ -139,6 +148,15 @@ impl Checkpoint {
             let (_, info) = self.find(name)?;
             Some((name.as_str(), info.dtype, info.shape.iter().map(|&n| n as u64).product()))
         })
+    }
+
+    /// Where the tensor lies, for those who map the files.
+    pub fn place(&self, name: &str) -> Option<Place<'_>> {
+        let (shard, info) = self.find(name)?;
+        let (start, end) = info.data_offsets;
+        let data_start = usize::try_from(shard.data_start).ok()?;
+        let bytes = data_start.checked_add(start)?..data_start.checked_add(end)?;
+        Some(Place { path: &shard.path, element_type: info.dtype, shape: &info.shape, bytes })
     }
 
     /// Bytes of all files of the checkpoint.

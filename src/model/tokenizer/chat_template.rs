@@ -11,14 +11,19 @@
 use super::Tokenizer;
 use crate::error::{ModelError, Result};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
 use minijinja::{context, Environment, Error, ErrorKind, Value};
-use pg_rag_protocol::message::ChatMessage;
+use pg_rag_protocol::message::{ChatMessage, Role};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::io::Write;
 
 /// Steps that a template may take: it comes from a file.
 const FUEL: u64 = 5_000_000;
 const RECURSION: usize = 64;
+const MOST_INDENT: usize = 16;
 
 /// The white space around a placeholder: one that templates do not contain, but trim like any other.
 const PAD: char = '\u{2005}';
@@ -86,18 +91,32 @@ impl ChatTemplate {
 
     /// Token ids that the model continues with the assistant's next turn.
     ///
+    /// Templates of models that know no system role reject its message or leave it out; the first turn of the user then
+    /// begins with it.
+    ///
     /// Errors: `InvalidArgument` without messages; `InvalidInput` with the template's own message if it rejects them,
     /// for example two turns of the same role; `Unsupported` if the template fails or leaves out a message.
     pub fn prompt_tokens(&self, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Vec<u32>> {
         if messages.is_empty() {
             return Err(ModelError::InvalidArgument("a conversation needs at least one message".into()));
         }
+        let asked = self.tokens_of(tokenizer, messages);
+        match (&asked, folded(messages)) {
+            (Err(ModelError::InvalidInput(_) | ModelError::Unsupported(_)), Some(folded)) => {
+                self.tokens_of(tokenizer, &folded).or(asked)
+            }
+            _ => asked,
+        }
+    }
+
+    fn tokens_of(&self, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Vec<u32>> {
         let rendered = self.render(messages)?;
         let mut ids = Vec::new();
-        for piece in self.pieces(&rendered, messages)? {
+        for (index, piece) in self.pieces(&rendered, messages)?.into_iter().enumerate() {
             match piece {
                 Piece::Control(id) => ids.push(id),
-                Piece::Text(text) => ids.extend(tokenizer.encode_ids(&text, false)?),
+                Piece::Text(text) if index == 0 => ids.extend(tokenizer.encode_ids(&text, false)?),
+                Piece::Text(text) => ids.extend(tokenizer.encode_ids_inside(&text)?),
             }
         }
         if let Some(bos) = self.prefix.filter(|bos| ids.first() != Some(bos)) {
@@ -114,6 +133,9 @@ impl ChatTemplate {
         let turns: Vec<Value> = messages.iter().enumerate().map(turn).collect();
         let context = context! {
             messages => turns,
+            // Templates ask whether these are none, which a variable that is not defined is not.
+            tools => (),
+            documents => (),
             add_generation_prompt => true,
             bos_token => self.bos_token.as_str(),
             eos_token => self.eos_token.as_str(),
@@ -168,6 +190,16 @@ impl ChatTemplate {
     }
 }
 
+/// The messages with the system's in the beginning of the first turn of the user, if both are there.
+fn folded(messages: &[ChatMessage]) -> Option<Vec<ChatMessage>> {
+    let systems = messages.iter().take_while(|message| message.role == Role::System).count();
+    let (system, rest) = messages.split_at(systems);
+    let (first, later) = rest.split_first().filter(|(first, _)| systems > 0 && first.role == Role::User)?;
+    let contents = system.iter().chain([first]).map(|message| message.content.as_str());
+    let content = contents.collect::<Vec<_>>().join("\n\n");
+    Some([&[ChatMessage { role: Role::User, content }], later].concat())
+}
+
 /// Index and length in bytes of a placeholder at the start of `text`, with what is left of its padding.
 fn placeholder(text: &str) -> Option<(usize, usize)> {
     let body = text.strip_prefix(PAD).unwrap_or(text).strip_prefix(OPEN)?;
@@ -192,8 +224,75 @@ fn environment(source: String) -> std::result::Result<Environment<'static>, Erro
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         format_time(format, since_epoch.map_or(0, |duration| duration.as_secs()))
     });
-    environment.add_template_owned(NAME, source)?;
+    environment.add_filter("tojson", json);
+    environment.add_template_owned(NAME, without_training_blocks(&source))?;
     Ok(environment)
+}
+
+/// JSON as Python writes it: not made safe for HTML, and with spaces where it is on one line.
+fn json(value: Value, options: Kwargs) -> std::result::Result<String, Error> {
+    let indent = options.get::<Option<usize>>("indent")?.filter(|indent| *indent <= MOST_INDENT);
+    // Whatever else Python would be told: order of keys, separators, characters.
+    ["ensure_ascii", "separators", "sort_keys"].iter().for_each(|name| drop(options.get::<Option<Value>>(name)));
+    options.assert_all_used()?;
+    let written = match indent {
+        Some(indent) => {
+            let indent = " ".repeat(indent);
+            let mut out = Vec::new();
+            let format = PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut out, format)).map(|()| out)
+        }
+        None => {
+            let mut out = Vec::new();
+            value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)).map(|()| out)
+        }
+    };
+    let written = written
+        .map_err(|error| error.to_string())
+        .and_then(|out| String::from_utf8(out).map_err(|error| error.to_string()));
+    written.map_err(|reason| Error::new(ErrorKind::BadSerialization, reason))
+}
+
+/// One line, with a space behind every comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// Templates mark what a model is trained to say with a block that Jinja does not know. Its tags become comments, which
+/// trim white space like tags.
+fn without_training_blocks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((before, tag)) = rest.split_once("{%") {
+        out.push_str(before);
+        let Some((inner, after)) = tag.split_once("%}") else {
+            out.push_str("{%");
+            rest = tag;
+            continue;
+        };
+        let name = inner.trim_matches(['-', '+']).trim();
+        if name == "generation" || name == "endgeneration" {
+            let mark = |there: bool| if there { "-" } else { "" };
+            out.push_str(&format!("{{#{} {}#}}", mark(inner.starts_with('-')), mark(inner.ends_with('-'))));
+        } else {
+            out.push_str(&format!("{{%{inner}%}}"));
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Starts the message of an error that a template raises itself. One per process.

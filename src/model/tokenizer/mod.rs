@@ -12,6 +12,7 @@
 //! The encoder and the decoder own one each; the server answers tokenize requests with it.
 
 pub mod chat_template;
+mod folder;
 pub mod gguf;
 
 use crate::error::{ModelError, Result};
@@ -19,7 +20,34 @@ use pg_rag_protocol::message::TokenizedText;
 use std::collections::HashSet;
 use std::path::Path;
 use tokenizers::models::unigram::Unigram;
+use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use tokenizers::ModelWrapper;
+use tokenizers::PreTokenizerWrapper;
+
+/// Names of control tokens that end a turn, for files that do not declare them.
+const END_NAMES: [&str; 7] =
+    ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "</s>", "<|endoftext|>"];
+
+/// What a generation model's files say about its text: the tokenizer, the tokens with a meaning, the template.
+pub struct ModelTokenizer {
+    pub tokenizer: Tokenizer,
+    /// Token that starts a text, if there is one.
+    pub bos: Option<u32>,
+    pub eos: Option<u32>,
+    /// Whether a text must start with `bos`, if the template does not write it.
+    pub add_bos: bool,
+    /// Tokens that end the assistant's turn.
+    pub ends: Vec<u32>,
+    /// Source of the chat template.
+    pub template: Option<String>,
+}
+
+/// Control tokens that end a turn by their names.
+fn ends_by_name(tokenizer: &Tokenizer) -> Vec<u32> {
+    let control = tokenizer.inner().get_added_tokens_decoder();
+    let named = END_NAMES.iter().filter_map(|name| tokenizer.token_id(name));
+    named.filter(|id| control.get(id).is_some_and(|token| token.special)).collect()
+}
 
 /// A tokenizer and its vocabulary. Shared between threads; every method takes `&self`.
 pub struct Tokenizer {
@@ -27,6 +55,8 @@ pub struct Tokenizer {
     data: tokenizers::Tokenizer,
     /// Recognises them. A second copy because the switch is a field of the tokenizer; it costs a few MiB.
     template: tokenizers::Tokenizer,
+    /// For text that does not begin the whole, where the vocabulary puts a space before what does.
+    inside: Option<tokenizers::Tokenizer>,
 }
 
 impl Tokenizer {
@@ -49,7 +79,8 @@ impl Tokenizer {
         template.set_encode_special_tokens(false);
         tokenizer.set_encode_special_tokens(true);
         hide_special_pieces(&mut tokenizer)?;
-        Ok(Self { data: tokenizer, template })
+        let inside = without_first_space(&tokenizer);
+        Ok(Self { data: tokenizer, template, inside })
     }
 
     /// Token ids of `text` with the byte range of `text` that each stands for.
@@ -86,6 +117,12 @@ impl Tokenizer {
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<(Vec<u32>, Vec<u32>)> {
         let encoding = self.data.encode_fast((first, second), true).map_err(encode_error)?;
         Ok((encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec()))
+    }
+
+    /// Token ids of a text that follows other tokens.
+    pub fn encode_ids_inside(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.inside.as_ref().unwrap_or(&self.data);
+        Ok(tokenizer.encode_fast(text, false).map_err(encode_error)?.get_ids().to_vec())
     }
 
     /// Token ids of a fixed part of a prompt: special tokens written in `text` are recognised, none are added.
@@ -148,6 +185,19 @@ fn hide_special_pieces(tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
     let hidden = Unigram::from(pieces, unknown, unigram.byte_fallback()).map_err(|error| unsupported(&error))?;
     tokenizer.with_model(hidden);
     Ok(())
+}
+
+/// A tokenizer that puts no space before a text, of one that does so where the text is the first.
+fn without_first_space(tokenizer: &tokenizers::Tokenizer) -> Option<tokenizers::Tokenizer> {
+    let PreTokenizerWrapper::Metaspace(spaces) = tokenizer.get_pre_tokenizer()? else { return None };
+    if spaces.get_prepend_scheme() != PrependScheme::First {
+        return None;
+    }
+    let mut spaces = spaces.clone();
+    spaces.set_prepend_scheme(PrependScheme::Never);
+    let mut inside = tokenizer.clone();
+    inside.with_pre_tokenizer(Some(spaces));
+    Some(inside)
 }
 
 /// Encoding is total for a sound vocabulary; what fails is a vocabulary without the unknown token it names.

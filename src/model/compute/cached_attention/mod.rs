@@ -12,6 +12,7 @@
 
 mod lanes;
 
+use super::elementwise::soft_cap_body;
 use half::f16;
 use lanes::{exp, Lanes, Portable, LANES};
 
@@ -69,10 +70,12 @@ pub struct Head<'a> {
     pub dimensions: usize,
 }
 
-/// A query, already multiplied by the scale of the scores, and how many positions it sees.
+/// A query, already multiplied by the scale of the scores, and the positions that it sees: from `first` up to, not
+/// including, `visible`.
 #[derive(Clone, Copy, Default)]
 pub struct Row<'a> {
     pub query: &'a [f32],
+    pub first: usize,
     pub visible: usize,
 }
 
@@ -118,8 +121,8 @@ impl Partial<'_> {
 }
 
 /// Lets up to [`Level::rows`] rows attend to span `span` of a head. `partials` takes a [`Partial`] for each row; that of a
-/// row which does not see the span is empty.
-pub fn attend_span(level: Level, head: Head, span: usize, rows: &[Row], partials: &mut [f32]) {
+/// row which does not see the span is empty. With a `cap`, scores are softly kept below it.
+pub fn attend_span(level: Level, head: Head, span: usize, cap: Option<f32>, rows: &[Row], partials: &mut [f32]) {
     let Head { keys, values, dimensions } = head;
     let start = span * SPAN;
     let end = rows.iter().map(|row| row.visible).max().unwrap_or(0).min(start + SPAN);
@@ -136,13 +139,13 @@ pub fn attend_span(level: Level, head: Head, span: usize, rows: &[Row], partials
     // SAFETY: the CPU has the instructions of the level; the asserts are what the kernels ask for.
     unsafe {
         match level {
-            Level::Portable => by_rows::<Portable>(head, start, end, rows, partials),
+            Level::Portable => by_rows::<Portable>(head, start, end, cap, rows, partials),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => avx2(head, start, end, rows, partials),
+            Level::Avx2 => avx2(head, start, end, cap, rows, partials),
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => avx512(head, start, end, rows, partials),
+            Level::Avx512 => avx512(head, start, end, cap, rows, partials),
             #[cfg(not(target_arch = "x86_64"))]
-            _ => by_rows::<Portable>(head, start, end, rows, partials),
+            _ => by_rows::<Portable>(head, start, end, cap, rows, partials),
         }
     }
 }
@@ -151,27 +154,27 @@ pub fn attend_span(level: Level, head: Head, span: usize, rows: &[Row], partials
 /// AVX2, FMA and F16C; see [`attend`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2(head: Head, start: usize, end: usize, rows: &[Row], partials: &mut [f32]) {
+unsafe fn avx2(head: Head, start: usize, end: usize, cap: Option<f32>, rows: &[Row], partials: &mut [f32]) {
     // SAFETY: the caller's.
-    unsafe { by_rows::<lanes::Avx2>(head, start, end, rows, partials) }
+    unsafe { by_rows::<lanes::Avx2>(head, start, end, cap, rows, partials) }
 }
 
 /// # Safety
 /// AVX-512 F; see [`attend`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512(head: Head, start: usize, end: usize, rows: &[Row], partials: &mut [f32]) {
+unsafe fn avx512(head: Head, start: usize, end: usize, cap: Option<f32>, rows: &[Row], partials: &mut [f32]) {
     // SAFETY: the caller's.
     unsafe {
         match rows.len() {
-            5 => attend::<lanes::Avx512, 5, 1>(head, start, end, rows, partials),
-            6 => attend::<lanes::Avx512, 6, 1>(head, start, end, rows, partials),
-            7 => attend::<lanes::Avx512, 7, 1>(head, start, end, rows, partials),
-            8 => attend::<lanes::Avx512, 8, 1>(head, start, end, rows, partials),
-            1 => attend::<lanes::Avx512, 1, 2>(head, start, end, rows, partials),
-            2 => attend::<lanes::Avx512, 2, 2>(head, start, end, rows, partials),
-            3 => attend::<lanes::Avx512, 3, 2>(head, start, end, rows, partials),
-            _ => attend::<lanes::Avx512, 4, 2>(head, start, end, rows, partials),
+            5 => attend::<lanes::Avx512, 5, 1>(head, start, end, cap, rows, partials),
+            6 => attend::<lanes::Avx512, 6, 1>(head, start, end, cap, rows, partials),
+            7 => attend::<lanes::Avx512, 7, 1>(head, start, end, cap, rows, partials),
+            8 => attend::<lanes::Avx512, 8, 1>(head, start, end, cap, rows, partials),
+            1 => attend::<lanes::Avx512, 1, 2>(head, start, end, cap, rows, partials),
+            2 => attend::<lanes::Avx512, 2, 2>(head, start, end, cap, rows, partials),
+            3 => attend::<lanes::Avx512, 3, 2>(head, start, end, cap, rows, partials),
+            _ => attend::<lanes::Avx512, 4, 2>(head, start, end, cap, rows, partials),
         }
     }
 }
@@ -179,14 +182,21 @@ unsafe fn avx512(head: Head, start: usize, end: usize, rows: &[Row], partials: &
 /// # Safety
 /// See [`attend`]; at most four rows.
 #[inline(always)]
-unsafe fn by_rows<L: Lanes>(head: Head, start: usize, end: usize, rows: &[Row], partials: &mut [f32]) {
+unsafe fn by_rows<L: Lanes>(
+    head: Head,
+    start: usize,
+    end: usize,
+    cap: Option<f32>,
+    rows: &[Row],
+    partials: &mut [f32],
+) {
     // SAFETY: the caller's.
     unsafe {
         match rows.len() {
-            1 => attend::<L, 1, 1>(head, start, end, rows, partials),
-            2 => attend::<L, 2, 1>(head, start, end, rows, partials),
-            3 => attend::<L, 3, 1>(head, start, end, rows, partials),
-            _ => attend::<L, 4, 1>(head, start, end, rows, partials),
+            1 => attend::<L, 1, 1>(head, start, end, cap, rows, partials),
+            2 => attend::<L, 2, 1>(head, start, end, cap, rows, partials),
+            3 => attend::<L, 3, 1>(head, start, end, cap, rows, partials),
+            _ => attend::<L, 4, 1>(head, start, end, cap, rows, partials),
         }
     }
 }
@@ -201,6 +211,7 @@ unsafe fn attend<L: Lanes, const R: usize, const W: usize>(
     head: Head,
     start: usize,
     end: usize,
+    cap: Option<f32>,
     rows: &[Row],
     partials: &mut [f32],
 ) {
@@ -229,9 +240,23 @@ unsafe fn attend<L: Lanes, const R: usize, const W: usize>(
         }
         let len = Partial::len(dimensions);
         for r in 0..R {
+            if let Some(cap) = cap {
+                soft_cap_body(&mut scores[r], cap);
+            }
             let visible = rows[r].visible.min(end).saturating_sub(start);
+            let hidden = rows[r].first.saturating_sub(start);
             let partial = &mut partials[r * len..r * len + 2];
-            (partial[0], partial[1]) = softmax::<L>(&mut scores[r], visible);
+            (partial[0], partial[1]) = if hidden == 0 {
+                softmax::<L>(&mut scores[r], visible)
+            } else if hidden < visible {
+                scores[r][..hidden].fill(f32::NEG_INFINITY);
+                let sums = softmax::<L>(&mut scores[r], visible);
+                // The exponential of minus infinity is only nearly 0.
+                scores[r][..hidden].fill(0.0);
+                sums
+            } else {
+                softmax::<L>(&mut scores[r], 0)
+            };
         }
         let mut at = 0;
         while at < dimensions {
@@ -338,7 +363,18 @@ mod tests {
     }
 
     /// Attention of `count` rows of which row `r` sees `visible - r` positions, in tiles of `rows`.
-    fn attend_all(level: Level, rows: usize, keys: &[f32], values: &[f32], queries: &[f32], dims: usize) -> Vec<f32> {
+    /// With a window, each row sees so many positions at most.
+    #[allow(clippy::too_many_arguments)]
+    fn attend_all(
+        level: Level,
+        rows: usize,
+        keys: &[f32],
+        values: &[f32],
+        queries: &[f32],
+        dims: usize,
+        window: usize,
+        cap: Option<f32>,
+    ) -> Vec<f32> {
         let positions = keys.len() / dims;
         let padded = positions.next_multiple_of(BLOCK) * dims;
         let (mut cached_keys, mut cached_values) = (vec![f16::ZERO; padded], vec![f16::ZERO; padded]);
@@ -353,7 +389,10 @@ mod tests {
         let all: Vec<Row> = queries
             .chunks(dims)
             .enumerate()
-            .map(|(r, query)| Row { query, visible: positions.saturating_sub(r).max(1) })
+            .map(|(r, query)| {
+                let visible = positions.saturating_sub(r).max(1);
+                Row { query, first: visible.saturating_sub(window), visible }
+            })
             .collect();
         let mut out = vec![f32::NAN; queries.len()];
         let len = Partial::len(dims);
@@ -362,7 +401,7 @@ mod tests {
             totals.chunks_mut(len).for_each(|total| Partial(total).clear());
             for span in 0..positions.div_ceil(SPAN) {
                 let mut partials = vec![f32::NAN; rows.len() * len];
-                attend_span(level, head, span, rows, &mut partials);
+                attend_span(level, head, span, cap, rows, &mut partials);
                 for (total, partial) in totals.chunks_mut(len).zip(partials.chunks(len)) {
                     Partial(total).add(partial);
                 }
@@ -376,15 +415,26 @@ mod tests {
 
     #[test]
     fn rows_equal_plain_softmax_attention_whatever_their_company() {
-        for (count, dims, positions) in
-            [(1, 64, 1), (3, 64, 37), (8, 128, 300), (13, 80, 256), (2, 16, 515), (9, 64, 270), (5, 96, 20)]
-        {
-            check(count, dims, positions);
+        for (count, dims, positions, window, cap) in [
+            (1, 64, 1, 9, None),
+            (3, 64, 37, 999, None),
+            (8, 128, 300, 999, None),
+            (13, 80, 256, 999, None),
+            (2, 16, 515, 999, None),
+            (9, 64, 270, 999, None),
+            (5, 96, 20, 999, None),
+            (9, 64, 530, 270, None),
+            (9, 32, 530, 20, None),
+            (7, 256, 40, 1, None),
+            (6, 64, 300, 280, Some(2.0)),
+        ] {
+            check(count, dims, positions, window, cap);
         }
     }
 
     #[test]
     fn every_number_of_rows_every_width_and_every_tail_of_a_block() {
+        let check = |count, dims, positions| check(count, dims, positions, usize::MAX, None);
         for count in 1..=ROWS + 1 {
             check(count, 64, 19);
         }
@@ -400,28 +450,29 @@ mod tests {
     }
 
     /// Attention of `count` rows at all levels, in tiles of all sizes, against f64.
-    fn check(count: usize, dims: usize, positions: usize) {
+    fn check(count: usize, dims: usize, positions: usize, window: usize, cap: Option<f32>) {
         let queries = numbers(count * dims, 1);
         let (keys, values) = (numbers(positions * dims, 2), numbers(positions * dims, 3));
         for level in levels() {
-            let got = attend_all(level, level.rows(), &keys, &values, &queries, dims);
+            let got = attend_all(level, level.rows(), &keys, &values, &queries, dims, window, cap);
             for rows in 1..level.rows() {
-                assert_eq!(got, attend_all(level, rows, &keys, &values, &queries, dims), "{level:?}, {rows} rows");
+                let alone = attend_all(level, rows, &keys, &values, &queries, dims, window, cap);
+                assert_eq!(got, alone, "{level:?}, {rows} rows");
             }
             for (r, (query, got)) in queries.chunks(dims).zip(got.chunks(dims)).enumerate() {
                 let visible = positions.saturating_sub(r).max(1);
                 let half = |number: &f32| f64::from(f16::from_f32(*number).to_f32());
                 let dot = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * half(k)).sum::<f64>();
-                let weights: Vec<f64> = keys.chunks(dims).take(visible).map(|key| dot(key).exp()).collect();
+                let score = |key| cap.map_or(dot(key), |cap| f64::from(cap) * (dot(key) / f64::from(cap)).tanh());
+                let first = visible.saturating_sub(window);
+                let weight = |(p, key)| if p < first { 0.0 } else { f64::exp(score(key)) };
+                let weights: Vec<f64> = keys.chunks(dims).take(visible).enumerate().map(weight).collect();
                 let total: f64 = weights.iter().sum();
                 for (dimension, got) in got.iter().enumerate() {
                     let value = |position: usize| half(&values[position * dims + dimension]);
                     let want = weights.iter().enumerate().map(|(p, w)| w * value(p)).sum::<f64>() / total;
                     let error = (f64::from(*got) - want).abs();
-                    assert!(
-                        error < 1e-4,
-                        "{level:?}, {count} rows of {dims}, {positions} positions: {got}, not {want}"
-                    );
+                    assert!(error < 1e-4, "{level:?}, {count} rows of {dims}, {positions} positions: {got} != {want}");
                 }
             }
         }

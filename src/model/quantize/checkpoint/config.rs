@@ -37,6 +37,8 @@ pub struct Config {
     pub head_dim: usize,
     pub vocabulary: usize,
     pub scaling: Scaling,
+    /// Whether the output shares the embedding, whatever is in the files.
+    pub tied: bool,
     context_tokens: usize,
     window: Option<usize>,
     rope_base: f32,
@@ -83,6 +85,7 @@ impl Config {
             head_dim,
             vocabulary: required("vocab_size")?,
             scaling: scaling(path, rope, rope_base, head_dim)?,
+            tied: json["tie_word_embeddings"].as_bool() == Some(true),
             context_tokens: required("max_position_embeddings")?,
             window: optional("sliding_window")?.filter(|_| windowed),
             rope_base,

@@ -44,7 +44,9 @@ pub fn plan(config: &Config, checkpoint: &Checkpoint) -> Result<Vec<Part>> {
     let (q_len, kv_len) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
     let head_dim = (config.architecture == "llama").then_some(config.head_dim);
     planner.add("model.embed_tokens.weight", "token_embd.weight", &[config.vocabulary, hidden], None)?;
-    if checkpoint.contains("lm_head.weight") {
+    if config.tied {
+        planner.used.insert("lm_head.weight".to_owned());
+    } else if checkpoint.contains("lm_head.weight") {
         planner.add("lm_head.weight", "output.weight", &[config.vocabulary, hidden], None)?;
     }
     planner.add("model.norm.weight", "output_norm.weight", &[hidden], None)?;

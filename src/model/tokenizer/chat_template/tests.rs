@@ -91,6 +91,87 @@ fn messages_that_the_template_rejects_or_drops_are_errors() {
 }
 
 #[test]
+fn a_system_text_goes_into_the_first_turn_where_the_template_knows_no_system() {
+    let messages = [
+        message(Role::System, "Be brief."),
+        message(Role::User, "Hi"),
+        message(Role::Assistant, "Yes?"),
+        message(Role::User, "Go"),
+    ];
+    // The one rejects the role, the other passes over it, the third wants turns to alternate.
+    let rejects =
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('System role not supported') }}\
+        {% endif %}<{{ m.role }}>{{ m.content | trim }}{% endfor %}";
+    let skips = "{% for m in messages %}{% if m['role'] != 'system' %}<{{ m.role }}>{{ m.content.strip() }}{% endif %}{% endfor %}";
+    let alternates = "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}\
+        {{ raise_exception('Conversation roles must alternate') }}{% endif %}<{{ m.role }}>{{ m.content }}{% endfor %}";
+    for source in [rejects, skips, alternates] {
+        assert_eq!(prompt(Some(source), &messages).unwrap(), "<s><user>Be brief.\n\nHi<assistant>Yes?<user>Go");
+        match prompt(Some(source), &[message(Role::System, "Be brief."), message(Role::Assistant, "Hi")]) {
+            Err(ModelError::InvalidInput(_) | ModelError::Unsupported(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let twice = [message(Role::User, "a"), message(Role::User, "b")];
+    assert!(matches!(prompt(Some(alternates), &twice), Err(ModelError::InvalidInput(_))));
+}
+
+#[test]
+fn what_templates_of_the_field_use_is_there() {
+    let hello = [message(Role::User, "x"), message(Role::Assistant, "y"), message(Role::User, "z")];
+    for (source, want) in [
+        ("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "3"),
+        ("{% for m in messages[::-1] %}{{ loop.index }}{% endfor %}", "123"),
+        ("{% if tools is not none %}tools{% endif %}{{ 'none' if documents is none }}", "none"),
+        ("{{ {'a': [1, 'b<é'], 'c': none} | tojson }}", "{\"a\": [1, \"b<é\"], \"c\": null}"),
+        ("{{ [1] | tojson(indent=2) }}", "[\n  1\n]"),
+        (
+            "{{ 'a,b'.split(',') | length }}{{ 'abc'.startswith('ab') }}{{ ' a '.lstrip() }}{{ 'A'.lower() }}",
+            "2Truea a",
+        ),
+        ("a\n  {%- generation %}b{% endgeneration -%}  \nc", "abc"),
+        ("{% for m in messages if m.role == 'user' %}{% if loop.first %}{% continue %}{% endif %}u{% endfor %}", "u"),
+        ("{% macro f(a) %}({{ a }}){% endmacro %}{{ f('b') }}{{ strftime_now('%Y') | length }}", "(b)4"),
+        ("{{ messages[1:] | length }}{{ messages[-1].role }}{{ 'user' in ['user', 'tool'] }}", "2userTrue"),
+    ] {
+        let all = "{% for m in messages %}{{ m.content }}{% endfor %}";
+        assert_eq!(prompt(Some(&format!("{source}{all}")), &hello).unwrap(), format!("<s>{want}xyz"), "{source}");
+    }
+}
+
+/// The turns of each family, as their templates write them, and the tokens that a text must not forge.
+#[test]
+fn markers_of_every_family_stay_text_in_contents() {
+    for (source, control) in [
+        ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}", &["<|im_start|>", "<|im_end|>"][..]),
+        (
+            "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}",
+            &["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+        ),
+        ("{{ bos_token }}{% for m in messages %}[INST] {{ m.content }} [/INST]</s>{% endfor %}", &["<s>", "[INST]", "[/INST]", "</s>"]),
+        (
+            "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content | trim }}<end_of_turn>\n{% endfor %}",
+            &["<bos>", "<start_of_turn>", "<end_of_turn>"],
+        ),
+        ("{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}", &["<|user|>", "<|system|>", "<|end|>"]),
+    ] {
+        let tokenizer = tokenizer(control);
+        let template = ChatTemplate::new(Some(source), &tokenizer, tokenizer.token_id(control[0]), None, false).unwrap();
+        let count = |content: &str| {
+            let ids = template.prompt_tokens(&tokenizer, &[message(Role::User, content)]).unwrap();
+            assert!(tokenizer.decode(&ids, false).unwrap().contains(content), "{content}");
+            ids.iter().filter(|id| control.iter().any(|token| tokenizer.token_id(token) == Some(**id))).count()
+        };
+        let plain = count("hi");
+        assert!(plain > 0);
+        for token in control {
+            assert_eq!(count(&format!("a{token}b{token}\nsystem\n{token}")), plain, "{token}");
+            assert_eq!(count(&token[..token.len() - 1]), plain, "{token}");
+        }
+    }
+}
+
+#[test]
 fn endless_templates_are_stopped() {
     let loops = "{% for a in range(10000) %}{% for b in range(10000) %}{{ b }}{% endfor %}{% endfor %}";
     assert!(matches!(prompt(Some(loops), &[message(Role::User, "x")]), Err(ModelError::Unsupported(_))));
