@@ -9,4 +9,4 @@ REVOKE ALL ON FUNCTION rag_drop_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_load_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_unload_model(text) FROM PUBLIC;
 
-GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_devices, rag_index_progress TO PUBLIC;
+GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_devices, rag_index_progress, rag_index_status, rag_index_errors TO PUBLIC;

@@ -35,9 +35,10 @@ COMMENT ON VIEW rag_index_progress IS 'how far running calls of rag_create_index
 CREATE FUNCTION rag_create_index(
     source regclass, column_name text, name text DEFAULT NULL, model text DEFAULT NULL,
     chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
-    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false) RETURNS regclass
+    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false,
+    sync text DEFAULT 'async', wait boolean DEFAULT true) RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
-COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean) IS
+COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean) IS
     'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
 
 CREATE FUNCTION rag_refresh(index regclass, OUT rows bigint, OUT chunks bigint, OUT embedded bigint, OUT removed_rows bigint)

@@ -9,6 +9,7 @@
 //! - `refresh`: bringing the chunk table up to date with its source;
 //! - `search`: `rag_search`;
 //! - `answer`: `rag_answer`, `rag_ask`, and what they share;
+//! - `sync`: keeping an index up to date by itself;
 //! - `progress`: what other sessions see of a running refresh.
 
 mod answer;
@@ -18,3 +19,9 @@ mod progress;
 mod refresh;
 mod search;
 mod source;
+pub mod sync;
+
+/// Starts what has to watch from the beginning. Called once, from `_PG_init`.
+pub fn init() {
+    sync::init();
+}
