@@ -12,4 +12,4 @@ REVOKE ALL ON FUNCTION rag_quantize_model(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_quantization_report(text, text) FROM PUBLIC;
 
 GRANT SELECT ON rag_models, rag_indexes, rag_server_status, rag_loaded_models, rag_devices, rag_index_progress,
-    rag_model_progress TO PUBLIC;
+    rag_model_progress, rag_index_status, rag_index_errors TO PUBLIC;

@@ -36,10 +36,10 @@ COMMENT ON VIEW rag_index_progress IS 'how far running calls of rag_create_index
 CREATE FUNCTION rag_create_index(
     source regclass, column_name text, name text DEFAULT NULL, model text DEFAULT NULL,
     chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
-    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false, fts_config regconfig DEFAULT NULL)
-    RETURNS regclass
+    backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false,
+    sync text DEFAULT 'async', wait boolean DEFAULT true, fts_config regconfig DEFAULT NULL) RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
-COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, regconfig) IS
+COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean, regconfig) IS
     'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
 
 CREATE FUNCTION rag_refresh(index regclass, OUT rows bigint, OUT chunks bigint, OUT embedded bigint, OUT removed_rows bigint)

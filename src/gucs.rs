@@ -5,6 +5,7 @@
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 /// Where `make models` and packages put the default models.
 pub const DEFAULT_MODEL_PATH: &CStr = c"/usr/local/share/pg_rag/models";
@@ -24,6 +25,8 @@ static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 static IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_CONCURRENT_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static SYNC_WORKER_IDLE: GucSetting<i32> = GucSetting::<i32>::new(4000);
+static SYNC_RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(5000);
 static SERVER_START_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 
 /// Folder that holds models registered with a relative path.
@@ -84,6 +87,16 @@ pub fn max_concurrent_requests() -> i32 {
 /// The most tokens that one call may generate; None means no limit but the call's own.
 pub fn max_tokens() -> Option<u32> {
     u32::try_from(MAX_TOKENS.get()).ok().filter(|&most| most > 0)
+}
+
+/// How long a sync worker stays when nothing is to be done.
+pub fn sync_worker_idle() -> Duration {
+    Duration::from_millis(SYNC_WORKER_IDLE.get().unsigned_abs().into())
+}
+
+/// First pause before a row that could not be indexed is tried again.
+pub fn sync_retry_delay() -> Duration {
+    Duration::from_millis(SYNC_RETRY_DELAY.get().unsigned_abs().into())
 }
 
 /// How long a call waits for the model server to start, in milliseconds.
@@ -204,6 +217,26 @@ pub fn init() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.sync_worker_idle",
+        c"How long the background worker that keeps indexes up to date stays in a database when nothing is to be done.",
+        c"As long as it stays, the database cannot be dropped or copied.",
+        &SYNC_WORKER_IDLE,
+        0,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.sync_retry_delay",
+        c"Pause before a row that could not be indexed is tried again.",
+        c"It is four times as long after each attempt.",
+        &SYNC_RETRY_DELAY,
+        1,
+        3_600_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
     );
     GucRegistry::define_int_guc(
         c"pg_rag.server_start_timeout",

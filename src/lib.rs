@@ -39,7 +39,8 @@ extension_sql_file!("../sql/models.sql", name = "models", requires = ["hnsw"]);
 extension_sql_file!("../sql/text.sql", name = "text", requires = ["models"]);
 extension_sql_file!("../sql/inference.sql", name = "inference", requires = ["text"]);
 extension_sql_file!("../sql/rag.sql", name = "rag", requires = ["inference"]);
-extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["rag"], finalize);
+extension_sql_file!("../sql/rag_sync.sql", name = "rag_sync", requires = ["rag"]);
+extension_sql_file!("../sql/privileges.sql", name = "privileges", requires = ["rag_sync"], finalize);
 
 /// Runs once per process that loads the library. Starts no thread and opens no socket: in the postmaster, both would
 /// be inherited by every backend.
@@ -49,6 +50,7 @@ pub extern "C-unwind" fn _PG_init() {
     hnsw::init();
     server::init();
     models::init();
+    rag::init();
 }
 
 /// Hooks that `cargo pgrx test` calls.

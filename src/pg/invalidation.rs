@@ -6,8 +6,12 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// Who wants to know which relation is stale.
+static LISTENER: OnceLock<fn(pg_sys::Oid)> = OnceLock::new();
 
 /// Starts counting in this backend. Called once, from `_PG_init`.
 pub fn watch() {
@@ -16,8 +20,17 @@ pub fn watch() {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn on_invalidation(_argument: pg_sys::Datum, _relation: pg_sys::Oid) {
+unsafe extern "C-unwind" fn on_invalidation(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    if let Some(listener) = LISTENER.get() {
+        listener(relation);
+    }
+}
+
+/// Calls `listener` with each relation whose cached contents are stale; `InvalidOid` means all of them. The listener must
+/// not call PostgreSQL. There is one in the process.
+pub fn listen(listener: fn(pg_sys::Oid)) {
+    let _ = LISTENER.set(listener);
 }
 
 /// Changes whenever anything cached from a table may be stale. Other tables change it too: only compare for equality.

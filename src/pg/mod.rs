@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod append;
 pub mod backend;
 pub mod buffer;
 pub mod bytea;
@@ -9,9 +10,12 @@ pub mod drop_notice;
 pub mod invalidation;
 pub mod latch;
 pub mod list;
+pub mod object_lock;
 pub mod owner;
 pub mod parallel;
 pub mod progress;
 pub mod settings;
 pub mod table;
 pub mod toast;
+pub mod transaction;
+pub mod trigger;

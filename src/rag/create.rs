@@ -11,6 +11,7 @@ use crate::pg::owner;
 use crate::rag::catalog::{self, chunk_key_column, literal, quote};
 use crate::rag::refresh;
 use crate::rag::source::{self, Source};
+use crate::rag::sync::{self, state::Mode};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
 
@@ -92,9 +93,16 @@ fn rag_create_index(
     template: Option<&str>,
     backfill: Option<bool>,
     if_not_exists: Option<bool>,
+    sync: Option<&str>,
+    wait: Option<bool>,
     fts_config: Option<pg_sys::Oid>,
 ) -> Result<pg_sys::Oid> {
     require_writable(c"rag_create_index()");
+    let mode = Mode::parse(required("sync", sync)?)?;
+    let waits = required("wait", wait)?;
+    if !waits && mode != Mode::Async {
+        return Err(invalid_parameter("wait => false needs sync => 'async'"));
+    }
     let source = required("source", source)?;
     let column_name = required("column_name", column_name)?;
     let chunking = required("chunking", chunking)?;
@@ -120,12 +128,33 @@ fn rag_create_index(
     let chunks = create_chunk_table(&source, column_name, &name, &model, &types, &fts_config)?;
     create_view(&source, &view, &chunks)?;
     let view_oid = register(&source, column_name, &view, &chunks, &model, &chunking, template, &fts_config)?;
-    if required("backfill", backfill)? {
-        refresh::refresh(&catalog::find(view_oid)?)?;
-    }
+    follow(source.oid, view_oid, mode, required("backfill", backfill)?, waits)?;
     // After the rows: building an index is much faster than inserting into one.
     create_search_indexes(&chunks, &types)?;
     Ok(view_oid)
+}
+
+/// Fills the new index, and makes it follow its table.
+///
+/// The triggers come last: making them waits for writers and keeps them out, which shall not take as long as embedding.
+/// What was written meanwhile is looked for afterwards.
+fn follow(source: pg_sys::Oid, view: pg_sys::Oid, mode: Mode, fills: bool, waits: bool) -> Result<()> {
+    let _quiet = sync::events::Quiet::start();
+    sync::state::insert(view, mode)?;
+    let fills_now = fills && waits;
+    if fills_now {
+        refresh::refresh(&catalog::find(view)?)?;
+    }
+    if mode == Mode::Manual {
+        return Ok(());
+    }
+    sync::events::record(view)?;
+    sync::triggers::install(source)?;
+    match mode {
+        Mode::Immediate if fills_now => refresh::refresh(&catalog::find(view)?).map(drop),
+        Mode::Async if fills => sync::state::request_sweep(view),
+        _ => Ok(()),
+    }
 }
 
 fn existing_relation(name: &str) -> Result<Option<pg_sys::Oid>> {
@@ -298,6 +327,11 @@ fn rag_drop_index(index: pg_sys::Oid) -> Result<()> {
     require_writable(c"rag_drop_index()");
     let index = catalog::find(index)?;
     catalog::require_ownership(index.view_oid)?;
+    let _quiet = sync::events::Quiet::start();
+    if !sync::state::needs_triggers(index.source_oid, Some(index.view_oid))? {
+        sync::triggers::remove(index.source_oid)?;
+    }
+    sync::state::delete(index.view_oid)?;
     Spi::run(&format!("DROP VIEW {}", index.view)).or_error()?;
     owner::as_extension_owner(|| {
         Spi::run_with_args(

@@ -11,6 +11,7 @@
 //! - `eval`: `rag_eval`;
 //! - `lexemes`: words of texts, as text search sees them;
 //! - `answer`: `rag_answer`, `rag_ask`, and what they share;
+//! - `sync`: keeping an index up to date by itself;
 //! - `progress`: what other sessions see of a running refresh.
 
 mod answer;
@@ -22,3 +23,9 @@ mod progress;
 mod refresh;
 mod search;
 mod source;
+pub mod sync;
+
+/// Starts what has to watch from the beginning. Called once, from `_PG_init`.
+pub fn init() {
+    sync::init();
+}

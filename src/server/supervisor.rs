@@ -27,6 +27,9 @@ const LONG_LIFE: Duration = Duration::from_secs(30);
 /// How long the server may take to stop before it is killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often the supervisor looks for databases that wait for a sync worker, which found no slot or ended with the cluster.
+const SYNC_WORKERS_EVERY: Duration = Duration::from_secs(5);
+
 fn builder() -> BackgroundWorkerBuilder {
     BackgroundWorkerBuilder::new("pg_rag supervisor")
         .set_type("pg_rag supervisor")
@@ -165,7 +168,8 @@ impl Server {
                     return End::Stopping;
                 }
             }
-            if !BackgroundWorker::wait_latch(None) {
+            crate::rag::sync::wake::start_waiting();
+            if !BackgroundWorker::wait_latch(Some(SYNC_WORKERS_EVERY)) {
                 self.stop();
                 return End::Stopping;
             }

@@ -36,7 +36,11 @@ fn set_up(client: &mut Client) {
         client.execute("INSERT INTO topics VALUES ($1, $2)", &[&(at as i32), body]).unwrap();
         client.execute("INSERT INTO moving VALUES ($1, $2)", &[&(at as i32), body]).unwrap();
     }
-    client.batch_execute("SELECT rag_create_index('topics', 'body'), rag_create_index('moving', 'body')").unwrap();
+    client
+        .batch_execute(
+            "SELECT rag_create_index('topics', 'body'), rag_create_index('moving', 'body', sync => 'manual')",
+        )
+        .unwrap();
 }
 
 #[test]

@@ -56,7 +56,9 @@ fn restored_database_searches_without_embedding_again() {
     restored
         .batch_execute("INSERT INTO notes VALUES (4, 'Tea', 'Green tea is brewed with water that does not boil.')")
         .unwrap();
-    assert_eq!(value(&mut restored, "SELECT embedded FROM rag_refresh('notes_rag')").as_deref(), Some("1"));
+    assert_eq!(value(&mut restored, "SELECT rag_wait('notes_rag')").as_deref(), Some("t"));
+    assert_eq!(value(&mut restored, "SELECT count(*) FROM notes_rag WHERE id = 4").as_deref(), Some("1"));
+    assert_eq!(value(&mut restored, "SELECT rows FROM rag_refresh('notes_rag')").as_deref(), Some("0"));
     restored.batch_execute("SELECT rag_drop_index('notes_rag')").unwrap();
     assert_eq!(value(&mut restored, "SELECT count(*) FROM rag_indexes").as_deref(), Some("0"));
 }

@@ -37,7 +37,7 @@ fn ordinary_role_has_the_whole_path_over_its_own_table() {
     let mut alice = cluster.connect_as("alice", "postgres");
     assert_eq!(value(&mut alice, "SELECT vector_dims(embed('a text'))").as_deref(), Some("384"));
     assert_eq!(
-        value(&mut alice, "SELECT rag_create_index('shared.notes', 'body')").as_deref(),
+        value(&mut alice, "SELECT rag_create_index('shared.notes', 'body', sync => 'manual')").as_deref(),
         Some("shared.notes_rag")
     );
     let owners =
@@ -78,6 +78,12 @@ fn ordinary_role_cannot_touch_models_or_other_indexes() {
         "SELECT rag_create_index('shared.notes', 'body', name => 'mine')",
         "SELECT rag_refresh('shared.notes_rag')",
         "SELECT rag_drop_index('shared.notes_rag')",
+        "SELECT rag_pause_index('shared.notes_rag')",
+        "SELECT rag_resume_index('shared.notes_rag')",
+        "SELECT rag_retry('shared.notes_rag')",
+        "SELECT count(*) FROM rag.queue",
+        "SELECT count(*) FROM rag.sync",
+        "INSERT INTO rag.change SELECT index, now(), '{}' FROM rag_indexes",
         "CREATE TABLE rag.mine (id integer)",
         "DELETE FROM rag.notes_rag_chunks",
     ] {

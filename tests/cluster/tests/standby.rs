@@ -33,7 +33,7 @@ fn standby_gives_the_results_of_its_primary() {
     on_primary
         .batch_execute(
             "INSERT INTO notes VALUES (3, 'A bicycle stays upright because its rider steers into the fall.');
-             SELECT rag_refresh('notes_rag')",
+             SELECT rag_wait('notes_rag')",
         )
         .unwrap();
     wait_for_replay(&mut on_primary, &mut on_standby);

@@ -38,7 +38,7 @@ RESET ROLE;
 SELECT count(*) AS nothing_left FROM pg_class WHERE relname LIKE '%rag\_chunks%' OR relname LIKE '%\_rag';
 
 -- An index
-SELECT rag_create_index('articles', 'body');
+SELECT rag_create_index('articles', 'body', sync => 'manual');
 SELECT index, source, column_name, chunks, model, strategy, size, overlap, unit, template FROM rag_indexes;
 SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 'articles_rag' ORDER BY ordinal_position;
 SELECT id, title, chunk_seq, char_start, char_end > 20 AS some_text, tokens > 5 AS counted, headings, vector_dims(embedding)
@@ -91,7 +91,7 @@ SELECT code, message, hint FROM outcome($$SELECT rag_refresh('articles')$$);
 -- A long text: a change of its end embeds the end again, and moves nothing else.
 CREATE TABLE books (shelf text, number integer, body varchar, PRIMARY KEY (shelf, number));
 INSERT INTO books SELECT 'first "quoted"', 1, string_agg('Sentence ' || i || ' of the book is about the number ' || i * 7 || '.', ' ' ORDER BY i) FROM generate_series(1, 200) i;
-SELECT rag_create_index('books', 'body', name => 'book index', chunking => '{"strategy": "sentence", "size": 64, "overlap": 0}', template => '{shelf}: {chunk}');
+SELECT rag_create_index('books', 'body', name => 'book index', chunking => '{"strategy": "sentence", "size": 64, "overlap": 0}', template => '{shelf}: {chunk}', sync => 'manual');
 SELECT count(*) > 20 AS many, bool_and(substr(body, char_start + 1, char_end - char_start) = chunk) AS offsets, bool_and(tokens <= 64) AS fit FROM "book index";
 UPDATE books SET body = body || ' It has one more sentence.';
 SELECT rows, chunks > 20 AS stored_many, embedded <= 2 AS embedded_the_end FROM rag_refresh('"book index"');
@@ -154,12 +154,12 @@ SELECT code, message FROM outcome($$SELECT rag_drop_index('articles')$$);
 
 -- An index that is rolled back, and one that is filled later
 BEGIN;
-SELECT rag_create_index('articles', 'body');
+SELECT rag_create_index('articles', 'body', sync => 'manual');
 ALTER TABLE articles ADD added_after_it integer;
 SELECT embedded FROM rag_refresh('articles_rag');
 ALTER TABLE articles DROP added_after_it;
 ROLLBACK;
-SELECT rag_create_index('articles', 'body', backfill => false);
+SELECT rag_create_index('articles', 'body', backfill => false, sync => 'manual');
 SELECT count(*) FROM articles_rag;
 SELECT embedded FROM rag_refresh('articles_rag');
 SELECT rag_drop_index('articles_rag');

@@ -1,0 +1,171 @@
+//! What users ask of the worker, and what the status views ask on their behalf.
+
+use crate::error::{error, OrError, Result};
+use crate::pg::append::find_table;
+use crate::pg::backend::require_writable;
+use crate::pg::{latch, owner, transaction};
+use crate::rag::catalog::{self, read_one};
+use crate::rag::sync::{changes, queue, wake};
+use pgrx::datum::Interval;
+use pgrx::prelude::*;
+use pgrx::{pg_sys, PgSqlErrorCode};
+use std::time::{Duration, Instant};
+
+/// Tables up to this size are counted, others are estimated.
+const COUNTED_BYTES: i64 = 16 << 20;
+
+/// Waits until everything that was committed before the call is in the index.
+#[pg_extern(sql = false)]
+fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
+    require_writable(c"rag_wait()");
+    let index = catalog::find(index)?;
+    if transaction::has_fixed_snapshot() {
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "rag_wait() cannot see what other sessions do in this transaction",
+        )
+        .set_hint("Call it in a transaction of isolation level READ COMMITTED, or in none."));
+    }
+    if changes::is_pending() {
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            "rag_wait() cannot wait for what this transaction has changed",
+        )
+        .set_detail("An index follows its table after the commit.")
+        .set_hint("Commit first."));
+    }
+    let began = Instant::now();
+    let limit = Duration::from_secs_f64(timeout_seconds(timeout)?);
+    let called_at = Spi::get_one::<String>("SELECT pg_catalog.clock_timestamp()::pg_catalog.text").or_error()?;
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let state = owner::as_extension_owner(|| {
+            Spi::get_three_with_args::<bool, bool, String>(
+                "SELECT EXISTS (SELECT FROM rag.change c WHERE c.index::oid = $1 AND c.changed_at <= $2::timestamptz)
+                        OR EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2::timestamptz)
+                        OR y.sweep <> 'none',
+                        EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed), y.mode
+                   FROM rag.sync y WHERE y.index::oid = $1",
+                &[index.view_oid.into(), called_at.clone().into()],
+            )
+            .or_error()
+        })?;
+        match state {
+            (Some(waits), Some(failed), Some(mode)) if mode != "manual" => {
+                if !waits {
+                    return Ok(!failed);
+                }
+            }
+            _ => {
+                return Err(error(
+                    PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                    format!("index {} does not follow its table", index.view),
+                )
+                .set_hint("Bring it up to date with rag_refresh()."))
+            }
+        }
+        wake::wake();
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        latch::sleep(pause.min(left));
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+fn timeout_seconds(timeout: Interval) -> Result<f64> {
+    let seconds = Spi::get_one_with_args::<f64>(
+        "SELECT least(greatest(extract(epoch FROM $1), 0), 1e8)::pg_catalog.float8",
+        &[timeout.into()],
+    );
+    Ok(seconds.or_error()?.unwrap_or_default())
+}
+
+/// Changes the row of an index in `rag.sync`, whose owner the caller must be.
+fn change(function: &std::ffi::CStr, index: pg_sys::Oid, assignment: &str) -> Result<()> {
+    require_writable(function);
+    let index = catalog::find(index)?;
+    catalog::require_ownership(index.view_oid)?;
+    owner::as_extension_owner(|| {
+        Spi::run_with_args(&format!("UPDATE rag.sync SET {assignment} WHERE index::oid = $1"), &[index.view_oid.into()])
+            .or_error()
+    })?;
+    changes::wake_after_commit();
+    Ok(())
+}
+
+#[pg_extern(sql = false)]
+fn rag_pause_index(index: pg_sys::Oid) -> Result<()> {
+    change(c"rag_pause_index()", index, "paused = true")
+}
+
+#[pg_extern(sql = false)]
+fn rag_resume_index(index: pg_sys::Oid) -> Result<()> {
+    change(c"rag_resume_index()", index, "paused = false, failures = 0, retry_at = NULL")
+}
+
+/// Tries rows again that failed, at once. Returns how many.
+#[pg_extern(sql = false)]
+fn rag_retry(index: pg_sys::Oid) -> Result<i64> {
+    change(c"rag_retry()", index, "failures = 0, retry_at = NULL")?;
+    let count = owner::as_extension_owner(|| {
+        Spi::get_one_with_args::<i64>(
+            "WITH again AS (
+                 UPDATE rag.queue SET failed = false, attempts = 0, error = NULL, error_at = NULL,
+                                      due_at = clock_timestamp(), queued_at = clock_timestamp()
+                  WHERE index::oid = $1 AND error IS NOT NULL AND NOT claimed RETURNING 1)
+             SELECT count(*) FROM again",
+            &[index.into()],
+        )
+        .or_error()
+    })?;
+    Ok(count.unwrap_or_default())
+}
+
+/// Rows of an index' table: counted if it is small, else estimated from its size as the planner does.
+#[pg_extern(sql = false)]
+fn source_rows(index: pg_sys::Oid) -> Result<Option<i64>> {
+    let may_read = read_one::<bool>("SELECT pg_catalog.has_table_privilege($1, 'SELECT')", &[index.into()])?;
+    if may_read != Some(true) {
+        return Ok(None);
+    }
+    let index = catalog::find(index)?;
+    owner::as_extension_owner(|| {
+        let leaves = "SELECT c.oid, c.reltuples, c.relpages FROM pg_class c
+                       WHERE c.relkind = 'r' AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1)))";
+        let bytes = read_one::<i64>(
+            &format!("SELECT coalesce(sum(pg_relation_size(l.oid)), 0)::bigint FROM ({leaves}) l"),
+            &[index.source_oid.into()],
+        )?;
+        if bytes.unwrap_or_default() <= COUNTED_BYTES {
+            return read_one::<i64>(&format!("SELECT count(*) FROM {}", index.source), &[]);
+        }
+        read_one::<i64>(
+            &format!(
+                "SELECT sum(CASE WHEN l.relpages > 0 AND l.reltuples >= 0
+                                 THEN l.reltuples / l.relpages ELSE 10 END
+                            * (pg_relation_size(l.oid) / current_setting('block_size')::integer))::bigint FROM ({leaves}) l"
+            ),
+            &[index.source_oid.into()],
+        )
+    })
+}
+
+/// Process id of the worker of this database. If there is none though something waits, one is started.
+#[pg_extern(sql = false)]
+fn sync_worker() -> Result<Option<i32>> {
+    let Some(class) = find_table(c"rag", c"sync") else { return Ok(None) };
+    let worker = read_one::<i32>(
+        "SELECT l.pid FROM pg_catalog.pg_locks l
+          WHERE l.locktype OPERATOR(pg_catalog.=) 'object' AND l.classid OPERATOR(pg_catalog.=) $1
+            AND l.objid OPERATOR(pg_catalog.=) 0 AND l.granted
+            AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d
+                                                     WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())",
+        &[class.into()],
+    )?;
+    if worker.is_none() && !transaction::is_in_recovery() && owner::as_extension_owner(queue::next_due)?.is_some() {
+        wake::wake();
+    }
+    Ok(worker)
+}

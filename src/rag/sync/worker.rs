@@ -1,0 +1,327 @@
+//! The sync worker: a background worker for one database, which brings its indexes up to date until nothing waits.
+
+use crate::error::error;
+use crate::functions::embed::embed_all;
+use crate::gucs;
+use crate::models::catalog::{self as models, Model};
+use crate::pg::settings::PORTABLE_TEXTS;
+use crate::pg::transaction::Fault;
+use crate::pg::{latch, object_lock, owner, transaction};
+use crate::rag::refresh::{self, Statements};
+use crate::rag::sync::jobs::{self, Job};
+use crate::rag::sync::queue::{self, Claim};
+use crate::rag::sync::wake::{self, Listener, Note};
+use crate::rag::sync::{state, sweep};
+use pg_rag_protocol::message::{Lane, Purpose};
+use pgrx::prelude::*;
+use pgrx::{pg_sys, PgSqlErrorCode};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Entries that are claimed, read, cut, embedded and stored together.
+const BATCH: i64 = 128;
+/// How long a worker works before a database that has no worker gets its slot.
+const TURN: Duration = Duration::from_secs(5);
+/// Shortest wait where something is due that cannot be had, such as an index that somebody refreshes.
+const MIN_WAIT: Duration = Duration::from_millis(200);
+
+/// Main function of the background worker. Exit code 0 gives the slot back; 1 makes PostgreSQL start it again, when it
+/// serves whoever has waited longest.
+// SAFETY: the name is the extension's own; PostgreSQL looks the function up by it.
+#[allow(unsafe_code)]
+#[no_mangle]
+#[pg_guard]
+pub extern "C-unwind" fn pg_rag_sync_main(_argument: pg_sys::Datum) {
+    let Some(mut note) = Note::take() else { return };
+    note.set_connecting(true);
+    transaction::connect_worker(note.database);
+    note.set_connecting(false);
+    for (name, value) in PORTABLE_TEXTS {
+        transaction::set(&name.to_string_lossy(), &value.to_string_lossy());
+    }
+    for (name, value) in [
+        ("search_path", "pg_catalog, pg_temp"),
+        ("default_transaction_isolation", "read committed"),
+        ("default_transaction_read_only", "off"),
+        ("statement_timeout", "0"),
+        ("lock_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        // What a crash takes away is done again.
+        ("synchronous_commit", "off"),
+    ] {
+        transaction::set(name, value);
+    }
+    match (Worker { note, turn: 0, broken: String::new() }).run() {
+        End::Idle => {}
+        End::GivesWay => transaction::exit(1),
+    }
+}
+
+/// Why a worker ends.
+enum End {
+    Idle,
+    /// Another database has no worker, and no slot for one.
+    GivesWay,
+}
+
+/// What the worker's steps end with: a fault hinders the index, and not one of its rows.
+type Outcome<T> = std::result::Result<T, Fault>;
+
+struct Worker {
+    note: Note,
+    /// Which index comes first in the next round.
+    turn: usize,
+    /// The last error of a round, so that it is logged once.
+    broken: String,
+}
+
+impl Worker {
+    fn run(mut self) -> End {
+        match transaction::run(|| {
+            let is_alone =
+                queue::lock_class().is_some_and(|class| object_lock::take_for_life(class, pg_sys::InvalidOid));
+            if is_alone {
+                queue::free_claims()?;
+            }
+            Ok(is_alone)
+        }) {
+            Ok(true) => {}
+            // There is another worker, or no extension any more.
+            _ => {
+                self.note.remove();
+                return End::Idle;
+            }
+        }
+        let mut listener = self.listen();
+        let (mut turn_began, mut idle_since) = (Instant::now(), Instant::now());
+        loop {
+            pgrx::check_for_interrupts!();
+            transaction::reload_settings_if_asked();
+            if let Some(listener) = &listener {
+                listener.drain();
+            }
+            let has_worked = self.round();
+            if has_worked {
+                idle_since = Instant::now();
+            }
+            if (!has_worked || turn_began.elapsed() > TURN) && wake::somebody_waits() {
+                self.note.stand_back();
+                return End::GivesWay;
+            }
+            if has_worked {
+                continue;
+            }
+            turn_began = Instant::now();
+            transaction::report_statistics();
+            transaction::show_activity(None);
+            let due = self.next_due();
+            let left = gucs::sync_worker_idle().saturating_sub(idle_since.elapsed());
+            if left.is_zero() && due.is_none() {
+                drop(listener.take());
+                self.note.remove();
+                if self.next_due().is_none() {
+                    return End::Idle;
+                }
+                self.note.restore();
+                listener = self.listen();
+                continue;
+            }
+            let wait = due.map_or(left, |due| due.max(MIN_WAIT)).max(Duration::from_millis(1));
+            match &listener {
+                Some(listener) => {
+                    latch::wait_for_socket(listener.socket.as_fd(), latch::Readiness::Read, Some(wait));
+                }
+                None => latch::sleep(wait.min(MIN_WAIT)),
+            }
+        }
+    }
+
+    fn listen(&self) -> Option<Listener> {
+        match Listener::start(self.note.database) {
+            Ok(listener) => Some(listener),
+            Err(failure) => {
+                warning!("pg_rag: sync worker cannot be woken: {failure}");
+                None
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let due = transaction::run(queue::next_due).unwrap_or(Some(1.0));
+        due.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)))
+    }
+
+    /// Looks once at everything. Returns whether there was something to do.
+    fn round(&mut self) -> bool {
+        let result = self.try_round();
+        self.turn = self.turn.wrapping_add(1);
+        match result {
+            Ok(worked) => {
+                self.broken.clear();
+                worked
+            }
+            Err(report) => {
+                let message = report.message;
+                if self.broken != message {
+                    log!("pg_rag: sync worker: {message}");
+                    self.broken = message;
+                }
+                false
+            }
+        }
+    }
+
+    fn try_round(&mut self) -> Outcome<bool> {
+        let mut worked = transaction::run(queue::collect)? > 0;
+        let mut jobs = transaction::run(jobs::list)?;
+        if !jobs.is_empty() {
+            let first = self.turn % jobs.len();
+            jobs.rotate_left(first);
+        }
+        for job in &jobs {
+            worked |= self.serve(job)?;
+        }
+        Ok(worked)
+    }
+
+    /// Works on some rows of one index. Returns whether it did.
+    fn serve(&mut self, job: &Job) -> Outcome<bool> {
+        let view = job.index.view_oid;
+        let claims = transaction::run(|| queue::claim(view, BATCH))?;
+        transaction::show_activity(Some(&format!("pg_rag: {}", job.index.view)));
+        let began = Instant::now();
+        let outcome = match (claims.is_empty(), &job.position) {
+            (true, None) => return Ok(false),
+            (true, Some(position)) => transaction::run(|| sweep::step(&job.index, job.owner, position)),
+            (false, _) => {
+                // Rows that have failed before come alone: nobody else shall suffer.
+                let (once, again): (Vec<_>, Vec<_>) = claims.iter().cloned().partition(|claim| claim.attempts == 1);
+                again.chunks(1).try_for_each(|claim| self.work_on(job, claim)).and_then(|()| {
+                    if once.is_empty() {
+                        Ok(())
+                    } else {
+                        self.work_on(job, &once)
+                    }
+                })
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                let rows = claims.len() as i64;
+                transaction::run(|| jobs::note_progress(job, rows, began.elapsed()))?;
+                Ok(true)
+            }
+            Err(hindrance) if hindrance.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => {
+                transaction::run(|| queue::give_back(view, &claims))?;
+                Ok(false)
+            }
+            Err(hindrance) => {
+                let message = hindrance.message;
+                transaction::run(|| {
+                    queue::give_back(view, &claims)?;
+                    jobs::note_hindrance(job, &message, gucs::sync_retry_delay())
+                })?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Brings these rows up to date; halves a batch that fails until it is known who is to blame.
+    fn work_on(&self, job: &Job, claims: &[Claim]) -> Outcome<()> {
+        pgrx::check_for_interrupts!();
+        let report = match attempt(job, claims) {
+            Ok(()) => return Ok(()),
+            Err(report) => report,
+        };
+        if concerns_index(&report) {
+            return Err(report);
+        }
+        match claims {
+            [] => Ok(()),
+            [claim] => {
+                let lost = report.code == PgSqlErrorCode::ERRCODE_CONNECTION_FAILURE;
+                if lost && !server_works(job) {
+                    return Err(report);
+                }
+                let message = report.message;
+                transaction::run(|| {
+                    queue::fail(job.index.view_oid, claim, &message, gucs::sync_retry_delay())?;
+                    jobs::note_error(job, &message)
+                })
+            }
+            _ => {
+                let (one, other) = claims.split_at(claims.len() / 2);
+                self.work_on(job, one)?;
+                self.work_on(job, other)
+            }
+        }
+    }
+}
+
+/// One attempt: reads in a transaction, cuts and embeds in none, stores in another one.
+fn attempt(job: &Job, claims: &[Claim]) -> Outcome<()> {
+    let keys: Vec<String> = claims.iter().map(|claim| claim.key.clone()).collect();
+    let (statements, model, read, known) = transaction::run(|| {
+        owner::as_restricted_user(job.owner, || {
+            let model = models::embedding(Some(&job.index.model))?;
+            let statements = Statements::new(&job.index)?;
+            let read = statements.read(&keys)?;
+            let known = statements.known_vectors(&read.stale)?;
+            Ok((statements, model, read, known))
+        })
+    })?;
+    let pending = transaction::catch(|| {
+        let mut pending = refresh::prepare(&job.index, &model, &read.stale, &known)?;
+        refresh::embed(&model, &mut pending)?;
+        Ok(pending)
+    })?;
+    transaction::run(|| {
+        if !state::lock(job.index.view_oid, object_lock::Mode::Exclusive, false) {
+            return Err(error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "somebody refreshes the index"));
+        }
+        let kept: std::collections::HashSet<String> = queue::finish(job.index.view_oid, claims)?.into_iter().collect();
+        let gone: Vec<String> = read.gone.into_iter().filter(|key| kept.contains(key)).collect();
+        let (documents, chunks): (Vec<_>, Vec<_>) =
+            read.stale.into_iter().zip(pending).filter(|(document, _)| kept.contains(&document.key)).unzip();
+        owner::as_restricted_user(job.owner, || {
+            if !gone.is_empty() {
+                statements.delete(gone)?;
+            }
+            if !documents.is_empty() {
+                statements.store(&documents, chunks)?;
+            }
+            Ok(())
+        })
+    })
+}
+
+/// Whether an error says that no row of the index can be worked on now.
+fn concerns_index(report: &Fault) -> bool {
+    use PgSqlErrorCode as Code;
+    matches!(
+        report.code,
+        Code::ERRCODE_LOCK_NOT_AVAILABLE
+            | Code::ERRCODE_UNDEFINED_FILE
+            | Code::ERRCODE_IO_ERROR
+            | Code::ERRCODE_DATA_CORRUPTED
+            | Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
+            | Code::ERRCODE_OUT_OF_MEMORY
+            | Code::ERRCODE_DISK_FULL
+            | Code::ERRCODE_CANNOT_CONNECT_NOW
+            | Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            | Code::ERRCODE_UNDEFINED_OBJECT
+            | Code::ERRCODE_UNDEFINED_TABLE
+            | Code::ERRCODE_UNDEFINED_COLUMN
+            | Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+            | Code::ERRCODE_QUERY_CANCELED
+            | Code::ERRCODE_ADMIN_SHUTDOWN
+    )
+}
+
+/// Whether the model server embeds a harmless text: then it is a row's text that it does not survive.
+fn server_works(job: &Job) -> bool {
+    let model: Outcome<Rc<Model>> = transaction::run(|| models::embedding(Some(&job.index.model)));
+    let Ok(model) = model else { return false };
+    transaction::catch(|| embed_all(&model, vec!["a text".to_owned()], Purpose::Passage, Lane::Bulk)).is_ok()
+}
