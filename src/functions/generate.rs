@@ -61,6 +61,7 @@ impl SamplingArguments {
             seed: self.seed.map_or_else(random_seed, |seed| seed as u64),
             stop: stop_texts(self.stop)?,
             whole_sentences: false,
+            json_schema: None,
         })
     }
 }

@@ -31,6 +31,8 @@ pub trait EmbedModel: TextModel {
 pub trait GenerateModel: TextModel {
     /// Token ids of the rendered chat template, ready for the assistant's turn.
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>>;
+    /// Checks what takes too long, or fails too late, when the generation starts; on the thread of the connection.
+    fn check(&self, params: &GenerateParams) -> Result<()>;
     /// Bytes that a sequence of so many tokens takes besides the weights.
     fn sequence_bytes(&self, tokens: usize) -> u64;
     fn start(self: Arc<Self>, prompt: Vec<u32>, params: GenerateParams) -> Result<Box<dyn Run>>;

@@ -154,6 +154,7 @@ fn generate(question: &str, max_tokens: u32) -> Request {
             seed: 0,
             stop: Vec::new(),
             whole_sentences: false,
+            json_schema: None,
         },
         stream: true,
         caller: ANYBODY,
