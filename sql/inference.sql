@@ -41,15 +41,24 @@ COMMENT ON FUNCTION rerank(text, text[], integer, text) IS
 CREATE FUNCTION generate(
     prompt text, model text DEFAULT NULL, system text DEFAULT NULL, max_tokens integer DEFAULT 256,
     temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,
-    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL) RETURNS text
+    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL, json_schema json DEFAULT NULL) RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'generate_wrapper';
-COMMENT ON FUNCTION generate(text, text, text, integer, real, real, integer, real, bigint, text[]) IS
+COMMENT ON FUNCTION generate(text, text, text, integer, real, real, integer, real, bigint, text[], json) IS
     'answer of a generation model to a prompt';
 
 CREATE FUNCTION generate_stream(
     prompt text, model text DEFAULT NULL, system text DEFAULT NULL, max_tokens integer DEFAULT 256,
     temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,
-    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL) RETURNS SETOF text
+    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL, json_schema json DEFAULT NULL) RETURNS SETOF text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 ROWS 256 AS 'MODULE_PATHNAME', 'generate_stream_wrapper';
-COMMENT ON FUNCTION generate_stream(text, text, text, integer, real, real, integer, real, bigint, text[]) IS
+COMMENT ON FUNCTION generate_stream(text, text, text, integer, real, real, integer, real, bigint, text[], json) IS
     'answer of a generation model, piece by piece as it is produced';
+
+-- json and not jsonb, which would lose the order of the schema's properties: the answer has them in this order.
+CREATE FUNCTION chat(
+    messages jsonb, model text DEFAULT NULL, max_tokens integer DEFAULT 256,
+    temperature real DEFAULT 0, top_p real DEFAULT 1, top_k integer DEFAULT 0, repeat_penalty real DEFAULT 1.1,
+    seed bigint DEFAULT NULL, stop text[] DEFAULT NULL, json_schema json DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'chat_wrapper';
+COMMENT ON FUNCTION chat(jsonb, text, integer, real, real, integer, real, bigint, text[], json) IS
+    'next turn of the assistant in a conversation of messages with role and content';

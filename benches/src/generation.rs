@@ -129,6 +129,7 @@ fn greedy() -> GenerateParams {
         seed: 0,
         stop: Vec::new(),
         whole_sentences: false,
+        json_schema: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `generate` and `generate_stream`.
+//! `generate`, `generate_stream` and `chat`.
 
 use crate::error::{invalid_parameter, required, unexpected_response, Result};
 use crate::gucs;
@@ -7,6 +7,7 @@ use crate::server::client::{self, Exchange, Next};
 use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
 use pgrx::iter::SetOfIterator;
 use pgrx::prelude::*;
+use pgrx::JsonB;
 use std::hash::{BuildHasher, RandomState};
 
 /// Most tokens that one call may ask for; the room left in the model's context is the other limit.
@@ -15,6 +16,10 @@ const MAX_TOKENS_LIMIT: i32 = 32_768;
 /// Most stop texts, and the longest of them.
 const MAX_STOP_TEXTS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
+
+/// Most turns of a conversation, and the longest schema.
+const MAX_MESSAGES: usize = 4096;
+const MAX_SCHEMA_BYTES: usize = 1 << 20;
 
 /// The sampling arguments of every function that generates, as SQL gives them.
 pub struct SamplingArguments {
@@ -25,6 +30,8 @@ pub struct SamplingArguments {
     pub repeat_penalty: Option<f32>,
     pub seed: Option<i64>,
     pub stop: Option<Vec<Option<String>>>,
+    /// A JSON schema, as it was written: the order of its properties is that of the answer's.
+    pub json_schema: Option<String>,
 }
 
 impl SamplingArguments {
@@ -61,6 +68,7 @@ impl SamplingArguments {
             seed: self.seed.map_or_else(random_seed, |seed| seed as u64),
             stop: stop_texts(self.stop)?,
             whole_sentences: false,
+            json_schema: schema(self.json_schema)?,
         })
     }
 }
@@ -80,6 +88,44 @@ fn stop_texts(given: Option<Vec<Option<String>>>) -> Result<Vec<String>> {
             Ok(stop)
         })
         .collect()
+}
+
+fn schema(given: Option<String>) -> Result<Option<String>> {
+    match given {
+        Some(schema) if schema.len() > MAX_SCHEMA_BYTES => {
+            Err(invalid_parameter(format!("json_schema must have at most {MAX_SCHEMA_BYTES} bytes")))
+        }
+        other => Ok(other),
+    }
+}
+
+/// The turns that a JSON array of objects with `role` and `content` describes.
+fn turns(messages: &serde_json::Value) -> Result<Vec<ChatMessage>> {
+    let Some(messages) = messages.as_array().filter(|messages| !messages.is_empty()) else {
+        return Err(invalid_parameter("messages must be a JSON array with at least one message".to_owned()));
+    };
+    if messages.len() > MAX_MESSAGES {
+        return Err(invalid_parameter(format!("messages must be at most {MAX_MESSAGES}, not {}", messages.len())));
+    }
+    let turn = |(index, message): (usize, &serde_json::Value)| {
+        let number = index + 1;
+        let text = |key: &str| message.get(key).and_then(serde_json::Value::as_str);
+        let role = match text("role") {
+            Some("system") => Role::System,
+            Some("user") => Role::User,
+            Some("assistant") => Role::Assistant,
+            Some(other) => {
+                return Err(invalid_parameter(format!("message {number} has the unknown role \"{other}\""))
+                    .set_hint("Roles are \"system\", \"user\" and \"assistant\"."))
+            }
+            None => return Err(invalid_parameter(format!("message {number} has no text \"role\""))),
+        };
+        match text("content") {
+            Some(content) => Ok(ChatMessage { role, content: content.to_owned() }),
+            None => Err(invalid_parameter(format!("message {number} has no text \"content\""))),
+        }
+    };
+    messages.iter().enumerate().map(turn).collect()
 }
 
 /// A seed that differs from call to call.
@@ -124,8 +170,10 @@ fn generate(
     repeat_penalty: Option<f32>,
     seed: Option<i64>,
     stop: Option<Vec<Option<String>>>,
+    json_schema: Option<String>,
 ) -> Result<Option<String>> {
-    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop, json_schema }
+        .params()?;
     let Some(prompt) = prompt else { return Ok(None) };
     let model = catalog::generation(model)?;
     Ok(Some(generate_turn(&model, conversation(prompt, system), params)?.text))
@@ -144,12 +192,36 @@ fn generate_stream(
     repeat_penalty: Option<f32>,
     seed: Option<i64>,
     stop: Option<Vec<Option<String>>>,
+    json_schema: Option<String>,
 ) -> Result<SetOfIterator<'static, String>> {
-    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop }.params()?;
+    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop, json_schema }
+        .params()?;
     let Some(prompt) = prompt else { return Ok(SetOfIterator::empty()) };
     let model = catalog::generation(model)?;
     let messages = conversation(prompt, system);
     Ok(SetOfIterator::new(Pieces::start(&model, messages, params)?))
+}
+
+#[pg_extern(sql = false)]
+#[allow(clippy::too_many_arguments)] // the arguments of the SQL function
+fn chat(
+    messages: Option<JsonB>,
+    model: Option<&str>,
+    max_tokens: Option<i32>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<i32>,
+    repeat_penalty: Option<f32>,
+    seed: Option<i64>,
+    stop: Option<Vec<Option<String>>>,
+    json_schema: Option<String>,
+) -> Result<Option<String>> {
+    let params = SamplingArguments { max_tokens, temperature, top_p, top_k, repeat_penalty, seed, stop, json_schema }
+        .params()?;
+    let Some(JsonB(messages)) = messages else { return Ok(None) };
+    let messages = turns(&messages)?;
+    let model = catalog::generation(model)?;
+    Ok(Some(generate_turn(&model, messages, params)?.text))
 }
 
 /// Pieces of an answer as the server produces them. Dropping it, as PostgreSQL does when a query ends early, cancels

@@ -27,6 +27,9 @@ pub enum ModelError {
     InvalidArgument(String),
     #[error("{0}")]
     InvalidInput(String),
+    /// The budget of an answer of a schema ended before its document.
+    #[error("answer of {0} tokens ended before its JSON document did")]
+    JsonCut(usize),
     #[error("not enough memory: {0}")]
     OutOfMemory(String),
     /// `pg_rag.max_memory` leaves no room, and nothing can be unloaded.

@@ -137,6 +137,8 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Leave out a last sentence that `max_tokens` cuts, unless there is no other.
     pub whole_sentences: bool,
+    /// A JSON schema that the answer must satisfy.
+    pub json_schema: Option<String>,
 }
 
 /// On whose behalf PostgreSQL asks.

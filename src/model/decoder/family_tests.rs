@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::compute::Pool;
-use crate::error::ModelError;
 use flate2::read::GzDecoder;
 use forward::Run;
 use pg_rag_protocol::message::ModelKind;
@@ -257,4 +256,60 @@ fn folders_that_do_not_fit_together_are_told() {
     let pickle = Folder::new();
     write(pickle.0.join("pytorch_model.bin"), "").unwrap();
     assert!(matches!(pickle.load(), Err(ModelError::Unsupported(message)) if message.contains("pickle")));
+}
+
+/// Writes a number of the metadata, which follows its key and type.
+fn set_number(bytes: &mut [u8], key: &str, number: u32) {
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap() + key.len() + 4;
+    bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+}
+
+#[test]
+fn gguf_files_that_do_not_fit_together_are_told() {
+    let number = |name: &str, key: &str, number: u32| {
+        let mut contents = unpacked(&format!("{name}.gguf.gz"));
+        set_number(&mut contents, key, number);
+        Folder::gguf(&contents).load().err().unwrap_or_else(|| panic!("{key} loads")).to_string()
+    };
+    for (name, key, value, named) in [
+        ("qwen3", "qwen3.block_count", 1_000_000, "1000000 layers"),
+        ("qwen3", "qwen3.block_count", 3, "\"blk.2.attn_q_norm.weight\" is missing"),
+        ("qwen3", "qwen3.block_count", 1, "\"blk.1.attn_k.weight\" is not part"),
+        ("qwen3", "qwen3.embedding_length", 96, "\"token_embd.weight\" has the shape [264, 64]"),
+        ("qwen3", "qwen3.feed_forward_length", u32::MAX, "\"qwen3.feed_forward_length\" is 4294967295"),
+        ("qwen3", "qwen3.attention.head_count", 0, "no number \"qwen3.attention.head_count\""),
+        ("qwen3", "qwen3.attention.head_count_kv", 3, "4 heads cannot share 3"),
+        ("qwen3", "qwen3.attention.key_length", 64, "keys and values of different length"),
+        ("llama", "llama.rope.dimension_count", 18, "18 of 16 dimensions"),
+        ("llama3", "llama.rope.dimension_count", 30, "\"rope_freqs.weight\" has the shape [16] instead of [15]"),
+    ] {
+        let message = number(name, key, value);
+        assert!(message.contains(named), "{key}: {message}");
+    }
+    let renamed = |name: &str, from: &str, to: &str| {
+        let mut contents = unpacked(&format!("{name}.gguf.gz"));
+        let at = contents.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+        contents[at..at + from.len()].copy_from_slice(to.as_bytes());
+        Folder::gguf(&contents).load().err().unwrap_or_else(|| panic!("{to} loads")).to_string()
+    };
+    for (name, from, to, named) in [
+        ("qwen2", "blk.1.attn_k.bias", "blk.1.attn_k.bios", "\"blk.1.attn_k.bias\" is missing"),
+        ("gemma2", "blk.0.post_ffw_norm", "blk.0.past_ffw_norm", "\"blk.0.post_ffw_norm.weight\" is missing"),
+        ("phi3", "blk.1.ffn_up.weight", "blk.1.ffn_op.weight", "\"blk.1.ffn_up.weight\" is missing"),
+        ("qwen2", "\u{4}\0\0\0\0\0\0\0yarn", "\u{4}\0\0\0\0\0\0\0darn", "position scaling \"darn\""),
+        (
+            "gemma",
+            "\u{5}\0\0\0\0\0\0\0gemma",
+            "\u{5}\0\0\0\0\0\0\0gamma",
+            "\"gamma\" (supported for generation: llama, qwen2",
+        ),
+    ] {
+        let message = renamed(name, from, to);
+        assert!(message.contains(named), "{to}: {message}");
+    }
+    let contents = unpacked("gemma3.gguf.gz");
+    for bytes in (0..contents.len()).step_by(997) {
+        let error = Folder::gguf(&contents[..bytes]).load().err().unwrap();
+        assert!(matches!(error, ModelError::Corrupt { .. }), "{bytes} bytes: {error}");
+    }
 }

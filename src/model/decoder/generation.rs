@@ -1,6 +1,7 @@
 //! One answer in the making.
 
 use super::forward::{Abandoned, Run, SLICE_TOKENS};
+use super::json_schema::Constraint;
 use super::kv_cache::KvCache;
 use super::sampler::Sampler;
 use super::speculation::{Speculation, MOST_TOKENS};
@@ -51,6 +52,8 @@ pub struct Generation {
     cache: KvCache,
     sampler: Sampler,
     stream: TextStream,
+    /// What an answer of a schema may go on with.
+    constraint: Option<Constraint>,
     speculation: Speculation,
     /// The prompt, then the tokens produced.
     tokens: Vec<u32>,
@@ -97,7 +100,9 @@ impl Generation {
             Err(_) => room,
         };
         let sampler = Sampler::new(&params)?;
-        let stream = TextStream::new(params.stop, params.whole_sentences)?;
+        let constraint = model.constraint(&params)?;
+        let whole_sentences = params.whole_sentences && constraint.is_none();
+        let stream = TextStream::new(params.stop, whole_sentences)?;
         // The last token produced is not run through the model, so it needs no place in the cache.
         let mut cache = KvCache::new(&model.network.config, prompt.len() + max_tokens - 1)?;
         if options.prefix_cache {
@@ -110,6 +115,7 @@ impl Generation {
             cache,
             sampler,
             stream,
+            constraint,
             speculation: Speculation::default(),
             prompt_tokens: prompt.len(),
             tokens: prompt,
@@ -232,18 +238,24 @@ impl Generation {
         rows: &mut impl Iterator<Item = &'a mut [f32]>,
     ) -> Result<Step> {
         let (mut text, mut right, mut over) = (String::new(), 0, false);
+        let mut failure = None;
         for (index, row) in rows.take(guesses.len() + 1).enumerate() {
             if over {
                 // What the model says after a wrong guess, or after the end, means nothing.
                 continue;
             }
-            // Some models pad their matrices; what is behind the vocabulary is no token.
-            let tokens = row.len().min(self.model.token_count);
-            let id = self.sampler.sample(&mut row[..tokens], &self.tokens)?;
-            self.accept(id, &mut text)?;
-            let guessed = self.input.get(guesses.start + index).filter(|_| index < guesses.len());
-            over = self.finish.is_some() || guessed != Some(&id);
-            right += usize::from(guessed == Some(&id));
+            match self.choose(row, &mut text) {
+                Ok(id) => {
+                    let guessed = self.input.get(guesses.start + index).filter(|_| index < guesses.len());
+                    over = self.finish.is_some() || guessed != Some(&id);
+                    right += usize::from(guessed == Some(&id));
+                }
+                // The rows that are left are not those of another generation.
+                Err(error) => (over, failure) = (true, Some(error)),
+            }
+        }
+        if let Some(error) = failure {
+            return Err(error);
         }
         self.speculation.learn(guesses.len(), right);
         // The last token has not been run, and wrong guesses have.
@@ -254,18 +266,45 @@ impl Generation {
         }
     }
 
+    /// Chooses a token from its logits and accepts it.
+    fn choose(&mut self, row: &mut [f32], text: &mut String) -> Result<u32> {
+        // Some models pad their matrices; what is behind the vocabulary is no token.
+        let tokens = row.len().min(self.model.token_count);
+        let logits = &mut row[..tokens];
+        if let Some(constraint) = &mut self.constraint {
+            constraint.mask(logits)?;
+        }
+        let id = self.sampler.sample(logits, &self.tokens)?;
+        self.accept(id, text)?;
+        Ok(id)
+    }
+
     /// Appends a token and its text, or ends the sequence.
     fn accept(&mut self, id: u32, text: &mut String) -> Result<()> {
         if self.model.ends.contains(&id) {
             self.end(FinishReason::EndOfTurn, text);
             return Ok(());
         }
+        let over = match &mut self.constraint {
+            Some(constraint) => {
+                constraint.accept(id)?;
+                constraint.is_over()
+            }
+            None => false,
+        };
         self.tokens.push(id);
         let (piece, stopped) = self.stream.push(self.model.tokenizer(), id)?;
         text.push_str(&piece);
         if stopped {
             self.end(FinishReason::Stop, text);
+        } else if over {
+            self.end(FinishReason::EndOfTurn, text);
         } else if self.tokens.len() - self.prompt_tokens == self.max_tokens {
+            if let Some(constraint) = &mut self.constraint {
+                if !constraint.is_complete()? {
+                    return Err(ModelError::JsonCut(self.max_tokens));
+                }
+            }
             self.end(FinishReason::Length, text);
         }
         Ok(())

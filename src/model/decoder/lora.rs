@@ -6,6 +6,7 @@
 //! them would mean to quantise again. Keys and values depend on the adapter, so each has a prefix cache of its own.
 
 use super::config::{Config, Pairs};
+use super::json_schema::Schemas;
 use super::matrix::Matrix;
 use super::prefix_cache::{PrefixCache, DEFAULT_BYTES};
 use super::weights::Layer;
@@ -171,6 +172,7 @@ impl Decoder {
             template: Arc::clone(&self.template),
             token_count: self.token_count,
             text_start: self.text_start,
+            schemas: Schemas::default(),
             ends: self.ends.clone(),
             resident_bytes,
             prefixes,

@@ -17,6 +17,7 @@ mod forward;
 mod generation;
 mod gguf;
 mod gguf_config;
+mod json_schema;
 mod kv_cache;
 mod likelihood;
 mod lora;
@@ -39,6 +40,8 @@ mod family_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod json_tests;
+#[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -51,7 +54,7 @@ pub use likelihood::Likelihood;
 pub use needs::{adapter_needs, needs, DecoderNeeds};
 pub use prefix_cache::DEFAULT_BYTES as PREFIX_CACHE_BYTES;
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::source::Generator;
 use crate::tokenizer::chat_template::ChatTemplate;
 use crate::tokenizer::{ModelTokenizer, Tokenizer};
@@ -60,8 +63,9 @@ use folder::FolderTensors;
 use folder_config::FolderConfig;
 use forward::Network;
 use gguf::GgufFile;
+use json_schema::{Constraint, Schemas};
 use kv_cache::KvCache;
-use pg_rag_protocol::message::ChatMessage;
+use pg_rag_protocol::message::{ChatMessage, GenerateParams};
 use prefix_cache::PrefixCache;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -96,6 +100,7 @@ pub struct Decoder {
     prefixes: PrefixCache,
     /// Of the last pass; kept because they are large.
     logits: Mutex<Vec<f32>>,
+    schemas: Schemas,
 }
 
 impl Decoder {
@@ -133,7 +138,19 @@ impl Decoder {
         let logits = Mutex::default();
         let text_start = bos.filter(|_| add_bos);
         let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
-        Ok(Self { network, tokenizer, template, token_count, text_start, ends, resident_bytes, prefixes, logits })
+        let schemas = Schemas::default();
+        Ok(Self {
+            network,
+            tokenizer,
+            template,
+            token_count,
+            text_start,
+            ends,
+            resident_bytes,
+            prefixes,
+            logits,
+            schemas,
+        })
     }
 
     /// Longest sequence, prompt and answer together.
@@ -165,6 +182,20 @@ impl Decoder {
     fn logits(&self) -> MutexGuard<'_, Vec<f32>> {
         // A panic while they are written leaves numbers that the next pass writes anew.
         self.logits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps an answer to the schema of `params`, if there is one. The first time for a model, and for a schema, takes
+    /// longer; what is made is kept.
+    ///
+    /// Errors: `InvalidArgument` for a schema that is not supported, naming what, and for stop texts beside it;
+    /// `Unsupported` for a vocabulary that cannot be constrained.
+    pub fn constraint(&self, params: &GenerateParams) -> Result<Option<Constraint>> {
+        let Some(schema) = &params.json_schema else { return Ok(None) };
+        if !params.stop.is_empty() {
+            return Err(ModelError::InvalidArgument("stop texts would cut an answer of a json_schema".into()));
+        }
+        let tokens = self.token_count.min(self.vocab_size());
+        self.schemas.start(&self.tokenizer, tokens, &self.ends, schema).map(Some)
     }
 
     /// Tokens that the model can produce.

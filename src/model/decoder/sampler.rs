@@ -189,6 +189,7 @@ mod tests {
             seed: 7,
             stop: Vec::new(),
             whole_sentences: false,
+            json_schema: None,
         }
     }
 

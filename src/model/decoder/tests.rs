@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::compute::Pool;
-use crate::error::ModelError;
 use forward::Run;
 use pg_rag_protocol::message::{FinishReason, GenerateParams, Role};
 use std::path::PathBuf;
@@ -31,6 +30,7 @@ pub(super) fn greedy(max_tokens: u32) -> GenerateParams {
         seed: 1,
         stop: Vec::new(),
         whole_sentences: false,
+        json_schema: None,
     }
 }
 

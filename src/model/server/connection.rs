@@ -369,7 +369,9 @@ fn generate(
     stream: bool,
 ) {
     let prepared = server.registry.get(model).and_then(|entry| {
-        let prompt = generate_model(&entry)?.prompt_tokens(messages).map_err(|error| failure_of(&error))?;
+        let model = generate_model(&entry)?;
+        let prompt = model.prompt_tokens(messages).map_err(|error| failure_of(&error))?;
+        model.check(&params).map_err(|error| failure_of(&error))?;
         Ok((entry, prompt))
     });
     match prepared {

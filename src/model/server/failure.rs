@@ -17,7 +17,7 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::Changed { .. } => FailureKind::ModelChanged,
         ModelError::PromptTooLong { .. } => FailureKind::PromptTooLong,
         ModelError::InvalidArgument(_) => FailureKind::InvalidArgument,
-        ModelError::InvalidInput(_) => FailureKind::InvalidInput,
+        ModelError::InvalidInput(_) | ModelError::JsonCut(_) => FailureKind::InvalidInput,
         ModelError::OutOfMemory(_) | ModelError::MemoryLimit { .. } => FailureKind::OutOfMemory,
         ModelError::RoleLimit(_) => FailureKind::RoleLimit,
         ModelError::Overloaded(_) => FailureKind::Overloaded,
@@ -53,6 +53,9 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::Changed { .. } => {
             Some("Restore the registered file, or register the new one under another name with rag_add_model.")
         }
+        ModelError::JsonCut(_) => Some(
+            "Increase \"max_tokens\", or set limits in the schema (\"maxLength\", \"maxItems\", \"enum\").",
+        ),
         ModelError::PromptTooLong { .. } => Some("Use a shorter prompt or fewer passages."),
         ModelError::Overloaded(_) | ModelError::RoleLimit(_) => Some("Try again when fewer requests are running."),
         ModelError::MemoryLimit { .. } => {

@@ -170,6 +170,11 @@ impl GenerateModel for SharedDecoder {
         Ok(Arc::new(SharedDecoder(Arc::new(self.0.with_adapter(dir)?))))
     }
 
+    fn check(&self, params: &GenerateParams) -> Result<()> {
+        // What is compiled for it is kept for the start.
+        self.0.constraint(params).map(drop)
+    }
+
     fn sequence_bytes(&self, tokens: usize) -> u64 {
         self.0.sequence_bytes(tokens.min(self.0.context_tokens())) as u64
     }

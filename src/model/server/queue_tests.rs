@@ -38,6 +38,7 @@ fn generation(requester: Caller) -> GenerateJob<&'static str, Caller> {
         seed: 0,
         stop: Vec::new(),
         whole_sentences: false,
+        json_schema: None,
     };
     GenerateJob { requester, model: "model", prompt: vec![1], params, stream: false, queued_at: Instant::now() }
 }

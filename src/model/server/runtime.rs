@@ -47,6 +47,8 @@ pub trait RerankModel: TextModel {
 pub trait GenerateModel: TextModel {
     /// Token ids of the rendered chat template, ready for the assistant's turn.
     fn prompt_tokens(&self, messages: &[ChatMessage]) -> Result<Vec<u32>>;
+    /// Checks what takes too long, or fails too late, when the generation starts; on the thread of the connection.
+    fn check(&self, params: &GenerateParams) -> Result<()>;
     /// Bytes that a sequence of so many tokens takes besides the weights.
     fn sequence_bytes(&self, tokens: usize) -> u64;
     /// The same model with the adapter in `dir`; the two share what they have in common.

@@ -186,6 +186,10 @@ impl GenerateModel for TestModel {
         Ok(messages.iter().flat_map(|message| message.content.bytes()).map(u32::from).collect())
     }
 
+    fn check(&self, _params: &GenerateParams) -> Result<()> {
+        Ok(())
+    }
+
     fn sequence_bytes(&self, tokens: usize) -> u64 {
         tokens as u64
     }
@@ -296,6 +300,7 @@ pub fn generate_request(max_tokens: u32, stream: bool) -> Request {
             seed: 0,
             stop: Vec::new(),
             whole_sentences: false,
+            json_schema: None,
         },
         stream,
         caller: ANYBODY,

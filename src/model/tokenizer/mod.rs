@@ -14,6 +14,7 @@
 pub mod chat_template;
 mod folder;
 pub mod gguf;
+mod token_bytes;
 
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::TokenizedText;

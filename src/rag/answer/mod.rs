@@ -134,6 +134,7 @@ impl AnswerSpec<'_> {
             repeat_penalty: Some(1.1),
             seed,
             stop: None,
+            json_schema: None,
         }
         .params()?;
         params.max_tokens = params.max_tokens.min(prompt.answer_tokens);

@@ -242,6 +242,7 @@ pub fn generate(question: &str, max_tokens: u32) -> Request {
             seed: 0,
             stop: Vec::new(),
             whole_sentences: false,
+            json_schema: None,
         },
         stream: true,
         caller: ANYBODY,
