@@ -35,13 +35,16 @@ fn acquire(
     for_session: bool,
     waits: bool,
 ) -> pg_sys::LockAcquireResult::Type {
+    // Of the locks that PostgreSQL takes itself, those of a session end with the first transaction that fails, and are left
+    // behind by a process that ends outside of one; those of users live and end with the process.
+    let method = if for_session { pg_sys::USER_LOCKMETHOD } else { pg_sys::DEFAULT_LOCKMETHOD };
     let tag = pg_sys::LOCKTAG {
         locktag_field1: crate::pg::backend::database_oid().to_u32(),
         locktag_field2: class.to_u32(),
         locktag_field3: object.to_u32(),
         locktag_field4: 0,
         locktag_type: pg_sys::LockTagType::LOCKTAG_OBJECT as u8,
-        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        locktag_lockmethodid: method as u8,
     };
     // SAFETY: the tag is complete, and read during the call only.
     unsafe { pg_sys::LockAcquire(&tag, mode as pg_sys::LOCKMODE, for_session, !waits) }

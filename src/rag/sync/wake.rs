@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 const FOLDER: &str = "pg_stat_tmp";
 const PREFIX: &str = "pg_rag_sync_";
 
-/// A worker that was registered shows itself within this time; until then, no other one is registered.
+/// A worker that was registered shows itself within this time; until then, this backend registers no other one.
 const START_PATIENCE: Duration = Duration::from_secs(1);
 
 fn note_path(database: pg_sys::Oid) -> PathBuf {
@@ -39,13 +39,15 @@ pub fn wake() {
         return;
     }
     let path = note_path(backend::database_oid());
-    if !path.exists() {
+    // A worker that was registered takes the file, and removes it when it leaves.
+    let is_new = !path.exists();
+    if is_new {
         let _ = File::options().create(true).append(true).open(path);
     }
     thread_local! {
         static REGISTERED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
     }
-    if REGISTERED_AT.get().is_none_or(|at| at.elapsed() > START_PATIENCE) && register() {
+    if (is_new || REGISTERED_AT.get().is_none_or(|at| at.elapsed() > START_PATIENCE)) && register() {
         REGISTERED_AT.set(Some(Instant::now()));
     }
 }

@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use postgres::Client;
 
 /// Rows of a backfill that takes much longer than a test looks at it.
-const MANY: usize = 1500;
+const MANY: usize = 600;
 
 fn make_notes(client: &mut Client, count: usize) {
     execute(
@@ -165,14 +165,14 @@ fn terminated_worker_comes_back() {
 #[test]
 fn databases_take_turns_where_there_is_one_slot() {
     // One slot for the supervisor, one for workers.
-    let conf = [("max_worker_processes", "2"), ("max_parallel_workers", "0")];
+    let conf = [("max_worker_processes", "2"), ("max_logical_replication_workers", "0")];
     let cluster = Cluster::with_extension(ClusterOptions { conf: &conf, ..Default::default() });
     let mut clients = vec![cluster.connect()];
     execute(&mut clients[0], "CREATE DATABASE other");
     clients.push(cluster.connect_to("other"));
     execute(&mut clients[1], "CREATE EXTENSION pg_rag");
     for client in &mut clients {
-        make_notes(client, 200);
+        make_notes(client, 60);
         for index in 0..5 {
             execute(
                 client,

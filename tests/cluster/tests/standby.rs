@@ -32,16 +32,17 @@ fn standby_gives_the_results_of_its_primary() {
     // Rows that came by replay, not with the base backup.
     on_primary
         .batch_execute(
-            "INSERT INTO notes VALUES (3, 'A bicycle stays upright because its rider steers into the fall.');
-             SELECT rag_wait('notes_rag')",
+            "INSERT INTO notes VALUES (3, 'A bicycle stays upright because its rider steers into the fall.');",
         )
         .unwrap();
+    assert_eq!(value(&mut on_primary, "SELECT rag_wait('notes_rag')").as_deref(), Some("t"));
     wait_for_replay(&mut on_primary, &mut on_standby);
 
     for query in [
         "SELECT embed('a text that was never embedded before', 'all-MiniLM-L6-v2')",
         "SELECT rank, source_key, chunk, score FROM rag_search('Why does a bike not fall over?')",
         "SELECT rank, source_key FROM rag_search('What goes round our planet?', where_sql => 'id < 3')",
+        "SELECT index, state, source_rows, coverage, pending, failed FROM rag_index_status",
         "SELECT id FROM notes_rag ORDER BY embedding <=> embed_query('baking') LIMIT 1",
         "SELECT generate('What is the capital of France?', max_tokens => 12)",
         "SELECT answer, sources FROM rag_ask('What is bread made of?', k => 2, max_tokens => 16)",
@@ -53,7 +54,12 @@ fn standby_gives_the_results_of_its_primary() {
     assert_eq!(primary.server_pids().len(), 1);
     assert_eq!(standby.server_pids().len(), 1);
 
-    for write in ["SELECT rag_refresh('notes_rag')", "SELECT rag_create_index('notes', 'body', name => 'second')"] {
+    for write in [
+        "SELECT rag_refresh('notes_rag')",
+        "SELECT rag_wait('notes_rag')",
+        "SELECT rag_retry('notes_rag')",
+        "SELECT rag_create_index('notes', 'body', name => 'second')",
+    ] {
         expect_error(on_standby.batch_execute(write), &SqlState::READ_ONLY_SQL_TRANSACTION);
     }
 }
