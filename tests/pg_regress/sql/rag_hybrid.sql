@@ -6,7 +6,7 @@ INSERT INTO parts (id, body) VALUES
     (3, 'The tank holds 400 litres. A float closes the valve when it is full.'),
     (4, 'Clean the filter of the pump each spring, or sand will wear out the impeller.'),
     (5, 'Ada Lovelace was born in London in 1815. She wrote the first program for a machine. The machine was never built.');
-SELECT rag_create_index('parts', 'body', fts_config => 'english');
+SELECT rag_create_index('parts', 'body', fts_config => 'english', sync => 'manual');
 SELECT fts_config FROM rag_indexes;
 SELECT am.amname FROM rag_indexes r JOIN pg_index i ON i.indrelid = r.chunks JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am am ON am.oid = c.relam ORDER BY 1;
 
@@ -34,7 +34,7 @@ SELECT c, code, message FROM unnest(ARRAY['mode => ''both''', 'mode => NULL', 'c
 -- Several chunks of a row
 CREATE TABLE long_parts (id integer PRIMARY KEY, body text);
 INSERT INTO long_parts SELECT i, string_agg('Valve ' || i || ' sentence ' || j || ' is about the valve number ' || i || '.', ' ' ORDER BY j) FROM generate_series(1, 3) i, generate_series(1, 30) j GROUP BY i;
-SELECT rag_create_index('long_parts', 'body', name => 'valves', chunking => '{"strategy": "sentence", "size": 40, "overlap": 0}');
+SELECT rag_create_index('long_parts', 'body', name => 'valves', chunking => '{"strategy": "sentence", "size": 40, "overlap": 0}', sync => 'manual');
 SELECT max(n) > 1 AS several FROM (SELECT count(*) AS n FROM rag_search('valve', 'valves', 9) GROUP BY source_key) s;
 SELECT count(*), count(DISTINCT source_key) FROM rag_search('valve', 'valves', 9, per_source => 1);
 SELECT count(*), max(n) FROM (SELECT count(*) AS n FROM rag_search('valve', 'valves', 6, per_source => 2) GROUP BY source_key) s;
@@ -91,7 +91,7 @@ SELECT code, message, hint FROM outcome($$SELECT rag_eval('parts_rag', 'question
 
 -- Another configuration
 SELECT rag_drop_index('parts_rag');
-SELECT rag_create_index('parts', 'body', fts_config => 'simple');
+SELECT rag_create_index('parts', 'body', fts_config => 'simple', sync => 'manual');
 SELECT count(*) FROM rag_search('pumps', mode => 'text');
 SELECT code, message FROM outcome($$SELECT rag_create_index('parts', 'body', name => 'x', fts_config => 'no_such_config')$$);
 SELECT rag_drop_index('parts_rag');
