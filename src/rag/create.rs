@@ -328,6 +328,7 @@ fn rag_drop_index(index: pg_sys::Oid) -> Result<()> {
     let index = catalog::find(index)?;
     catalog::require_ownership(index.view_oid)?;
     let _quiet = sync::events::Quiet::start();
+    owner::as_extension_owner(|| sync::state::lock_to_drop(index.view_oid, Some(&index.chunks)))?;
     if !sync::state::needs_triggers(index.source_oid, Some(index.view_oid))? {
         sync::triggers::remove(index.source_oid)?;
     }

@@ -92,6 +92,7 @@ fn drop_remains() -> Result<()> {
             .collect()
     })?;
     for (index, source, view, chunks) in broken {
+        state::lock_to_drop(index, chunks.as_deref())?;
         Spi::run_with_args("DELETE FROM rag.index WHERE index::oid = $1", &[index.into()]).or_error()?;
         state::delete(index)?;
         // Names that `regclass` writes are quoted, and qualified since the search path is empty.

@@ -111,6 +111,16 @@ pub fn needs_triggers(source: pg_sys::Oid, but: Option<pg_sys::Oid>) -> Result<b
     Ok(found.unwrap_or_default())
 }
 
+/// Waits for the worker to be out of an index that is dropped, before any of its rows is touched: the worker holds locks of
+/// the chunk table when it comes to these rows. `chunks`: the chunk table's name, if there is one still.
+pub fn lock_to_drop(view: pg_sys::Oid, chunks: Option<&str>) -> Result<()> {
+    lock(view, object_lock::Mode::Exclusive, true);
+    match chunks {
+        Some(chunks) => Spi::run(&format!("LOCK TABLE {chunks} IN ACCESS EXCLUSIVE MODE")).or_error(),
+        None => Ok(()),
+    }
+}
+
 /// Takes the lock of an index: see the module's documentation.
 pub fn lock(view: pg_sys::Oid, mode: object_lock::Mode, waits: bool) -> bool {
     // Without the table there is no index either, and nobody to disturb.
