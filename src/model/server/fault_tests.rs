@@ -117,7 +117,7 @@ fn a_panic_of_the_engine_ends_the_process_and_the_next_one_serves() {
     let mut process = Process::start(&folder);
     let (mut client, mut generating, mut idle) = (process.connect(), process.connect(), process.connect());
     generating.begin_generation(1_000_000);
-    client.send(&embed_request("panics in the engine", &["text"], Lane::Interactive));
+    client.send(&generate_request(ENGINE_PANICS.start, false));
     while let Some(response) = client.receive() {
         // The ticket is answered while the thread unwinds, if that is faster than the end of the process.
         assert!(
