@@ -222,10 +222,13 @@ fn create_chunk_table(
     Ok(table)
 }
 
-/// The indexes by which chunks are found.
+/// The indexes by which chunks are found. Only the extension's owner may create anything in schema `rag`; no code of a user
+/// runs meanwhile.
 fn create_search_indexes(chunks: &str, types: &str) -> Result<()> {
-    Spi::run(&format!("CREATE INDEX ON {chunks} USING hnsw (embedding {types}.vector_cosine_ops)")).or_error()?;
-    Spi::run(&format!("CREATE INDEX ON {chunks} USING gin (lexemes)")).or_error()
+    owner::as_extension_owner(|| {
+        Spi::run(&format!("CREATE INDEX ON {chunks} USING hnsw (embedding {types}.vector_cosine_ops)")).or_error()?;
+        Spi::run(&format!("CREATE INDEX ON {chunks} USING gin (lexemes)")).or_error()
+    })
 }
 
 /// The text search configuration, qualified: the one that was named, else the session's default.
