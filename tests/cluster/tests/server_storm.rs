@@ -86,7 +86,7 @@ fn hundreds_of_random_cancels_leave_everything_right() {
             let (storming, answered, cancelled) = (&storming, &answered, &cancelled);
             let (statements, expected) = (&statements, &expected);
             scope.spawn(move || {
-                let mut random = Random(0x9e37_79b9_7f4a_7c15 * (index as u64 + 1));
+                let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1));
                 while storming.load(Ordering::SeqCst) {
                     let which = random.below(statements.len());
                     let counter =
