@@ -6,9 +6,6 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// The constant `k` of the paper.
-pub const DEFAULT_K: f64 = 60.0;
-
 /// One ranked list, best first. An id that occurs again in the same list counts with its first rank.
 #[derive(Debug, Clone, Copy)]
 pub struct RankedList<'a, Id> {
@@ -71,6 +68,9 @@ where
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// The constant `k` of the paper.
+    const DEFAULT_K: f64 = 60.0;
 
     fn list(ids: &[i64]) -> RankedList<'_, i64> {
         RankedList { ids, weight: 1.0 }

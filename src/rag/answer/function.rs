@@ -7,6 +7,37 @@ use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB};
 
+/// `k`, `mode`, `where_sql`, `where_args` and `min_score` as SQL gives them.
+type Search<'a> = (Option<i32>, Option<&'a str>, Option<&'a str>, Option<JsonB>, Option<f32>);
+/// `model`, `template`, `max_context_tokens`, `max_tokens`, `temperature` and `seed` as SQL gives them.
+type Generation<'a> = (Option<&'a str>, Option<&'a str>, Option<i32>, Option<i32>, Option<f32>, Option<i64>);
+
+/// The arguments that all functions which answer out of an index share.
+fn question_of<'a>(
+    question: &'a str,
+    index: Option<pg_sys::Oid>,
+    (k, mode, where_sql, where_args, min_score): Search<'a>,
+    (model, template, max_context_tokens, max_tokens, temperature, seed): Generation<'a>,
+    context_sentences: Option<i32>,
+) -> Result<Question<'a>> {
+    Ok(Question {
+        question,
+        index,
+        k: required("k", k)?,
+        mode: required("mode", mode)?,
+        where_sql,
+        where_args,
+        min_score,
+        context_sentences,
+        model,
+        template,
+        max_context_tokens,
+        max_tokens: required("max_tokens", max_tokens)?,
+        temperature: required("temperature", temperature)?,
+        seed,
+    })
+}
+
 #[pg_extern(sql = false)]
 #[allow(clippy::too_many_arguments, clippy::type_complexity)] // arguments and columns of the SQL function
 fn rag_ask(
@@ -37,22 +68,13 @@ fn rag_ask(
     >,
 > {
     let Some(question) = question else { return Ok(TableIterator::empty()) };
-    let answer = ask(Question {
+    let answer = ask(question_of(
         question,
         index,
-        k: required("k", k)?,
-        mode: required("mode", mode)?,
-        where_sql,
-        where_args,
-        min_score,
+        (k, mode, where_sql, where_args, min_score),
+        (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
-        model,
-        template,
-        max_context_tokens,
-        max_tokens: required("max_tokens", max_tokens)?,
-        temperature: required("temperature", temperature)?,
-        seed,
-    })?;
+    )?)?;
     Ok(TableIterator::once((
         answer.text,
         JsonB(answer.citations),
@@ -81,22 +103,13 @@ fn rag_answer(
     context_sentences: Option<i32>,
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
-    let answer = ask(Question {
+    let answer = ask(question_of(
         question,
         index,
-        k: required("k", k)?,
-        mode: required("mode", mode)?,
-        where_sql,
-        where_args,
-        min_score,
+        (k, mode, where_sql, where_args, min_score),
+        (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
-        model,
-        template,
-        max_context_tokens,
-        max_tokens: required("max_tokens", max_tokens)?,
-        temperature: required("temperature", temperature)?,
-        seed,
-    })?;
+    )?)?;
     Ok(Some(answer.text))
 }
 
@@ -119,22 +132,13 @@ fn rag_answer_stream(
     context_sentences: Option<i32>,
 ) -> Result<SetOfIterator<'static, String>> {
     let Some(question) = question else { return Ok(SetOfIterator::empty()) };
-    let pieces = ask_stream(Question {
+    let pieces = ask_stream(question_of(
         question,
         index,
-        k: required("k", k)?,
-        mode: required("mode", mode)?,
-        where_sql,
-        where_args,
-        min_score,
+        (k, mode, where_sql, where_args, min_score),
+        (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
-        model,
-        template,
-        max_context_tokens,
-        max_tokens: required("max_tokens", max_tokens)?,
-        temperature: required("temperature", temperature)?,
-        seed,
-    })?;
+    )?)?;
     Ok(SetOfIterator::new(pieces))
 }
 
