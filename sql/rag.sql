@@ -14,13 +14,22 @@ CREATE TABLE rag.index (
     unit         text NOT NULL,
     template     text NOT NULL,
     fts_config   regconfig NOT NULL,
+    where_sql    text,
+    filter_columns name[] NOT NULL DEFAULT '{}',
+    pages_column name,
+    replaces     regclass,
     created_at   timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE rag.index IS 'RAG indexes; the view of an index stands for it';
+COMMENT ON COLUMN rag.index.where_sql IS 'which rows of the source are indexed; columns are those of s';
+COMMENT ON COLUMN rag.index.filter_columns IS 'columns of the source of which the chunk table has copies, as filter_<name>';
+COMMENT ON COLUMN rag.index.pages_column IS 'column that tells where the pages of the text start';
+COMMENT ON COLUMN rag.index.replaces IS 'index whose place this one takes as soon as it is complete (rag_reindex)';
 SELECT pg_catalog.pg_extension_config_dump('rag.index', '');
 
 CREATE VIEW rag_indexes AS
-    SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.fts_config, i.created_at
+    SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.fts_config,
+           i.where_sql, i.filter_columns, i.pages_column, i.replaces, i.created_at
       FROM rag.index i JOIN pg_catalog.pg_class v ON v.oid = i.index;
 COMMENT ON VIEW rag_indexes IS 'RAG indexes of this database';
 
@@ -37,10 +46,39 @@ CREATE FUNCTION rag_create_index(
     source regclass, column_name text, name text DEFAULT NULL, model text DEFAULT NULL,
     chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
     backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false,
-    sync text DEFAULT 'async', wait boolean DEFAULT true, fts_config regconfig DEFAULT NULL) RETURNS regclass
+    sync text DEFAULT 'async', wait boolean DEFAULT true, fts_config regconfig DEFAULT NULL,
+    where_sql text DEFAULT NULL, filter_columns text[] DEFAULT '{}', pages_column text DEFAULT NULL) RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
-COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean, regconfig) IS
+COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean, regconfig, text, text[], text) IS
     'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
+
+CREATE FUNCTION rag_create_collection(
+    name text, model text DEFAULT NULL, chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
+    sync text DEFAULT 'async', fts_config regconfig DEFAULT NULL, filter_columns text[] DEFAULT '{}') RETURNS regclass
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_collection_wrapper';
+COMMENT ON FUNCTION rag_create_collection(text, text, jsonb, text, text, regconfig, text[]) IS
+    'creates a table for documents, with an index <name>_rag over their text; rag_ingest fills it';
+
+CREATE FUNCTION rag_ingest(
+    collection regclass, document bytea, uri text DEFAULT NULL, metadata jsonb DEFAULT '{}', title text DEFAULT NULL,
+    type text DEFAULT NULL, encoding text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 AS 'MODULE_PATHNAME', 'rag_ingest_wrapper';
+COMMENT ON FUNCTION rag_ingest(regclass, bytea, text, jsonb, text, text, text) IS
+    'reads a document into a collection, in place of the one with the same uri; returns its id';
+
+CREATE FUNCTION rag_ingest(
+    collection regclass, document text, uri text DEFAULT NULL, metadata jsonb DEFAULT '{}', title text DEFAULT NULL,
+    type text DEFAULT NULL) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE COST 100000 AS 'MODULE_PATHNAME', 'rag_ingest_text_wrapper';
+COMMENT ON FUNCTION rag_ingest(regclass, text, text, jsonb, text, text) IS
+    'reads a text (plain, Markdown or HTML) into a collection, in place of the one with the same uri; returns its id';
+
+CREATE FUNCTION rag_reindex(
+    index regclass, model text DEFAULT NULL, chunking jsonb DEFAULT NULL, template text DEFAULT NULL,
+    fts_config regconfig DEFAULT NULL) RETURNS regclass
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_reindex_wrapper';
+COMMENT ON FUNCTION rag_reindex(regclass, text, jsonb, text, regconfig) IS
+    'builds an index anew beside the old one, which serves until the new one is complete and takes its place';
 
 CREATE FUNCTION rag_refresh(index regclass, OUT rows bigint, OUT chunks bigint, OUT embedded bigint, OUT removed_rows bigint)
     RETURNS SETOF record

@@ -110,7 +110,7 @@ COMMENT ON FUNCTION rag.sync_worker() IS 'process id of the worker of this datab
 -- The views run with the rights of their owner, since the tables above are closed; who asks decides which rows are shown.
 CREATE VIEW rag_index_status WITH (security_barrier = true) AS
     WITH state AS (
-        SELECT i.index, i.source, i.model, coalesce(y.mode, 'manual') AS mode, coalesce(y.paused, false) AS paused, y.filled,
+        SELECT i.index, i.source, i.model, i.replaces, coalesce(y.mode, 'manual') AS mode, coalesce(y.paused, false) AS paused, y.filled,
                y.sweep, y.sweep_rows, y.last_error_at, y.retry_at,
                CASE WHEN pg_catalog.pg_has_role(v.relowner, 'USAGE') THEN y.last_error END AS last_error,
                CASE WHEN y.worked_at > pg_catalog.clock_timestamp() - interval '10 s' THEN y.rows_per_s END AS rows_per_s,
@@ -148,7 +148,7 @@ CREATE VIEW rag_index_status WITH (security_barrier = true) AS
                 THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => (c.pending + c.unseen) / c.rows_per_s)) END AS eta,
            pg_catalog.clock_timestamp() - c.oldest AS oldest_pending_age,
            c.rows_done, c.worked_at, c.last_error, c.last_error_at, c.retry_at,
-           CASE WHEN c.mode <> 'manual' THEN rag.sync_worker() END AS worker_pid
+           CASE WHEN c.mode <> 'manual' THEN rag.sync_worker() END AS worker_pid, c.replaces
       FROM counted c;
 COMMENT ON VIEW rag_index_status IS 'how complete each index is, what waits, how fast it goes, and what went wrong';
 

@@ -5,7 +5,7 @@
 use crate::error::{from_chunk, invalid_parameter, required, Result};
 use crate::functions::tokens::tokenize_all;
 use crate::models::catalog::{self, Model};
-use pg_rag_engine::text::{self, CharMeasure, ChunkOptions, Measure, Strategy, TokenMeasure};
+use pg_rag_engine::text::{self, CharMeasure, Chunk, ChunkOptions, Measure, PagedText, Strategy, TokenMeasure};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 
@@ -62,6 +62,21 @@ pub struct ChunkRow {
     pub char_end: i32,
     pub tokens: i32,
     pub headings: Vec<String>,
+    /// First and last page, of a text that has pages.
+    pub pages: Option<(i32, i32)>,
+}
+
+impl ChunkRow {
+    fn new(text: &str, chunk: Chunk, tokens: &TokenMeasure, pages: Option<(i32, i32)>) -> Self {
+        Self {
+            content: text[chunk.range.clone()].to_owned(),
+            char_start: chunk.char_range.start as i32,
+            char_end: chunk.char_range.end as i32,
+            tokens: tokens.size(chunk.range) as i32,
+            headings: chunk.headings,
+            pages,
+        }
+    }
 }
 
 /// The chunks of each text, tokenised in one round trip.
@@ -77,12 +92,29 @@ pub fn chunk_all(model: &Model, texts: &[String], chunking: &Chunking) -> Result
                 Unit::Token => text::chunk(text, &token_measure, &chunking.options),
                 Unit::Char => text::chunk(text, &CharMeasure::new(text), &chunking.options),
             };
-            let rows = chunks.map_err(from_chunk)?.into_iter().map(|chunk| ChunkRow {
-                content: text[chunk.range.clone()].to_owned(),
-                char_start: chunk.char_range.start as i32,
-                char_end: chunk.char_range.end as i32,
-                tokens: token_measure.size(chunk.range) as i32,
-                headings: chunk.headings,
+            let chunks = chunks.map_err(from_chunk)?.into_iter();
+            Ok(chunks.map(|chunk| ChunkRow::new(text, chunk, &token_measure, None)).collect())
+        })
+        .collect()
+}
+
+/// The same of texts with pages.
+pub fn chunk_all_paged(model: &Model, texts: &[PagedText], chunking: &Chunking) -> Result<Vec<Vec<ChunkRow>>> {
+    let tokens = tokenize_all(model, texts.iter().map(|text| text.text().to_owned()).collect())?;
+    texts
+        .iter()
+        .zip(tokens)
+        .map(|(paged, tokens)| {
+            pgrx::check_for_interrupts!();
+            let token_measure = TokenMeasure::new(tokens.starts, tokens.ends);
+            let chunks = match chunking.unit {
+                Unit::Token => text::chunk_pages(paged, &token_measure, &chunking.options),
+                Unit::Char => text::chunk_pages(paged, &CharMeasure::new(paged.text()), &chunking.options),
+            };
+            let rows = chunks.map_err(from_chunk)?.into_iter().map(|found| {
+                let pages = (found.first_page as i32, found.last_page as i32);
+                let pages = (!paged.is_without_pages()).then_some(pages);
+                ChunkRow::new(paged.text(), found.chunk, &token_measure, pages)
             });
             Ok(rows.collect())
         })

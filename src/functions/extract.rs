@@ -13,19 +13,21 @@ use pgrx::prelude::*;
 use pgrx::JsonB;
 
 /// Largest document; the server has the same limit.
-pub const MAX_DOCUMENT_BYTES: usize = 128 * 1024 * 1024;
+const MAX_DOCUMENT_BYTES: usize = 128 * 1024 * 1024;
 
 /// Reads a document. What could not be read of it is told in notices.
 pub fn extract(document: &Bytea, kind: Option<&str>, encoding: Option<&str>) -> Result<ExtractedDocument> {
-    let bytes = document.size_bytes();
-    if bytes > MAX_DOCUMENT_BYTES {
-        return Err(error(
-            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-            format!("document of {bytes} bytes is larger than the limit of {MAX_DOCUMENT_BYTES} bytes"),
-        )
-        .set_hint("Split the document."));
-    }
+    check_size(document.size_bytes())?;
     extract_bytes(document.to_vec(), kind, encoding)
+}
+
+/// Fails for a document that is too large to be read.
+pub fn check_size(bytes: usize) -> Result<()> {
+    if bytes <= MAX_DOCUMENT_BYTES {
+        return Ok(());
+    }
+    let message = format!("document of {bytes} bytes is larger than the limit of {MAX_DOCUMENT_BYTES} bytes");
+    Err(error(PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED, message).set_hint("Split the document."))
 }
 
 /// The same for bytes that are in memory already.

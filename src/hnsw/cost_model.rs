@@ -107,8 +107,13 @@ pub fn estimate(table: Table, index: Index, prices: Prices, wanted: f64) -> Esti
 /// pass the conditions on filter columns.
 pub fn estimate_masked(table: Table, index: Index, prices: Prices, wanted: f64, mask_rows: f64) -> Estimate {
     let searched = estimate(table, index, prices, wanted);
-    let mask = mask_rows * MASKED_ROW_OPERATORS * prices.operator;
+    let mask = mask(mask_rows, prices.operator);
     Estimate { startup: searched.startup + mask, total: searched.total + mask, ..searched }
+}
+
+/// Taking so many rows into a mask.
+pub fn mask(mask_rows: f64, operator: f64) -> f64 {
+    mask_rows * MASKED_ROW_OPERATORS * operator
 }
 
 /// Nodes that a search which keeps `kept` scores.

@@ -2,6 +2,8 @@
 
 use crate::error::{error, invalid_parameter, OrError, Result};
 use crate::gucs;
+use crate::pg::{condition, relation_lock};
+use crate::rag::source;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode};
@@ -26,17 +28,59 @@ pub struct Index {
     pub template: String,
     /// The text search configuration, qualified.
     pub fts_config: String,
+    /// Which rows are indexed, over `s`; in parentheses.
+    pub where_sql: Option<String>,
+    /// Columns of the source of which the chunk table has copies.
+    pub filter_columns: Vec<String>,
+    /// Column that tells where the pages of the text start.
+    pub pages_column: Option<String>,
+    /// The index whose place this one takes when it is complete.
+    pub replaces: Option<pg_sys::Oid>,
 }
 
 impl Index {
-    /// `s."id" = c."source_id" AND …`: joins the source table to the chunk table.
+    /// `s."id" = c."source_id" AND …`: joins the chunk table to those rows of the source that are indexed.
     pub fn join_condition(&self) -> String {
         let pairs = self
             .key_columns
             .iter()
             .map(|key| format!("s.{} OPERATOR(pg_catalog.=) c.{}", quote(key), quote(&chunk_key_column(key))));
-        pairs.collect::<Vec<_>>().join(" AND ")
+        pairs.chain(self.where_sql.clone()).collect::<Vec<_>>().join(" AND ")
     }
+
+    /// Whether a row `s` has chunks: it has a text and is not left out.
+    pub fn row_condition(&self) -> String {
+        let has_text = format!("s.{} OPERATOR(pg_catalog.~) '\\S'", quote(&self.column));
+        std::iter::once(has_text).chain(self.where_sql.clone()).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Columns of the source and their copies in the chunk table.
+    pub fn filter_copies(&self) -> Vec<(String, String)> {
+        self.filter_columns.iter().map(|column| (column.clone(), filter_column(column))).collect()
+    }
+
+    /// All columns of the source that decide what its chunks are, the text first.
+    pub fn watched_columns(&self) -> Result<Vec<String>> {
+        let template = source::template_columns(&self.template, self.source_oid)?;
+        let condition = match &self.where_sql {
+            Some(text) => condition::of_index_again(self.source_oid, text, &[])?.columns,
+            None => Vec::new(),
+        };
+        let others =
+            template.into_iter().chain(self.filter_columns.clone()).chain(self.pages_column.clone()).chain(condition);
+        let mut columns = vec![self.column.clone()];
+        for column in others {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// Name of the chunk table's copy of a column of the source table.
+pub fn filter_column(column: &str) -> String {
+    format!("filter_{column}")
 }
 
 /// Name of the chunk table's column that refers to `key` of the source table.
@@ -81,7 +125,8 @@ pub fn extension_schema() -> Result<String> {
 const COLUMNS: &str = "i.index::oid, i.source::oid, i.column_name::text, i.key_columns::text[], i.title_column::text,
     i.model, i.strategy, i.size, i.overlap, i.unit, i.template,
     pg_catalog.format('%I.%I', vn.nspname, v.relname), pg_catalog.format('%I.%I', sn.nspname, s.relname),
-    pg_catalog.format('%I.%I', cn.nspname, c.relname), pg_catalog.format('%I.%I', fn.nspname, f.cfgname)";
+    pg_catalog.format('%I.%I', cn.nspname, c.relname), pg_catalog.format('%I.%I', fn.nspname, f.cfgname),
+    i.where_sql, i.filter_columns::text[], i.pages_column::text, i.replaces::oid";
 
 const TABLES: &str = "rag.index i
     JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) i.index
@@ -122,6 +167,10 @@ fn select(condition: &str, oid: Option<pg_sys::Oid>) -> Result<Vec<Index>> {
                     source: text(13)?,
                     chunks: text(14)?,
                     fts_config: text(15)?,
+                    where_sql: row.get::<String>(16).or_error()?,
+                    filter_columns: row.get::<Vec<String>>(17).or_error()?.unwrap_or_default(),
+                    pages_column: row.get::<String>(18).or_error()?,
+                    replaces: row.get::<pg_sys::Oid>(19).or_error()?,
                 })
             })
             .collect()
@@ -138,16 +187,23 @@ pub fn find(view: pg_sys::Oid) -> Result<Index> {
     })
 }
 
-/// The index that a call means: the one it names, else `pg_rag.default_index`, else the only one there is.
+/// The same index as it is now, and as it stays to the end of the transaction: a lock on its view, which reading the view takes
+/// too, keeps out who would drop it or put another chunk table behind it.
+fn held(index: Index) -> Result<Index> {
+    relation_lock::share(index.view_oid);
+    find(index.view_oid)
+}
+
+/// The index that a call reads: the one it names, else `pg_rag.default_index`, else the only one there is.
 pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
     if let Some(view) = named {
-        return find(view);
+        return held(find(view)?);
     }
     let default = gucs::default_index();
     if !default.is_empty() {
         let view = read_one::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])?;
         return match view {
-            Some(view) => find(view),
+            Some(view) => held(find(view)?),
             None => Err(error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("index \"{default}\", which \"pg_rag.default_index\" names, does not exist"),
@@ -155,17 +211,41 @@ pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
             .set_hint("List the indexes with: SELECT index FROM rag_indexes.")),
         };
     }
-    let mut all = select("true", None)?;
+    // One that is being built to take another's place is meant only where it is named.
+    let mut all = select("i.replaces IS NULL", None)?;
     match (all.pop(), all.len()) {
         (None, _) => Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "there is no RAG index in this database")
             .set_hint("Create one with: SELECT rag_create_index('your_table', 'text_column').")),
-        (Some(only), 0) => Ok(only),
+        (Some(only), 0) => held(only),
         (Some(last), _) => {
             let names: Vec<_> = all.iter().map(|index| index.view.clone()).chain([last.view]).collect();
             Err(error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_ALIAS, "several RAG indexes exist and none was named")
                 .set_detail(format!("Indexes: {}.", names.join(", ")))
                 .set_hint("Name one with index => '…', or set \"pg_rag.default_index\"."))
         }
+    }
+}
+
+/// Indexes that are being built to take the place of this one: one at most, unless somebody wrote to the catalogue.
+pub fn replacements(view: pg_sys::Oid) -> Result<Vec<pg_sys::Oid>> {
+    let found = read_one::<Vec<pg_sys::Oid>>(
+        "SELECT pg_catalog.array_agg(i.index::oid) FROM rag.index i WHERE i.replaces::oid OPERATOR(pg_catalog.=) $1",
+        &[view.into()],
+    )?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Schema and name of a relation.
+pub fn relation_names(relation: pg_sys::Oid) -> Result<(String, String)> {
+    let names = read_one::<Vec<String>>(
+        "SELECT ARRAY[n.nspname::text, c.relname::text] FROM pg_catalog.pg_class c
+           JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+          WHERE c.oid OPERATOR(pg_catalog.=) $1",
+        &[relation.into()],
+    )?;
+    match names.as_deref() {
+        Some([schema, name]) => Ok((schema.clone(), name.clone())),
+        _ => Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, format!("relation {relation} does not exist"))),
     }
 }
 

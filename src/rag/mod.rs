@@ -5,7 +5,9 @@
 //!
 //! - `catalog`: rows of `rag.index`;
 //! - `source`: what an index needs to know of the table it is built over;
-//! - `create`: `rag_create_index`, `rag_drop_index`;
+//! - `definition`: what an index is defined by; `chunk_table`: what it consists of;
+//! - `create`: `rag_create_index`, `rag_drop_index`; `reindex`: `rag_reindex`;
+//! - `collection`: `rag_create_collection`, `rag_ingest`;
 //! - `refresh`: bringing the chunk table up to date with its source;
 //! - `search`: `rag_search`, by vectors and words;
 //! - `eval`: `rag_eval`;
@@ -16,11 +18,15 @@
 
 mod answer;
 mod catalog;
+mod chunk_table;
+mod collection;
 mod create;
+mod definition;
 mod eval;
 mod lexemes;
 mod progress;
 mod refresh;
+mod reindex;
 mod search;
 mod source;
 pub mod sync;

@@ -1,12 +1,16 @@
 //! What an index needs to know of the table it is built over, checked when the index is created.
 
 use crate::error::{error, invalid_parameter, OrError, Result};
-use crate::rag::catalog::relation_name;
+use crate::rag::catalog::{relation_name, Index};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
 
 /// Columns that the view adds to the source's own.
 pub const VIEW_COLUMNS: [&str; 7] = ["chunk_seq", "chunk", "char_start", "char_end", "tokens", "headings", "embedding"];
+
+/// Columns that it adds where the text has pages.
+pub const PAGE_COLUMNS: [&str; 2] = ["page", "last_page"];
 
 #[derive(Debug)]
 pub struct Source {
@@ -38,11 +42,7 @@ pub fn inspect(relation: pg_sys::Oid, column: &str) -> Result<Source> {
     let columns = columns(relation)?;
     check_text_column(&name, column, &columns)?;
     if let Some((taken, _)) = columns.iter().find(|(own, _)| VIEW_COLUMNS.contains(&own.as_str())) {
-        return Err(error(
-            PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN,
-            format!("table \"{name}\" has a column \"{taken}\", which the index's view defines itself"),
-        )
-        .set_hint("Rename the column."));
+        return Err(taken_column(&name, taken));
     }
     let title_column = columns
         .iter()
@@ -58,6 +58,17 @@ pub fn inspect(relation: pg_sys::Oid, column: &str) -> Result<Source> {
         .set_hint("Add one with: ALTER TABLE … ADD PRIMARY KEY (…)."));
     }
     Ok(Source { oid: relation, schema, table, keys, title_column })
+}
+
+/// The table of an index that exists, as it is now.
+pub fn inspect_again(index: &Index) -> Result<Source> {
+    let found = inspect(index.source_oid, &index.column)?;
+    Ok(Source { title_column: index.title_column.clone(), ..found })
+}
+
+pub fn taken_column(table: &str, column: &str) -> ErrorReport {
+    let message = format!("table \"{table}\" has a column \"{column}\", which the index's view defines itself");
+    error(PgSqlErrorCode::ERRCODE_DUPLICATE_COLUMN, message).set_hint("Rename the column.")
 }
 
 fn check_text_column(table: &str, column: &str, columns: &[(String, String)]) -> Result<()> {
@@ -80,7 +91,8 @@ fn is_text(kind: &str) -> bool {
     matches!(kind, "text" | "character varying" | "character")
 }
 
-fn columns(relation: pg_sys::Oid) -> Result<Vec<(String, String)>> {
+/// Names and types of all columns.
+pub fn columns(relation: pg_sys::Oid) -> Result<Vec<(String, String)>> {
     pairs(
         "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, NULL) FROM pg_catalog.pg_attribute a
           WHERE a.attrelid OPERATOR(pg_catalog.=) $1 AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped

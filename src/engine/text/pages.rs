@@ -5,7 +5,8 @@
 //! are cut one by one: nothing of one belongs to the next, and the name is the outermost of a chunk's headings.
 //!
 //! The text is joined first ([`PagedText::join`]), so that it can be tokenised once, as a whole, and measured like any
-//! other; then it is cut ([`chunk_pages`]). Offsets of chunks are those of the joined text.
+//! other; then it is cut ([`chunk_pages`]). Offsets of chunks are those of the joined text. Whoever keeps the joined text
+//! keeps [`PagedText::marks`] beside it, of which [`PagedText::from_marks`] makes the same again.
 
 use std::ops::Range;
 
@@ -27,6 +28,16 @@ struct Page {
     name: Option<String>,
     /// Where its text starts.
     start: usize,
+}
+
+/// Where a page starts in a joined text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageMark {
+    /// From 1.
+    pub number: u32,
+    pub name: Option<String>,
+    /// Characters before the page.
+    pub char_start: usize,
 }
 
 /// The pages of a document as one text.
@@ -69,8 +80,42 @@ impl PagedText {
         joined
     }
 
+    /// A joined text whose pages start at `marks`; None if these are not in order or lie outside the text.
+    pub fn from_marks(text: String, marks: &[PageMark]) -> Option<Self> {
+        let mut pages = Vec::with_capacity(marks.len());
+        let mut starts = text.char_indices().map(|(byte, _)| byte).enumerate();
+        let mut least = 0;
+        for mark in marks {
+            // Starts grow, so one walk over the text finds them all.
+            if mark.char_start < least {
+                return None;
+            }
+            let (_, start) = starts.by_ref().find(|(at, _)| *at == mark.char_start)?;
+            least = mark.char_start + 1;
+            pages.push(Page { number: mark.number, name: mark.name.clone(), start });
+        }
+        // Text before the first page would be on none.
+        (pages.first().is_none_or(|first| first.start == 0)).then_some(Self { text, pages })
+    }
+
+    /// Where the pages start, in order.
+    pub fn marks(&self) -> Vec<PageMark> {
+        let chars = CharMeasure::new(&self.text);
+        let mark = |page: &Page| PageMark {
+            number: page.number,
+            name: page.name.clone(),
+            char_start: chars.chars_before(page.start),
+        };
+        self.pages.iter().map(mark).collect()
+    }
+
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it says of no chunk on which page it is.
+    pub fn is_without_pages(&self) -> bool {
+        self.pages.is_empty()
     }
 
     /// Where the text of the page at `index` ends, with the white space behind it.
@@ -85,6 +130,9 @@ impl PagedText {
 
     /// Runs of pages that are cut together.
     fn parts(&self) -> Vec<Range<usize>> {
+        if self.pages.is_empty() {
+            return std::iter::once(0..self.text.len()).collect();
+        }
         let mut parts: Vec<Range<usize>> = Vec::new();
         for (index, page) in self.pages.iter().enumerate() {
             let follows = index > 0 && page.name.is_none() && self.pages[index - 1].name.is_none();
@@ -211,6 +259,17 @@ mod tests {
         );
     }
 
+    #[test]
+    fn marks_that_are_not_of_the_text_are_refused() {
+        let mark = |char_start| PageMark { number: 1, name: None, char_start };
+        let made = |marks: &[PageMark]| PagedText::from_marks("äöü".to_owned(), marks);
+        assert!(made(&[]).is_some_and(|paged| paged.is_without_pages()));
+        assert!(made(&[mark(0), mark(2)]).is_some());
+        for wrong in [vec![mark(1)], vec![mark(0), mark(3)], vec![mark(0), mark(0)], vec![mark(0), mark(2), mark(1)]] {
+            assert_eq!(made(&wrong), None, "{wrong:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_lost_and_offsets_are_right(
@@ -221,6 +280,8 @@ mod tests {
             let pages: Vec<PageText> = texts.iter().zip(&names).enumerate()
                 .map(|(index, (text, name))| page(index as u32 + 1, name.as_deref(), text)).collect();
             let paged = PagedText::join(pages);
+            let again = PagedText::from_marks(paged.text().to_owned(), &paged.marks());
+            prop_assert_eq!(Some(&paged), again.as_ref());
             let options = ChunkOptions { strategy: Strategy::Recursive, size, overlap: 0 };
             let chunks = chunk_pages(&paged, &CharMeasure::new(paged.text()), &options).unwrap();
             let visible = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();

@@ -8,7 +8,7 @@
 
 use super::state::SCAN_METHODS;
 use crate::hnsw::cost;
-use crate::hnsw::cost_model::DISTANCE_OPERATORS;
+use crate::hnsw::cost_model::{mask, DISTANCE_OPERATORS};
 use crate::hnsw::planner::is_ours;
 use crate::pg::list::{list_of, pointers};
 use pgrx::pg_guard;
@@ -171,9 +171,9 @@ impl Masked {
             let before = mask_cost + quals.startup;
             // As a bitmap scan, so that PostgreSQL makes a plan of it; only what is below is used.
             let bitmap = pg_sys::create_bitmap_heap_path(root, rel, bitmap, std::ptr::null_mut(), 1.0, 0);
-            // Reading all rows of the mask, in the order of the table, is what a bitmap scan does.
+            // Reading all rows of the mask, in the order of the table, is what a bitmap scan does; the mask comes on top of it.
             let distances = mask_rows * DISTANCE_OPERATORS * pg_sys::cpu_operator_cost;
-            let read = (*bitmap).path.total_cost + distances;
+            let read = (*bitmap).path.total_cost + distances + mask(mask_rows, pg_sys::cpu_operator_cost);
             let is_read = read < before + estimate.startup;
             Some(Masked {
                 bitmap: bitmap.cast(),

@@ -101,13 +101,20 @@ pub struct Hit {
     pub distance: f32,
     pub title: Option<String>,
     pub headings: Vec<String>,
+    /// First and last page, where the text has pages.
+    pub pages: Option<(i32, i32)>,
     pub vector_rank: Option<i32>,
     pub text_rank: Option<i32>,
 }
 
 impl Hit {
     fn metadata(&self) -> serde_json::Value {
-        serde_json::json!({ "title": self.title, "headings": self.headings })
+        let mut metadata = serde_json::json!({ "title": self.title, "headings": self.headings });
+        if let Some((first, last)) = self.pages {
+            metadata["page"] = first.into();
+            metadata["last_page"] = last.into();
+        }
+        metadata
     }
 }
 

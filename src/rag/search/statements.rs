@@ -2,6 +2,7 @@
 
 use super::{Hit, Scored};
 use crate::error::{OrError, Result};
+use crate::pg::condition;
 use crate::rag::catalog::{self, literal, quote, Index};
 use crate::types::Vector;
 use pgrx::datum::DatumWithOid;
@@ -27,7 +28,8 @@ impl<'a> Statements<'a> {
             Some(condition) => format!("(SELECT * FROM {} WHERE ({condition}\n))", index.source),
             None => index.source.clone(),
         };
-        let from = format!("{source} s JOIN {} c ON {}", index.chunks, index.join_condition());
+        let copies = conditions_on_copies(index, where_sql)?;
+        let from = format!("{source} s JOIN {} c ON {}{copies}", index.chunks, index.join_condition());
         Ok(Self { index, from, types: catalog::extension_schema()?, where_args })
     }
 
@@ -77,7 +79,7 @@ impl<'a> Statements<'a> {
             index.title_column.as_ref().map_or_else(|| "NULL".to_owned(), |column| format!("s.{}", quote(column)));
         let query = format!(
             "SELECT pg_catalog.jsonb_build_object({keys}), c.chunk_seq, c.chunk, c.char_start, c.char_end,
-                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id
+                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id, c.page, c.last_page
                FROM {from} WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($3)",
             keys = keys.join(", "),
             types = self.types,
@@ -94,6 +96,10 @@ impl<'a> Statements<'a> {
                 distance: row.get::<f64>(6).or_error()?.unwrap_or(f64::NAN) as f32,
                 title: row.get::<String>(7).or_error()?,
                 headings: row.get::<Vec<String>>(8).or_error()?.unwrap_or_default(),
+                pages: match (row.get::<i32>(10).or_error()?, row.get::<i32>(11).or_error()?) {
+                    (Some(first), Some(last)) => Some((first, last)),
+                    _ => None,
+                },
                 vector_rank: None,
                 text_rank: None,
             };
@@ -101,4 +107,18 @@ impl<'a> Statements<'a> {
         })?;
         Ok(hits.into_iter().collect())
     }
+}
+
+/// The parts of the condition that the chunk table's own columns can be tested for, each with AND before it: so the search
+/// through the index of the vectors knows them. The condition itself is tested on the source all the same.
+fn conditions_on_copies(index: &Index, where_sql: Option<&str>) -> Result<String> {
+    let copies = index.filter_copies();
+    let (Some(condition), false) = (where_sql, copies.is_empty()) else { return Ok(String::new()) };
+    let chunks = catalog::read_one::<pgrx::pg_sys::Oid>(
+        "SELECT pg_catalog.to_regclass($1)::oid",
+        &[index.chunks.as_str().into()],
+    )?;
+    let Some(chunks) = chunks else { return Ok(String::new()) };
+    let parts = condition::parts_over_copies(index.source_oid, condition, chunks, &copies)?;
+    Ok(parts.iter().map(|part| format!(" AND {part}")).collect())
 }

@@ -45,17 +45,21 @@ fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
                         OR EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2::timestamptz)
                         OR y.sweep <> 'none',
                         EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed), y.mode
-                   FROM rag.sync y WHERE y.index::oid = $1",
+                   FROM (VALUES (1)) one LEFT JOIN rag.sync y ON y.index::oid = $1",
                 &[index.view_oid.into(), called_at.clone().into()],
             )
             .or_error()
         })?;
         match state {
-            (Some(waits), Some(failed), Some(mode)) if mode != "manual" => {
-                if !waits {
+            (waits, Some(failed), Some(mode)) if mode != "manual" => {
+                let waits = waits.unwrap_or_default();
+                // One that is to take another's place is waited for until it has.
+                if !waits && (index.replaces.is_none() || failed) {
                     return Ok(!failed);
                 }
             }
+            // It has taken the place of the one that it was to replace: that was complete.
+            (_, _, None) if index.replaces.is_some() => return Ok(true),
             _ => {
                 return Err(error(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -139,7 +143,14 @@ fn source_rows(index: pg_sys::Oid) -> Result<Option<i64>> {
             &[index.source_oid.into()],
         )?;
         if bytes.unwrap_or_default() <= COUNTED_BYTES {
-            return read_one::<i64>(&format!("SELECT count(*) FROM {}", index.source), &[]);
+            return read_one::<i64>(
+                &format!(
+                    "SELECT count(*) FROM {} s WHERE {}",
+                    index.source,
+                    index.where_sql.as_deref().unwrap_or("true")
+                ),
+                &[],
+            );
         }
         read_one::<i64>(
             &format!(

@@ -8,9 +8,8 @@
 
 use crate::error::{OrError, Result};
 use crate::pg::append::find_table;
-use crate::pg::owner;
-use crate::rag::catalog::{chunk_key_column, quote};
-use crate::rag::source;
+use crate::pg::{condition, owner};
+use crate::rag::catalog::{self, chunk_key_column, filter_column, quote};
 use crate::rag::sync::{changes, state, triggers, watched};
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReportable;
@@ -68,6 +67,7 @@ fn settle() -> Result<()> {
 
 /// Drops what is left of indexes of which a part was dropped.
 fn drop_remains() -> Result<()> {
+    // A replacement goes with the index whose place it was to take.
     let broken = Spi::connect(|client| -> Result<Vec<_>> {
         let rows = client
             .select(
@@ -75,7 +75,8 @@ fn drop_remains() -> Result<()> {
                         CASE WHEN v.oid IS NOT NULL THEN i.index::text END, CASE WHEN c.oid IS NOT NULL THEN i.chunks::text END
                    FROM rag.index i LEFT JOIN pg_class v ON v.oid = i.index LEFT JOIN pg_class s ON s.oid = i.source
                    LEFT JOIN pg_class c ON c.oid = i.chunks
-                  WHERE v.oid IS NULL OR s.oid IS NULL OR c.oid IS NULL",
+                  WHERE v.oid IS NULL OR s.oid IS NULL OR c.oid IS NULL
+                     OR NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = coalesce(i.replaces, i.index))",
                 None,
                 &[],
             )
@@ -162,14 +163,10 @@ fn compare(source: pg_sys::Oid) -> Result<()> {
 
 /// Records the columns of an index, and how many tables its source consists of.
 pub fn record(view: pg_sys::Oid) -> Result<()> {
-    let index = crate::rag::catalog::find(view)?;
-    let template = source::template_columns(&index.template, index.source_oid)?;
+    let index = catalog::find(view)?;
+    let watched = index.watched_columns()?;
     let count = triggers::count(index.source_oid)?;
-    let columns: Vec<String> = std::iter::once(index.column.clone())
-        .chain(index.key_columns)
-        .chain(index.title_column)
-        .chain(template)
-        .collect();
+    let columns: Vec<String> = watched.into_iter().chain(index.key_columns).chain(index.title_column).collect();
     owner::as_extension_owner(|| {
         Spi::run_with_args(
             "INSERT INTO rag.index_column (index, name, number, parts)
@@ -194,7 +191,7 @@ fn follow_renames() -> Result<()> {
     let renamed = Spi::connect(|client| -> Result<Vec<_>> {
         let rows = client
             .select(
-                "SELECT i.index::oid, c.name::text, a.attname::text, c.name = ANY (i.key_columns), i.template, i.chunks::text
+                "SELECT i.index::oid, c.name::text, a.attname::text, c.name = ANY (i.key_columns), c.name = ANY (i.filter_columns)
                    FROM rag.index_column c JOIN rag.index i ON i.index = c.index
                    JOIN pg_attribute a ON a.attrelid = i.source AND a.attnum = c.number
                   WHERE NOT a.attisdropped AND a.attname <> c.name",
@@ -206,29 +203,42 @@ fn follow_renames() -> Result<()> {
             .map(|row| {
                 let text = |at| -> Result<String> { Ok(row.get::<String>(at).or_error()?.unwrap_or_default()) };
                 let index = row.get::<pg_sys::Oid>(1).or_error()?.unwrap_or(pg_sys::InvalidOid);
-                let is_key = row.get::<bool>(4).or_error()?.unwrap_or_default();
-                Ok((index, text(2)?, text(3)?, is_key, text(5)?, text(6)?))
+                let flag = |at| -> Result<bool> { Ok(row.get::<bool>(at).or_error()?.unwrap_or_default()) };
+                Ok((index, text(2)?, text(3)?, flag(4)?, flag(5)?))
             })
             .collect()
     })?;
-    for (index, old, new, is_key, template, chunks) in renamed {
-        let template = template.replace(&format!("{{{old}}}"), &format!("{{{new}}}"));
+    for (view, old, new, is_key, is_filter) in renamed {
+        let index = catalog::find(view)?;
+        let template = index.template.replace(&format!("{{{old}}}"), &format!("{{{new}}}"));
+        let where_sql = match &index.where_sql {
+            Some(text) => {
+                let names = [(old.clone(), new.clone())];
+                Some(condition::of_index_again(index.source_oid, text, &names)?.text)
+            }
+            None => None,
+        };
         Spi::run_with_args(
             "UPDATE rag.index SET column_name = CASE WHEN column_name = $2::name THEN $3::name ELSE column_name END,
                     title_column = CASE WHEN title_column = $2::name THEN $3::name ELSE title_column END,
-                    key_columns = array_replace(key_columns, $2::name, $3::name), template = $4
+                    pages_column = CASE WHEN pages_column = $2::name THEN $3::name ELSE pages_column END,
+                    key_columns = array_replace(key_columns, $2::name, $3::name),
+                    filter_columns = array_replace(filter_columns, $2::name, $3::name), template = $4, where_sql = $5
               WHERE index::oid = $1",
-            &[index.into(), old.as_str().into(), new.as_str().into(), template.into()],
+            &[view.into(), old.as_str().into(), new.as_str().into(), template.into(), where_sql.into()],
         )
         .or_error()?;
         Spi::run_with_args(
             "UPDATE rag.index_column SET name = $3::name WHERE index::oid = $1 AND name = $2::name",
-            &[index.into(), old.as_str().into(), new.as_str().into()],
+            &[view.into(), old.as_str().into(), new.as_str().into()],
         )
         .or_error()?;
-        if is_key {
-            let (from, to) = (quote(&chunk_key_column(&old)), quote(&chunk_key_column(&new)));
-            Spi::run(&format!("ALTER TABLE {chunks} RENAME COLUMN {from} TO {to}")).or_error()?;
+        for (_, of_chunks) in [(is_key, chunk_key_column as fn(&str) -> String), (is_filter, filter_column)]
+            .into_iter()
+            .filter(|(is_there, _)| *is_there)
+        {
+            let (from, to) = (quote(&of_chunks(&old)), quote(&of_chunks(&new)));
+            Spi::run(&format!("ALTER TABLE {} RENAME COLUMN {from} TO {to}", index.chunks)).or_error()?;
         }
         watched::announce();
     }

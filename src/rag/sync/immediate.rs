@@ -37,7 +37,8 @@ pub fn remove_orphans(view: pg_sys::Oid) -> Result<()> {
 }
 
 fn as_owner(view: pg_sys::Oid, work: impl FnOnce(&Index, &Statements<'_>) -> Result<()>) -> Result<()> {
-    let index = catalog::find(view)?;
     state::lock(view, Mode::Shared, true);
+    // Looked up under the lock: the worker may have put other chunks behind the index before.
+    let index = catalog::find(view)?;
     owner::as_restricted_user(owner::owner_of(&index.chunks)?, || work(&index, &Statements::new(&index)?))
 }

@@ -53,6 +53,17 @@ pub fn list() -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
+/// Indexes that are to take another's place and have looked at every row.
+pub fn replacements() -> Result<Vec<Index>> {
+    let views = catalog::read_one::<Vec<pg_sys::Oid>>(
+        "SELECT array_agg(i.index::oid) FROM rag.index i JOIN rag.sync y ON y.index = i.index
+          WHERE i.replaces IS NOT NULL AND y.filled AND y.sweep = 'none' AND NOT y.paused
+            AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index)",
+        &[],
+    )?;
+    Ok(views.unwrap_or_default().into_iter().filter_map(|view| catalog::find(view).ok()).collect())
+}
+
 /// Notes that rows have been worked on. The rate is that of the last seconds.
 pub fn note_progress(job: &Job, rows: i64, took: Duration) -> Result<()> {
     let rate = rows as f64 / took.as_secs_f64().max(0.001);

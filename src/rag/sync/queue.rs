@@ -180,7 +180,10 @@ pub fn next_due() -> Result<Option<f64>> {
                  UNION ALL
                  SELECT coalesce(y.retry_at, clock_timestamp()) FROM rag.sync y WHERE y.sweep <> 'none' AND NOT y.paused
                  UNION ALL
-                 SELECT clock_timestamp() WHERE EXISTS (SELECT FROM rag.change)) d",
+                 SELECT clock_timestamp() WHERE EXISTS (SELECT FROM rag.change)
+                 UNION ALL
+                 SELECT clock_timestamp() + interval '1 s' FROM rag.index i JOIN rag.sync y ON y.index = i.index
+                  WHERE i.replaces IS NOT NULL AND NOT y.paused AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index)) d",
         &[],
     )
 }

@@ -103,8 +103,8 @@ pub fn needs_triggers(source: pg_sys::Oid, but: Option<pg_sys::Oid>) -> Result<b
             "SELECT EXISTS (SELECT FROM rag.index i JOIN rag.sync y ON y.index OPERATOR(pg_catalog.=) i.index
                              WHERE i.source::pg_catalog.oid OPERATOR(pg_catalog.=) $1
                                AND y.mode OPERATOR(pg_catalog.<>) 'manual'
-                               AND i.index::pg_catalog.oid OPERATOR(pg_catalog.<>) $2)",
-            &[source.into(), but.unwrap_or(pg_sys::InvalidOid).into()],
+                               AND ($2 IS NULL OR i.index::pg_catalog.oid OPERATOR(pg_catalog.<>) $2))",
+            &[source.into(), but.into()],
         )
         .or_error()
     })?;

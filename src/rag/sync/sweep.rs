@@ -94,12 +94,12 @@ fn find_orphans(index: &Index) -> Result<Vec<String>> {
         index.key_columns.iter().map(|key| format!("c.{}::text", quote(&chunk_key_column(key)))).collect();
     let query = format!(
         "SELECT DISTINCT ARRAY[{texts}]::text[]::text FROM {chunks} c
-          WHERE NOT EXISTS (SELECT FROM {source} s WHERE {join} AND s.{column} OPERATOR(pg_catalog.~) '\\S') LIMIT {ORPHANS}",
+          WHERE NOT EXISTS (SELECT FROM {source} s WHERE {join} AND {row}) LIMIT {ORPHANS}",
         texts = texts.join(", "),
         chunks = index.chunks,
         source = index.source,
         join = index.join_condition(),
-        column = quote(&index.column),
+        row = index.row_condition(),
     );
     Spi::connect(|client| {
         let rows = client.select(query.as_str(), None, &[]).or_error()?;

@@ -6,7 +6,7 @@ use crate::pg::append::find_table;
 use crate::pg::invalidation;
 use crate::pg::owner;
 use crate::pg::trigger::Column;
-use crate::rag::source;
+use crate::rag::catalog;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -20,7 +20,7 @@ pub struct Watch {
     /// Whether the writer's statement does all the work.
     pub is_immediate: bool,
     pub keys: Vec<Column>,
-    /// The text, then the columns that the template names.
+    /// The text, then the other columns that decide what the chunks of a row are, or whether it has any.
     pub texts: Vec<Column>,
     /// Whether the text of a key depends on settings.
     pub depends_on_settings: bool,
@@ -77,8 +77,7 @@ fn read(relation: pg_sys::Oid) -> Result<Vec<Watch>> {
         Spi::connect(|client| {
             let rows = client
                 .select(
-                    "SELECT i.index::pg_catalog.oid, y.mode OPERATOR(pg_catalog.=) 'immediate', i.column_name::pg_catalog.text,
-                            i.key_columns::pg_catalog.text[], i.template, i.source::pg_catalog.oid
+                    "SELECT i.index::pg_catalog.oid, y.mode OPERATOR(pg_catalog.=) 'immediate'
                        FROM rag.index i JOIN rag.sync y ON y.index OPERATOR(pg_catalog.=) i.index
                       WHERE y.mode OPERATOR(pg_catalog.<>) 'manual'
                         AND i.source OPERATOR(pg_catalog.=) ANY (
@@ -91,24 +90,17 @@ fn read(relation: pg_sys::Oid) -> Result<Vec<Watch>> {
                 .or_error()?;
             rows.into_iter()
                 .map(|row| {
-                    let oid = |at| -> Result<pg_sys::Oid> {
-                        Ok(row.get::<pg_sys::Oid>(at).or_error()?.unwrap_or(pg_sys::InvalidOid))
-                    };
-                    Ok((
-                        oid(1)?,
-                        row.get::<bool>(2).or_error()?.unwrap_or_default(),
-                        row.get::<String>(3).or_error()?.unwrap_or_default(),
-                        row.get::<Vec<String>>(4).or_error()?.unwrap_or_default(),
-                        row.get::<String>(5).or_error()?.unwrap_or_default(),
-                        oid(6)?,
-                    ))
+                    let view = row.get::<pg_sys::Oid>(1).or_error()?.unwrap_or(pg_sys::InvalidOid);
+                    Ok((view, row.get::<bool>(2).or_error()?.unwrap_or_default()))
                 })
                 .collect::<Result<Vec<_>>>()
         })
     })?;
     let mut watches = Vec::with_capacity(rows.len());
-    for (view, is_immediate, column, keys, template, source) in rows {
-        let named: Vec<String> = std::iter::once(column).chain(source::template_columns(&template, source)?).collect();
+    for (view, is_immediate) in rows {
+        // One whose chunk table is gone is about to go, too.
+        let Ok(index) = owner::as_extension_owner(|| catalog::find(view)) else { continue };
+        let (keys, named) = (index.key_columns.clone(), index.watched_columns()?);
         // A column that is not there any more makes the index fail when it is worked on, not the writer.
         let columns = |names: &[String]| names.iter().filter_map(|name| Column::of(relation, name)).collect::<Vec<_>>();
         let (keys, texts) = (columns(&keys), columns(&named));

@@ -8,6 +8,7 @@ use crate::pg::settings::PORTABLE_TEXTS;
 use crate::pg::transaction::Fault;
 use crate::pg::{latch, object_lock, owner, transaction};
 use crate::rag::refresh::{self, Statements};
+use crate::rag::reindex;
 use crate::rag::sync::jobs::{self, Job};
 use crate::rag::sync::queue::{self, Claim};
 use crate::rag::sync::wake::{self, Listener, Note};
@@ -181,6 +182,10 @@ impl Worker {
         }
         for job in &jobs {
             worked |= self.serve(job)?;
+        }
+        for index in transaction::run(jobs::replacements)? {
+            // The definitions that were read above are not those of the index any more.
+            worked |= transaction::run(|| reindex::switch(&index))?;
         }
         Ok(worked)
     }

@@ -1,0 +1,170 @@
+//! `rag_reindex`: an index with another model, other chunks or another template, built while the old one serves.
+//!
+//! The new one is an index like any other, with a chunk table and a view of its own, so it can be searched and measured before
+//! it takes over; `rag.index.replaces` says whose place it is to take. The sync worker fills it in short transactions, and
+//! triggers note changes for both. When nothing waits for the new one any more, the worker [`switch`]es: the old view gets the
+//! new chunk table, the catalogue row the new definition, and what was the old chunk table is dropped.
+//!
+//! # Locks
+//!
+//! `switch` takes the locks of both indexes (see [`super::sync`]), then ACCESS EXCLUSIVE on both views and chunk tables, none of
+//! which it waits for: where somebody reads or refreshes, it gives up and is tried again. Whoever has looked an index up to read
+//! it holds a lock on its view (see [`catalog::resolve`]), and so never meets a chunk table that is gone.
+//!
+//! # Crashes
+//!
+//! All of `switch` is one transaction; everything before it is an ordinary index that is not complete yet. `rag_drop_index` on
+//! either view ends it.
+
+use crate::error::{error, invalid_parameter, OrError, Result};
+use crate::models::catalog as models;
+use crate::pg::backend::require_writable;
+use crate::pg::object_lock;
+use crate::pg::{owner, relation_lock};
+use crate::rag::catalog::{self, quote, Index};
+use crate::rag::chunk_table;
+use crate::rag::definition::{self, ChunkingArguments, Definition};
+use crate::rag::source;
+use crate::rag::sync::{self, state, state::Mode};
+use pgrx::prelude::*;
+use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
+
+#[pg_extern(sql = false)]
+fn rag_reindex(
+    index: Option<pg_sys::Oid>,
+    model: Option<&str>,
+    chunking: Option<JsonB>,
+    template: Option<&str>,
+    fts_config: Option<pg_sys::Oid>,
+) -> Result<Option<pg_sys::Oid>> {
+    let Some(index) = index else { return Ok(None) };
+    require_writable(c"rag_reindex()");
+    let old = catalog::find(index)?;
+    catalog::require_ownership(old.view_oid)?;
+    check_state(&old)?;
+    let model = models::embedding(Some(model.unwrap_or(&old.model)))?;
+    let chunking = match &chunking {
+        Some(json) => ChunkingArguments::parse(json, &model)?,
+        None => {
+            let kept = ChunkingArguments {
+                strategy: old.strategy.clone(),
+                size: old.size,
+                overlap: old.overlap,
+                unit: old.unit.clone(),
+            };
+            kept.check(&model)
+                .map_err(|failure| failure.set_hint("Give other sizes with chunking => '{\"size\": …}'."))?;
+            kept
+        }
+    };
+    let template = template.unwrap_or(&old.template).to_owned();
+    source::template_columns(&template, old.source_oid)?;
+    let definition = Definition {
+        source: source::inspect_again(&old)?,
+        column: old.column.clone(),
+        model,
+        chunking,
+        template,
+        fts_config: match fts_config {
+            Some(_) => definition::text_search_config(fts_config)?,
+            None => old.fts_config.clone(),
+        },
+        where_sql: old.where_sql.clone(),
+        filter_columns: old.filter_columns.clone(),
+        pages_column: old.pages_column.clone(),
+        replaces: Some(old.view_oid),
+    };
+    let _quiet = sync::events::Quiet::start();
+    let (schema, stem) = catalog::relation_names(old.view_oid)?;
+    let name = chunk_table::free_name(&schema, &stem, "new")?;
+    let view = format!("{}.{}", quote(&schema), quote(&name));
+    let chunks = chunk_table::create(&definition, &stem)?;
+    chunk_table::create_view(&definition, &view, &chunks)?;
+    let view_oid = definition.register(&view, &chunks)?;
+    // Before the rows: the worker puts them in a few at a time.
+    chunk_table::create_search_indexes(&definition, &chunks)?;
+    state::insert(view_oid, Mode::Async)?;
+    sync::events::record(view_oid)?;
+    sync::triggers::install(old.source_oid)?;
+    state::request_sweep(view_oid)?;
+    Ok(Some(view_oid))
+}
+
+fn check_state(old: &Index) -> Result<()> {
+    if old.replaces.is_some() {
+        return Err(invalid_parameter(format!("index {} is itself being built to take another's place", old.view)));
+    }
+    let Some(running) = catalog::replacements(old.view_oid)?.first().copied() else { return Ok(()) };
+    Err(error(
+        PgSqlErrorCode::ERRCODE_OBJECT_IN_USE,
+        format!("index {} is being built anew already, as {}", old.view, catalog::relation_name(running)),
+    )
+    .set_hint("See rag_index_status; end it with rag_drop_index()."))
+}
+
+/// Puts `new` in the place of the index that it replaces, if nothing waits for it and nobody reads or refreshes either. Returns
+/// whether it did. Runs in a transaction of the worker, as the extension's owner.
+pub fn switch(new: &Index) -> Result<bool> {
+    let Some(old_view) = new.replaces else { return Ok(false) };
+    let is_locked = state::lock(old_view, object_lock::Mode::Exclusive, false)
+        && state::lock(new.view_oid, object_lock::Mode::Exclusive, false);
+    // Looked at under the locks: writers of an immediate index hold them until their commit.
+    if !is_locked || !is_complete(new.view_oid)? {
+        return Ok(false);
+    }
+    let _quiet = sync::events::Quiet::start();
+    let old = catalog::find(old_view)?;
+    let chunk_tables = [&old.chunks, &new.chunks].map(|name| chunk_table::existing_relation(name));
+    for relation in [old_view, new.view_oid] {
+        if !relation_lock::try_take_alone(relation) {
+            return Ok(false);
+        }
+    }
+    for relation in chunk_tables {
+        if relation?.is_some_and(|relation| !relation_lock::try_take_alone(relation)) {
+            return Ok(false);
+        }
+    }
+    // Its own query with another chunk table: so the view keeps its columns, and names that users have given them.
+    let query = catalog::read_one::<String>("SELECT pg_get_viewdef($1)", &[old_view.into()])?.unwrap_or_default();
+    let join = |chunks: &str| format!("JOIN {chunks} c ON");
+    if query.matches(&join(&old.chunks)).count() != 1 {
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            format!("view {} does not join {} as rag_create_index() wrote it", old.view, old.chunks),
+        ));
+    }
+    let query = query.replace(&join(&old.chunks), &join(&new.chunks));
+    owner::as_restricted_user(owner::owner_of(&old.view)?, || {
+        Spi::run(&format!("CREATE OR REPLACE VIEW {} WITH (security_invoker = true) AS {query}", old.view)).or_error()
+    })?;
+    Spi::run_with_args(
+        "UPDATE rag.index o SET chunks = n.chunks, model = n.model, strategy = n.strategy, size = n.size, overlap = n.overlap,
+                unit = n.unit, template = n.template, fts_config = n.fts_config
+           FROM rag.index n WHERE o.index::oid = $1 AND n.index::oid = $2",
+        &[old_view.into(), new.view_oid.into()],
+    )
+    .or_error()?;
+    state::delete(new.view_oid)?;
+    Spi::run_with_args("DELETE FROM rag.index WHERE index::oid = $1", &[new.view_oid.into()]).or_error()?;
+    // Columns that the new template names.
+    Spi::run_with_args("DELETE FROM rag.index_column WHERE index::oid = $1", &[old_view.into()]).or_error()?;
+    sync::events::record(old_view)?;
+    Spi::run(&format!("DROP VIEW {}", new.view)).or_error()?;
+    Spi::run(&format!("DROP TABLE {}", old.chunks)).or_error()?;
+    if !state::needs_triggers(old.source_oid, None)? {
+        owner::as_restricted_user(owner::owner_of(&old.source)?, || sync::triggers::remove(old.source_oid))?;
+    }
+    Ok(true)
+}
+
+/// Whether every row has been looked at, and none waits or has failed.
+fn is_complete(view: pg_sys::Oid) -> Result<bool> {
+    let complete = catalog::read_one::<bool>(
+        "SELECT y.filled AND y.sweep = 'none' AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index)
+                AND NOT EXISTS (SELECT FROM rag.change c WHERE c.index = y.index)
+           FROM rag.sync y WHERE y.index::oid = $1",
+        &[view.into()],
+    )?;
+    Ok(complete.unwrap_or_default())
+}
