@@ -72,6 +72,13 @@ CREATE FUNCTION rag_eval(
 COMMENT ON FUNCTION rag_eval(regclass, regclass, integer, text, real, integer, text) IS
     'quality of an index over a table with columns question and relevant (keys of the rows that answer it)';
 
+CREATE FUNCTION rag_map(
+    index regclass DEFAULT NULL, color_by text DEFAULT NULL, title text DEFAULT NULL, limit_points integer DEFAULT 5000,
+    format text DEFAULT 'svg', layout text DEFAULT 'neighbors') RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_map_wrapper';
+COMMENT ON FUNCTION rag_map(regclass, text, text, integer, text, text) IS
+    'the chunks of an index as a picture in SVG or HTML: near points are alike, coloured by a column of the table';
+
 CREATE TABLE rag.prompt_template (
     name       text PRIMARY KEY,
     body       text NOT NULL,

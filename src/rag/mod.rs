@@ -9,6 +9,7 @@
 //! - `refresh`: bringing the chunk table up to date with its source;
 //! - `search`: `rag_search`, by vectors and words;
 //! - `eval`: `rag_eval`;
+//! - `map`: `rag_map`, a picture of an index;
 //! - `lexemes`: words of texts, as text search sees them;
 //! - `answer`: `rag_answer`, `rag_ask`, and what they share;
 //! - `sync`: keeping an index up to date by itself;
@@ -19,6 +20,7 @@ mod catalog;
 mod create;
 mod eval;
 mod lexemes;
+mod map;
 mod progress;
 mod refresh;
 mod search;
