@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 	test-cluster test-clients test-demo lint format bench bench-index clean
 
 help:
-	@echo 'make demo          the PostgreSQL manual in a private database, four questions answered from it'
+	@echo 'make demo          the PostgreSQL manual in a private database, four questions answered from it, a picture'
 	@echo 'make demo-stop     stop and remove that database'
 	@echo 'make test          everything: install what is missing, build, all tests'
 	@echo

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demonstration: a private cluster with pages of the PostgreSQL manual, an index over them, four questions.
+# The demonstration: a private cluster with pages of the PostgreSQL manual, an index over them, four questions, a picture.
 #
 #   scripts/demo.sh
 #
@@ -126,9 +126,17 @@ if [[ -n $backup_chapter ]]; then
 else
     ask "Why should I run ANALYZE after restoring a dump?"
 fi
+
+# The same pages as a picture. Renamed into place: a browser that has it open never sees half of it.
+map=$PG_RAG_CLUSTER_DIR/map.html
+run_psql -c "SELECT rag_map('manual_rag', color_by => 'chapter', format => 'html')" >"$map.new"
+mv "$map.new" "$map"
+
 echo
 echo "answers took $(since "$asking") s, everything $(since "$began") s"
 echo
+echo "A picture of the index, for a browser:"
+say "  $map"
 echo "The database is open:"
 say "  psql -h $PGHOST -p $PGPORT -U $PGUSER demo"
 echo "\"make demo-stop\" removes it."

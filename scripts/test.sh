@@ -161,6 +161,7 @@ run_demo() {
     scripts/demo.sh
     scripts/demo.sh | tee "$LOGS/demo-again.out"
     grep -q 'embedded already' "$LOGS/demo-again.out" || die "the second run embedded again"
+    grep -q '</svg>' "$PG_RAG_CLUSTER_DIR/map.html" || die "the demo drew no picture"
     scripts/cluster.sh destroy
     [[ ! -e $PG_RAG_CLUSTER_DIR ]] || die "the demo left \"$PG_RAG_CLUSTER_DIR\" behind"
 }

@@ -93,32 +93,61 @@ CREATE FUNCTION rag_search(
     question text, index regclass DEFAULT NULL, k integer DEFAULT 8, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
     candidates integer DEFAULT NULL, vector_weight real DEFAULT 0.5, per_source integer DEFAULT NULL,
-    rrf_k integer DEFAULT 5)
+    rrf_k integer DEFAULT 5, rerank_model text DEFAULT NULL, mmr_lambda real DEFAULT NULL, neighbors integer DEFAULT 0)
     RETURNS TABLE (rank integer, score real, source_key jsonb, chunk_seq integer, chunk text,
                    char_start integer, char_end integer, distance real, vector_rank integer, text_rank integer,
-                   metadata jsonb)
+                   metadata jsonb, rerank_score real)
     LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 8 COST 100000 AS 'MODULE_PATHNAME', 'rag_search_wrapper';
-COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real, text, integer, real, integer, integer) IS
+COMMENT ON FUNCTION rag_search(text, regclass, integer, text, jsonb, real, text, integer, real, integer, integer, text, real, integer) IS
     'chunks that answer a question best, by vector and words; where_sql is a condition on the source table in which $1 is where_args';
 
 CREATE FUNCTION rag_eval(
     index regclass, testset regclass, k integer DEFAULT 10, mode text DEFAULT 'hybrid', vector_weight real DEFAULT 0.5,
-    rrf_k integer DEFAULT 5)
+    rrf_k integer DEFAULT 5, rerank_model text DEFAULT NULL)
     RETURNS TABLE (questions integer, recall double precision, "precision" double precision, mrr double precision,
                    ndcg double precision, avg_ms double precision, p95_ms double precision)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_eval_wrapper';
-COMMENT ON FUNCTION rag_eval(regclass, regclass, integer, text, real, integer) IS
+COMMENT ON FUNCTION rag_eval(regclass, regclass, integer, text, real, integer, text) IS
     'quality of an index over a table with columns question and relevant (keys of the rows that answer it)';
+
+CREATE FUNCTION rag_map(
+    index regclass DEFAULT NULL, color_by text DEFAULT NULL, title text DEFAULT NULL, limit_points integer DEFAULT 5000,
+    format text DEFAULT 'svg', layout text DEFAULT 'neighbors') RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_map_wrapper';
+COMMENT ON FUNCTION rag_map(regclass, text, text, integer, text, text) IS
+    'the chunks of an index as a picture in SVG or HTML: near points are alike, coloured by a column of the table';
+
+CREATE TABLE rag.prompt_template (
+    name       text PRIMARY KEY,
+    body       text NOT NULL,
+    owner      regrole NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE rag.prompt_template IS 'prompts that have a name; written by rag_create_template and rag_drop_template';
+SELECT pg_catalog.pg_extension_config_dump('rag.prompt_template', '');
+
+CREATE VIEW rag_templates AS SELECT name, body, owner, created_at FROM rag.prompt_template;
+COMMENT ON VIEW rag_templates IS 'prompt templates of this database';
+
+CREATE FUNCTION rag_create_template(name text, body text, or_replace boolean DEFAULT false) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_template_wrapper';
+COMMENT ON FUNCTION rag_create_template(text, text, boolean) IS
+    'gives a prompt a name, by which the argument template of rag_ask and others can mean it';
+
+CREATE FUNCTION rag_drop_template(name text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_template_wrapper';
+COMMENT ON FUNCTION rag_drop_template(text) IS 'drops a prompt template of the caller';
 
 CREATE FUNCTION rag_ask(
     question text, index regclass DEFAULT NULL, k integer DEFAULT 3, where_sql text DEFAULT NULL,
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 3)
+    context_sentences integer DEFAULT 3, rerank_model text DEFAULT NULL, neighbors integer DEFAULT 0,
+    history jsonb DEFAULT NULL)
     RETURNS TABLE (answer text, citations jsonb, sources jsonb, grounded boolean, usage jsonb)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 COST 1000000 AS 'MODULE_PATHNAME', 'rag_ask_wrapper';
-COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
+COMMENT ON FUNCTION rag_ask(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer, text, integer, jsonb) IS
     'answer to a question out of the rows of an index, with its sources and what it cost';
 
 CREATE FUNCTION rag_answer(
@@ -126,9 +155,10 @@ CREATE FUNCTION rag_answer(
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 3) RETURNS text
+    context_sentences integer DEFAULT 3, rerank_model text DEFAULT NULL, neighbors integer DEFAULT 0,
+    history jsonb DEFAULT NULL) RETURNS text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'rag_answer_wrapper';
-COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
+COMMENT ON FUNCTION rag_answer(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer, text, integer, jsonb) IS
     'answer to a question out of the rows of an index';
 
 CREATE FUNCTION rag_answer_stream(
@@ -136,9 +166,10 @@ CREATE FUNCTION rag_answer_stream(
     where_args jsonb DEFAULT NULL, model text DEFAULT NULL, template text DEFAULT NULL,
     max_context_tokens integer DEFAULT NULL, max_tokens integer DEFAULT 200, temperature real DEFAULT 0,
     seed bigint DEFAULT NULL, min_score real DEFAULT NULL, mode text DEFAULT 'hybrid',
-    context_sentences integer DEFAULT 3) RETURNS SETOF text
+    context_sentences integer DEFAULT 3, rerank_model text DEFAULT NULL, neighbors integer DEFAULT 0,
+    history jsonb DEFAULT NULL) RETURNS SETOF text
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 ROWS 64 AS 'MODULE_PATHNAME', 'rag_answer_stream_wrapper';
-COMMENT ON FUNCTION rag_answer_stream(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer) IS
+COMMENT ON FUNCTION rag_answer_stream(text, regclass, integer, text, jsonb, text, text, integer, integer, real, bigint, real, text, integer, text, integer, jsonb) IS
     'answer to a question out of the rows of an index, piece by piece as it is written';
 
 CREATE FUNCTION rag_answer_from(

@@ -8,17 +8,25 @@
 //! - [`hnsw`]: the graph index: what its pages hold.
 //! - [`text`]: cutting a text into chunks under a token or character budget.
 //! - [`context`]: which sentences of the passages found go into the prompt.
+//! - [`conversation`]: a question that goes on with a conversation, as one that stands alone.
+//! - [`neighbors`]: a chunk and those beside it as one text.
 //! - [`evaluate`]: how good a ranking is.
 //! - [`lexical`]: ranking by words (BM25).
 //! - [`rank`]: merging ranked lists (reciprocal rank fusion).
+//! - [`diversity`]: a ranking that does not repeat itself (maximal marginal relevance).
+//! - [`map`]: a collection of vectors as a picture.
 //! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
 
 pub mod code;
 pub mod context;
+pub mod conversation;
 pub mod distance;
+pub mod diversity;
 pub mod evaluate;
 pub mod hnsw;
 pub mod lexical;
+pub mod map;
+pub mod neighbors;
 pub mod prompt;
 pub mod rank;
 pub mod sparse;

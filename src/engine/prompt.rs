@@ -145,6 +145,11 @@ pub fn render(question: &str, passages: &[Passage], fence: &str, template: &str)
     Ok(out)
 }
 
+/// Whether [`render`] takes a template.
+pub fn check_template(template: &str) -> Result<(), PromptError> {
+    placeholders(template).map(drop)
+}
+
 enum Part<'a> {
     Text(&'a str),
     Question,

@@ -151,3 +151,13 @@ fn a_streamed_answer_loses_its_fences_too() {
         assert_eq!(streamed.concat(), strip_fences(answer, "abcd1234"), "pieces of {length}");
     }
 }
+
+#[test]
+fn a_template_is_checked_as_it_is_rendered() {
+    for template in [DEFAULT_TEMPLATE, "{context} {question} {question} { } {\"json\": 1}"] {
+        assert_eq!(check_template(template), Ok(()));
+    }
+    for template in ["", "{context}", "{question}", "{context} {context} {question}", "{context} {question} {titel}"] {
+        assert_eq!(check_template(template).unwrap_err(), render("q", &[], FENCE, template).unwrap_err());
+    }
+}

@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod bytea;
 pub mod condition;
 pub mod drop_notice;
+pub mod expression;
 pub mod invalidation;
 pub mod latch;
 pub mod list;

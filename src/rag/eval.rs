@@ -24,6 +24,7 @@ fn rag_eval(
     mode: Option<&str>,
     vector_weight: Option<f32>,
     rrf_k: Option<i32>,
+    rerank_model: Option<&str>,
 ) -> Result<
     TableIterator<
         'static,
@@ -48,10 +49,16 @@ fn rag_eval(
     for case in &cases {
         pgrx::check_for_interrupts!();
         // Rows are judged, so each is found once.
-        let options =
-            Options { mode, vector_weight, rrf_k, per_source: Some(1), ..Options::hybrid(k, None, None, None) };
+        let options = Options {
+            mode,
+            vector_weight,
+            rrf_k,
+            rerank_model,
+            per_source: Some(1),
+            ..Options::hybrid(k, None, None, None)
+        };
         let began = Instant::now();
-        let hits = search(&index, &case.question, &options)?;
+        let hits = search(&index, &[&case.question], &options)?;
         times_ms.push(began.elapsed().as_secs_f64() * 1000.0);
         let ranking: Vec<bool> = hits.iter().map(|hit| case.relevant.contains(&hit.source_key)).collect();
         qualities.push(quality(&ranking, case.relevant.len(), k as usize));

@@ -11,6 +11,7 @@
 //! - `refresh`: bringing the chunk table up to date with its source;
 //! - `search`: `rag_search`, by vectors and words;
 //! - `eval`: `rag_eval`;
+//! - `map`: `rag_map`, a picture of an index;
 //! - `lexemes`: words of texts, as text search sees them;
 //! - `answer`: `rag_answer`, `rag_ask`, and what they share;
 //! - `sync`: keeping an index up to date by itself;
@@ -24,6 +25,7 @@ mod create;
 mod definition;
 mod eval;
 mod lexemes;
+mod map;
 mod progress;
 mod refresh;
 mod reindex;

@@ -1,14 +1,16 @@
 //! The SQL functions: `rag_ask`, `rag_answer`, `rag_answer_stream`, `rag_answer_from`, `rag_prompt`, and the end of `rag_answer_agg`.
 
-use super::{answer_from, ask, ask_stream, AnswerSpec, Question};
+use super::history::History;
+use super::{answer_from, ask, ask_stream, templates, AnswerSpec, Question};
 use crate::error::{required, Result};
 use crate::models::catalog as models;
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB};
 
-/// `k`, `mode`, `where_sql`, `where_args` and `min_score` as SQL gives them.
-type Search<'a> = (Option<i32>, Option<&'a str>, Option<&'a str>, Option<JsonB>, Option<f32>);
+/// `k`, `mode`, `where_sql`, `where_args`, `min_score`, `rerank_model` and `neighbors` as SQL gives them.
+type Search<'a> =
+    (Option<i32>, Option<&'a str>, Option<&'a str>, Option<JsonB>, Option<f32>, Option<&'a str>, Option<i32>);
 /// `model`, `template`, `max_context_tokens`, `max_tokens`, `temperature` and `seed` as SQL gives them.
 type Generation<'a> = (Option<&'a str>, Option<&'a str>, Option<i32>, Option<i32>, Option<f32>, Option<i64>);
 
@@ -16,9 +18,10 @@ type Generation<'a> = (Option<&'a str>, Option<&'a str>, Option<i32>, Option<i32
 fn question_of<'a>(
     question: &'a str,
     index: Option<pg_sys::Oid>,
-    (k, mode, where_sql, where_args, min_score): Search<'a>,
+    (k, mode, where_sql, where_args, min_score, rerank_model, neighbors): Search<'a>,
     (model, template, max_context_tokens, max_tokens, temperature, seed): Generation<'a>,
     context_sentences: Option<i32>,
+    history: Option<JsonB>,
 ) -> Result<Question<'a>> {
     Ok(Question {
         question,
@@ -28,9 +31,12 @@ fn question_of<'a>(
         where_sql,
         where_args,
         min_score,
+        rerank_model,
+        neighbors: required("neighbors", neighbors)?,
         context_sentences,
+        history: history.as_ref().map(History::parse).transpose()?,
         model,
-        template,
+        template: templates::resolve(template)?,
         max_context_tokens,
         max_tokens: required("max_tokens", max_tokens)?,
         temperature: required("temperature", temperature)?,
@@ -55,6 +61,9 @@ fn rag_ask(
     min_score: Option<f32>,
     mode: Option<&str>,
     context_sentences: Option<i32>,
+    rerank_model: Option<&str>,
+    neighbors: Option<i32>,
+    history: Option<JsonB>,
 ) -> Result<
     TableIterator<
         'static,
@@ -71,9 +80,10 @@ fn rag_ask(
     let answer = ask(question_of(
         question,
         index,
-        (k, mode, where_sql, where_args, min_score),
+        (k, mode, where_sql, where_args, min_score, rerank_model, neighbors),
         (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
+        history,
     )?)?;
     Ok(TableIterator::once((
         answer.text,
@@ -101,14 +111,18 @@ fn rag_answer(
     min_score: Option<f32>,
     mode: Option<&str>,
     context_sentences: Option<i32>,
+    rerank_model: Option<&str>,
+    neighbors: Option<i32>,
+    history: Option<JsonB>,
 ) -> Result<Option<String>> {
     let Some(question) = question else { return Ok(None) };
     let answer = ask(question_of(
         question,
         index,
-        (k, mode, where_sql, where_args, min_score),
+        (k, mode, where_sql, where_args, min_score, rerank_model, neighbors),
         (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
+        history,
     )?)?;
     Ok(Some(answer.text))
 }
@@ -130,14 +144,18 @@ fn rag_answer_stream(
     min_score: Option<f32>,
     mode: Option<&str>,
     context_sentences: Option<i32>,
+    rerank_model: Option<&str>,
+    neighbors: Option<i32>,
+    history: Option<JsonB>,
 ) -> Result<SetOfIterator<'static, String>> {
     let Some(question) = question else { return Ok(SetOfIterator::empty()) };
     let pieces = ask_stream(question_of(
         question,
         index,
-        (k, mode, where_sql, where_args, min_score),
+        (k, mode, where_sql, where_args, min_score, rerank_model, neighbors),
         (model, template, max_context_tokens, max_tokens, temperature, seed),
         context_sentences,
+        history,
     )?)?;
     Ok(SetOfIterator::new(pieces))
 }
@@ -162,7 +180,8 @@ fn rag_answer_from(
     let Some(question) = question else { return Ok(None) };
     let max_tokens = required("max_tokens", max_tokens)?;
     let model = models::generation(model)?;
-    let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
+    let template = templates::resolve(template)?;
+    let spec = AnswerSpec { question, model: &model, template: template.as_deref(), max_context_tokens, max_tokens };
     answer_from(&spec, given_passages(context), required("temperature", temperature)?, seed).map(Some)
 }
 
@@ -178,7 +197,8 @@ fn rag_prompt(
     let Some(question) = question else { return Ok(None) };
     let max_tokens = required("max_tokens", max_tokens)?;
     let model = models::generation(model)?;
-    let spec = AnswerSpec { question, model: &model, template, max_context_tokens, max_tokens };
+    let template = templates::resolve(template)?;
+    let spec = AnswerSpec { question, model: &model, template: template.as_deref(), max_context_tokens, max_tokens };
     let prompt = spec.prompt(given_passages(context))?;
     let turns: Vec<_> =
         prompt.messages.iter().map(|message| format!("{}:\n{}", message.role.as_str(), message.content)).collect();

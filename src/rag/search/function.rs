@@ -21,6 +21,9 @@ fn rag_search(
     vector_weight: Option<f32>,
     per_source: Option<i32>,
     rrf_k: Option<i32>,
+    rerank_model: Option<&str>,
+    mmr_lambda: Option<f32>,
+    neighbors: Option<i32>,
 ) -> Result<
     TableIterator<
         'static,
@@ -36,6 +39,7 @@ fn rag_search(
             name!(vector_rank, Option<i32>),
             name!(text_rank, Option<i32>),
             name!(metadata, JsonB),
+            name!(rerank_score, Option<f32>),
         ),
     >,
 > {
@@ -51,8 +55,11 @@ fn rag_search(
         vector_weight: required("vector_weight", vector_weight)?,
         per_source,
         rrf_k: required("rrf_k", rrf_k)?,
+        rerank_model,
+        mmr_lambda,
+        neighbors: required("neighbors", neighbors)?,
     };
-    let hits = search(&index, question, &options)?;
+    let hits = search(&index, &[question], &options)?;
     Ok(TableIterator::new(hits.into_iter().enumerate().map(|(at, hit)| {
         let metadata = JsonB(hit.metadata());
         (
@@ -67,6 +74,7 @@ fn rag_search(
             hit.vector_rank,
             hit.text_rank,
             metadata,
+            hit.rerank_score,
         )
     })))
 }

@@ -2,9 +2,10 @@
 
 use super::{Hit, Scored};
 use crate::error::{OrError, Result};
-use crate::pg::condition;
+use crate::pg::{condition, expression};
 use crate::rag::catalog::{self, literal, quote, Index};
 use crate::types::Vector;
+use pg_rag_engine::neighbors::Piece;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -25,7 +26,10 @@ impl<'a> Statements<'a> {
         // In a query of its own, the condition sees the columns of the source table and nothing else. The line break
         // ends a comment at its end.
         let source = match where_sql {
-            Some(condition) => format!("(SELECT * FROM {} WHERE ({condition}\n))", index.source),
+            Some(condition) => {
+                require_condition(index, condition)?;
+                format!("(SELECT * FROM {} WHERE ({condition}\n))", index.source)
+            }
             None => index.source.clone(),
         };
         let copies = conditions_on_copies(index, where_sql)?;
@@ -72,22 +76,25 @@ impl<'a> Statements<'a> {
     }
 
     /// Chunks with all that is returned of them but score and ranks, by their ids.
-    pub fn read(&self, vector: Vector, ids: Vec<i64>) -> Result<HashMap<i64, Hit>> {
+    pub fn read(&self, vector: Vector, ids: Vec<i64>, with_vectors: bool) -> Result<HashMap<i64, Hit>> {
         let index = self.index;
         let keys: Vec<_> = index.key_columns.iter().map(|key| format!("{}, s.{}", literal(key), quote(key))).collect();
         let title =
             index.title_column.as_ref().map_or_else(|| "NULL".to_owned(), |column| format!("s.{}", quote(column)));
         let query = format!(
             "SELECT pg_catalog.jsonb_build_object({keys}), c.chunk_seq, c.chunk, c.char_start, c.char_end,
-                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id, c.page, c.last_page
+                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id, {own}, c.page, c.last_page
                FROM {from} WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($3)",
             keys = keys.join(", "),
             types = self.types,
             from = self.from,
+            own = if with_vectors { "c.embedding".to_owned() } else { format!("NULL::{}.vector", self.types) },
         );
         let hits = self.select(&query, vec![vector.into(), ids.into()], |row| {
             let hit = Hit {
                 score: f32::NAN,
+                rerank_score: None,
+                chunk_id: row.get::<i64>(9).or_error()?.unwrap_or_default(),
                 source_key: row.get::<JsonB>(1).or_error()?.map_or(serde_json::Value::Null, |key| key.0),
                 chunk_seq: row.get::<i32>(2).or_error()?.unwrap_or_default(),
                 chunk: row.get::<String>(3).or_error()?.unwrap_or_default(),
@@ -96,17 +103,53 @@ impl<'a> Statements<'a> {
                 distance: row.get::<f64>(6).or_error()?.unwrap_or(f64::NAN) as f32,
                 title: row.get::<String>(7).or_error()?,
                 headings: row.get::<Vec<String>>(8).or_error()?.unwrap_or_default(),
-                pages: match (row.get::<i32>(10).or_error()?, row.get::<i32>(11).or_error()?) {
+                pages: match (row.get::<i32>(11).or_error()?, row.get::<i32>(12).or_error()?) {
                     (Some(first), Some(last)) => Some((first, last)),
                     _ => None,
                 },
                 vector_rank: None,
                 text_rank: None,
+                vector: row.get::<Vector>(10).or_error()?.map(Vector::into_elements).unwrap_or_default(),
             };
-            Ok((row.get::<i64>(9).or_error()?.unwrap_or_default(), hit))
+            Ok((hit.chunk_id, hit))
         })?;
         Ok(hits.into_iter().collect())
     }
+
+    /// The chunks of the same row that are at most `reach` places from those with these ids: whose neighbour, place, chunk.
+    pub fn around(&self, ids: Vec<i64>, reach: i32) -> Result<Vec<(i64, i32, Piece)>> {
+        let same_row: Vec<_> = self
+            .index
+            .key_columns
+            .iter()
+            .map(|key| quote(&catalog::chunk_key_column(key)))
+            .map(|key| format!("n.{key} OPERATOR(pg_catalog.=) c.{key}"))
+            .collect();
+        let query = format!(
+            "SELECT c.chunk_id, n.chunk_seq, n.chunk, n.char_start, n.char_end
+               FROM {from} JOIN {chunks} n ON {same_row}
+              WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($2)
+                AND n.chunk_seq OPERATOR(pg_catalog.>=) (c.chunk_seq OPERATOR(pg_catalog.-) $3)
+                AND n.chunk_seq OPERATOR(pg_catalog.<=) (c.chunk_seq OPERATOR(pg_catalog.+) $3)",
+            from = self.from,
+            chunks = self.index.chunks,
+            same_row = same_row.join(" AND "),
+        );
+        self.select(&query, vec![ids.into(), reach.into()], |row| {
+            let number = |at: usize| -> Result<i32> { Ok(row.get::<i32>(at).or_error()?.unwrap_or_default()) };
+            let chars = number(4)? as usize..number(5)? as usize;
+            let piece = Piece { text: row.get::<String>(3).or_error()?.unwrap_or_default(), chars };
+            Ok((row.get::<i64>(1).or_error()?.unwrap_or_default(), number(2)?, piece))
+        })
+    }
+}
+
+/// Fails unless a condition is one expression, boolean, over the columns of the source table and no parameter but `$1`.
+fn require_condition(index: &Index, condition: &str) -> Result<()> {
+    expression::require_one("where_sql", condition)?;
+    // Analysed in a statement with one parameter: those that the searches have besides are none of its business.
+    let query = format!("SELECT FROM {} WHERE ({condition}\n)", index.source);
+    Spi::connect(|client| client.prepare(query.as_str(), &[PgBuiltInOids::JSONBOID.oid()]).map(drop)).or_error()
 }
 
 /// The parts of the condition that the chunk table's own columns can be tested for, each with AND before it: so the search
