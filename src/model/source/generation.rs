@@ -4,6 +4,7 @@ use super::safetensors::{Checkpoint, INDEX_FILE, SINGLE_FILE};
 use super::{gguf, inside, most_bytes, TOKENIZER_FILE};
 use crate::decoder::{check_architecture, describe_folder};
 use crate::error::{ModelError, Result};
+use crate::tokenizer::folder_files;
 use pg_rag_protocol::message::ModelInfo;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,7 @@ impl Generator {
                 for name in &names {
                     inside(dir, name)?;
                 }
-                names.extend([TOKENIZER_FILE, "config.json"].map(str::to_owned));
+                names.extend(folder_files(dir).into_iter().chain(["config.json"]).map(str::to_owned));
                 names.extend(COMPANIONS.iter().filter(|name| dir.join(name).exists()).map(|name| (*name).to_owned()));
                 Ok((dir.clone(), names))
             }
