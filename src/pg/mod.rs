@@ -14,6 +14,7 @@ pub mod object_lock;
 pub mod owner;
 pub mod parallel;
 pub mod progress;
+pub mod role;
 pub mod settings;
 pub mod table;
 pub mod toast;

@@ -77,6 +77,8 @@ impl Generator {
                 let floats = sizes.iter().filter(|(kind, ..)| super::is_float(*kind));
                 Ok(ModelInfo {
                     files: Vec::new(),
+                    file_bytes: Vec::new(),
+                    license: None,
                     architecture,
                     dimensions: 0,
                     max_tokens,
@@ -142,6 +144,8 @@ fn inspect_gguf(path: &Path) -> Result<ModelInfo> {
     let context = header.unsigned(&format!("{architecture}.context_length"))?;
     Ok(ModelInfo {
         files: Vec::new(),
+        file_bytes: Vec::new(),
+        license: header.text("general.license").ok().and_then(super::license::sound),
         dimensions: 0,
         max_tokens: u32::try_from(context).unwrap_or(u32::MAX),
         parameters: header.tensors.iter().map(|tensor| tensor.elements).sum(),
