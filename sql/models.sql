@@ -17,14 +17,22 @@ CREATE TABLE rag.model (
     quantization text NOT NULL,
     builtin      boolean NOT NULL DEFAULT false,
     added_at     timestamptz NOT NULL DEFAULT now(),
-    dropped_at   timestamptz
+    dropped_at   timestamptz,
+    file_bytes   jsonb NOT NULL DEFAULT '{}',
+    license      text,
+    repository   text,
+    revision     text
 );
 COMMENT ON TABLE rag.model IS 'registered models; a name stays bound to the hashes of its files, also after rag_drop_model';
 COMMENT ON COLUMN rag.model.source IS 'absolute path, or path relative to pg_rag.model_path';
 COMMENT ON COLUMN rag.model.files IS 'SHA-256 of every file that determines the results';
+COMMENT ON COLUMN rag.model.file_bytes IS 'bytes of each of these files, as far as they are known';
+COMMENT ON COLUMN rag.model.repository IS 'repository of the hub that the model was downloaded from';
+COMMENT ON COLUMN rag.model.revision IS 'commit of the repository that the model comes from';
 
 -- The two default models. Their hashes are known, so the files need not be there yet.
-INSERT INTO rag.model (name, kind, source, files, architecture, dimensions, max_tokens, parameters, size_bytes, quantization, builtin)
+INSERT INTO rag.model (name, kind, source, files, architecture, dimensions, max_tokens, parameters, size_bytes, quantization, builtin,
+                       file_bytes, license)
 VALUES
     ('all-MiniLM-L6-v2', 'embed', 'all-MiniLM-L6-v2',
      '{"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -35,12 +43,64 @@ VALUES
        "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
        "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
        "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"}',
-     'bert', 384, 256, 22713216, 90868376, 'F32', true),
+     'bert', 384, 256, 22713216, 90868376, 'F32', true,
+     '{"model.safetensors": 90868376, "tokenizer.json": 466247, "tokenizer_config.json": 350, "config.json": 612,
+       "modules.json": 349, "1_Pooling/config.json": 190, "sentence_bert_config.json": 53,
+       "config_sentence_transformers.json": 116}', 'apache-2.0'),
     ('SmolLM2-135M-Instruct', 'generate', 'SmolLM2-135M-Instruct',
      '{"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}',
-     'llama', 0, 8192, 134515008, 98362432, 'Q4_1', true);
+     'llama', 0, 8192, 134515008, 98362432, 'Q4_1', true,
+     '{"SmolLM2-135M-Instruct.Q4_1.gguf": 98362432}', 'apache-2.0');
 
 SELECT pg_catalog.pg_extension_config_dump('rag.model', 'WHERE NOT builtin');
+
+-- Who may use a model. Two tables, so that a restore in a cluster that lacks a role loses grants, and never a restriction.
+CREATE TABLE rag.restricted_model (
+    model text PRIMARY KEY
+);
+COMMENT ON TABLE rag.restricted_model IS 'models that not everybody may use';
+
+CREATE TABLE rag.model_grant (
+    model     text NOT NULL,
+    role      regrole NOT NULL,
+    privilege text NOT NULL CHECK (privilege IN ('owner', 'use')),
+    PRIMARY KEY (model, role, privilege)
+);
+COMMENT ON TABLE rag.model_grant IS 'owners of models, and roles that may use restricted ones';
+
+SELECT pg_catalog.pg_extension_config_dump('rag.restricted_model', '');
+-- Rows of roles that were dropped mean nothing, and must not come to mean another role.
+SELECT pg_catalog.pg_extension_config_dump('rag.model_grant', 'WHERE role::oid IN (SELECT oid FROM pg_catalog.pg_roles)');
+
+CREATE FUNCTION rag_grant_model(name text, role text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_grant_model_wrapper';
+COMMENT ON FUNCTION rag_grant_model(text, text) IS 'lets a role, or public, use a model; for its owner and superusers';
+
+CREATE FUNCTION rag_revoke_model(name text, role text) RETURNS void
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_revoke_model_wrapper';
+COMMENT ON FUNCTION rag_revoke_model(text, text) IS
+    'takes the right to use a model from a role, or from public; for its owner and superusers';
+
+CREATE FUNCTION rag_download_model(
+    repo text, name text DEFAULT NULL, kind text DEFAULT NULL, revision text DEFAULT 'main', files text[] DEFAULT NULL,
+    options jsonb DEFAULT '{}') RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_download_model_wrapper';
+COMMENT ON FUNCTION rag_download_model(text, text, text, text, text[], jsonb) IS
+    'downloads a model from the hub into the server''s folder and registers it; returns its name';
+
+CREATE FUNCTION rag_check_model(
+    name text, OUT file text, OUT state text, OUT sha256 text, OUT found_sha256 text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 8 AS 'MODULE_PATHNAME', 'rag_check_model_wrapper';
+COMMENT ON FUNCTION rag_check_model(text) IS 'reads all files of a model and compares their hashes with the registered ones';
+
+CREATE FUNCTION rag.model_files(
+    OUT model text, OUT file text, OUT bytes bigint, OUT found_bytes bigint, OUT state text) RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 16 AS 'MODULE_PATHNAME', 'model_files_wrapper';
+COMMENT ON FUNCTION rag.model_files() IS 'files of the registered models, and whether they are there with the registered sizes';
+
+CREATE VIEW rag_model_files AS SELECT model, file, bytes, found_bytes, state FROM rag.model_files();
+COMMENT ON VIEW rag_model_files IS
+    'files of the registered models on this server, and whether they are there with the registered sizes';
 
 CREATE FUNCTION rag_add_model(name text, kind text, source text, options jsonb DEFAULT '{}') RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_add_model_wrapper';
@@ -89,12 +149,13 @@ CREATE FUNCTION rag.model_progress(
 COMMENT ON FUNCTION rag.model_progress() IS 'long work on models of this database';
 
 CREATE VIEW rag_model_progress AS SELECT * FROM rag.model_progress();
-COMMENT ON VIEW rag_model_progress IS 'how far running calls of rag_quantize_model and rag_quantization_report have come';
+COMMENT ON VIEW rag_model_progress IS
+    'how far running calls of rag_download_model, rag_check_model, rag_quantize_model and rag_quantization_report have come';
 
 CREATE FUNCTION rag.server_status(
     OUT pid integer, OUT uptime_s double precision, OUT threads integer, OUT connections integer,
     OUT queued integer, OUT generating integer, OUT resident_bytes bigint,
-    OUT memory_bytes bigint, OUT max_memory_bytes bigint) RETURNS SETOF record
+    OUT memory_bytes bigint, OUT max_memory_bytes bigint, OUT works text[]) RETURNS SETOF record
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'server_status_wrapper';
 COMMENT ON FUNCTION rag.server_status() IS 'asks the model server for its state; starts it if it is not running';
 
@@ -111,16 +172,24 @@ CREATE FUNCTION rag.loaded_models(
 COMMENT ON FUNCTION rag.loaded_models() IS 'models that the server holds in memory';
 
 CREATE VIEW rag_models AS
-    SELECT name, kind, architecture, NULLIF(dimensions, 0) AS dimensions, max_tokens, parameters, size_bytes,
-           quantization, source, options, builtin, added_at
-      FROM rag.model WHERE dropped_at IS NULL;
+    SELECT m.name, m.kind, m.architecture, NULLIF(m.dimensions, 0) AS dimensions, m.max_tokens, m.parameters, m.size_bytes,
+           m.quantization, m.license, m.repository, m.revision, m.source, m.options, m.builtin, m.added_at,
+           (SELECT min(r.rolname::text) FROM rag.model_grant g JOIN pg_catalog.pg_roles r ON r.oid = g.role::oid
+             WHERE g.model = m.name AND g.privilege = 'owner') AS owner,
+           CASE WHEN EXISTS (SELECT FROM rag.restricted_model r WHERE r.model = m.name)
+                THEN ARRAY(SELECT r.rolname::text FROM rag.model_grant g JOIN pg_catalog.pg_roles r ON r.oid = g.role::oid
+                            WHERE g.model = m.name AND g.privilege = 'use' ORDER BY 1)
+                ELSE '{public}' END AS granted_to
+      FROM rag.model m WHERE m.dropped_at IS NULL;
 COMMENT ON VIEW rag_models IS 'registered models';
+COMMENT ON COLUMN rag_models.granted_to IS 'roles that may use the model, beside its owner and superusers; public means all';
 
 CREATE VIEW rag_server_status AS
     SELECT pid, make_interval(secs => uptime_s) AS uptime, threads, connections, queued, generating, resident_bytes,
-           memory_bytes, max_memory_bytes
+           memory_bytes, max_memory_bytes, works
       FROM rag.server_status();
 COMMENT ON VIEW rag_server_status IS 'state of the model server; reading it starts the server';
+COMMENT ON COLUMN rag_server_status.works IS 'long work on models, such as downloads, and how far it has come';
 
 CREATE VIEW rag_devices AS SELECT name, kind, memory_bytes, compute_capability, features FROM rag.devices();
 COMMENT ON VIEW rag_devices IS 'what the model server computes with: processors and their instruction sets';

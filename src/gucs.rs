@@ -25,6 +25,10 @@ static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 static IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_CONCURRENT_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static ALLOW_DOWNLOAD: GucSetting<bool> = GucSetting::<bool>::new(false);
+static HUB_ENDPOINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"https://huggingface.co"));
+static HUB_TOKEN_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static MAX_DOWNLOAD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 << 10);
 static SYNC_WORKER_IDLE: GucSetting<i32> = GucSetting::<i32>::new(4000);
 static SYNC_RETRY_DELAY: GucSetting<i32> = GucSetting::<i32>::new(5000);
 static SERVER_START_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(30_000);
@@ -87,6 +91,26 @@ pub fn max_concurrent_requests() -> i32 {
 /// The most tokens that one call may generate; None means no limit but the call's own.
 pub fn max_tokens() -> Option<u32> {
     u32::try_from(MAX_TOKENS.get()).ok().filter(|&most| most > 0)
+}
+
+/// Whether models may be downloaded.
+pub fn allow_download() -> bool {
+    ALLOW_DOWNLOAD.get()
+}
+
+/// Address of the hub that models are downloaded from.
+pub fn hub_endpoint() -> String {
+    text(&HUB_ENDPOINT)
+}
+
+/// File with the token for the hub, if there is one.
+pub fn hub_token_file() -> Option<String> {
+    Some(text(&HUB_TOKEN_FILE)).filter(|path| !path.is_empty())
+}
+
+/// The most bytes that one download may have.
+pub fn max_download_bytes() -> u64 {
+    u64::from(MAX_DOWNLOAD_SIZE.get().unsigned_abs()) << 20
 }
 
 /// How long a sync worker stays when nothing is to be done.
@@ -217,6 +241,40 @@ pub fn init() {
         i32::MAX,
         GucContext::Suset,
         GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"pg_rag.allow_download",
+        c"Allows rag_download_model() to download models.",
+        c"Nothing else downloads anything.",
+        &ALLOW_DOWNLOAD,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.hub_endpoint",
+        c"Address of the hub that models are downloaded from.",
+        c"",
+        &HUB_ENDPOINT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.hub_token_file",
+        c"File with the token for private and gated repositories of the hub.",
+        c"An absolute path. Only the user that runs PostgreSQL may be able to read the file. Empty means that there is no token.",
+        &HUB_TOKEN_FILE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"pg_rag.max_download_size",
+        c"The most that the files of one download may have together.",
+        c"",
+        &MAX_DOWNLOAD_SIZE,
+        1,
+        i32::MAX,
+        GucContext::Suset,
+        GucFlags::UNIT_MB,
     );
     GucRegistry::define_int_guc(
         c"pg_rag.sync_worker_idle",

@@ -1,5 +1,6 @@
 //! What can go wrong with a model, as one enum that the server maps to [`pg_rag_protocol::message::Failure`].
 
+use crate::hub::HubError;
 use std::path::PathBuf;
 
 /// Result of everything in this crate.
@@ -21,6 +22,8 @@ pub enum ModelError {
     /// `expected_sha256` is `None` for a file that was not there at registration.
     #[error("model file \"{}\" is not the one that was registered", .path.display())]
     Changed { path: PathBuf, expected_sha256: Option<String>, found_sha256: String },
+    #[error("model file \"{}\" is a link that leads out of the model's folder", .0.display())]
+    LinkedOutside(PathBuf),
     #[error("prompt of {prompt_tokens} tokens does not leave room for an answer in the model's context of {context_tokens} tokens")]
     PromptTooLong { prompt_tokens: usize, context_tokens: usize },
     #[error("{0}")]
@@ -42,6 +45,8 @@ pub enum ModelError {
     Overloaded(usize),
     #[error("request was cancelled")]
     Cancelled,
+    #[error(transparent)]
+    Hub(Box<HubError>),
     /// A proven bug here or in a library; never the fault of an input.
     #[error("internal error: {0}")]
     Internal(String),

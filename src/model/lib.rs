@@ -2,7 +2,7 @@
 //!
 //! From the bottom up:
 //! - [`error`]: everything that can go wrong, as one typed enum;
-//! - [`hub`]: downloading a model, for `pg_rag_server fetch`;
+//! - [`hub`]: downloading models from a Hugging Face hub;
 //! - [`source`]: finding, hashing and inspecting the files of a model;
 //! - [`compute`]: thread pool and numeric kernels (the only `unsafe` code beside the memory map);
 //! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;

@@ -2,10 +2,11 @@
 
 use crate::error::{error, OrError, Result};
 use crate::gucs;
+use crate::models::access;
 use crate::pg::invalidation;
 use pg_rag_protocol::message::{ModelFile, ModelKind, ModelRef};
 use pgrx::prelude::*;
-use pgrx::{JsonB, PgSqlErrorCode};
+use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,6 +20,8 @@ pub struct Model {
     pub dimensions: u32,
     /// Longest input of an embedding model; context of a generation model.
     pub max_tokens: u32,
+    /// Roles that may use it; `None` where everybody may.
+    users: Option<Vec<pg_sys::Oid>>,
 }
 
 #[derive(Default)]
@@ -73,8 +76,29 @@ pub fn generation(name: Option<&str>) -> Result<Rc<Model>> {
     }
 }
 
-/// The model `name` of whatever kind.
+/// The model `name` of whatever kind, if the current role may use it.
+///
+/// Asked for every use, so whoever acts for somebody else, a worker or a security-definer function, has the right or not as
+/// that role has it.
 pub fn lookup(name: &str) -> Result<Rc<Model>> {
+    let model = registered(name)?;
+    if let Some(users) = &model.users {
+        access::require_use(name, users)?;
+    }
+    Ok(model)
+}
+
+/// Fails unless there is a model `name`, whoever may use it.
+pub(super) fn require_existing(name: &str) -> Result<()> {
+    registered(name).map(drop)
+}
+
+/// Whether not everybody may use the model `name`.
+pub(super) fn is_restricted(name: &str) -> Result<bool> {
+    Ok(registered(name)?.users.is_some())
+}
+
+fn registered(name: &str) -> Result<Rc<Model>> {
     let generation = invalidation::generation();
     let model_path = gucs::model_path();
     let cached = CACHE.with_borrow_mut(|cache| {
@@ -100,8 +124,11 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
     let row = Spi::connect(|client| -> Result<_> {
         let rows = client
             .select(
-                "SELECT kind, source, files, options, dimensions, max_tokens FROM rag.model
-                  WHERE name OPERATOR(pg_catalog.=) $1 AND dropped_at IS NULL",
+                "SELECT m.kind, m.source, m.files, m.options, m.dimensions, m.max_tokens,
+                        CASE WHEN EXISTS (SELECT FROM rag.restricted_model r WHERE r.model OPERATOR(pg_catalog.=) m.name)
+                             THEN ARRAY(SELECT DISTINCT g.role::oid FROM rag.model_grant g
+                                         WHERE g.model OPERATOR(pg_catalog.=) m.name) END
+                   FROM rag.model m WHERE m.name OPERATOR(pg_catalog.=) $1 AND m.dropped_at IS NULL",
                 Some(1),
                 &[name.into()],
             )
@@ -114,9 +141,10 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
             row.get::<JsonB>(4).or_error()?,
             row.get::<i32>(5).or_error()?.unwrap_or_default(),
             row.get::<i32>(6).or_error()?.unwrap_or_default(),
+            row.get::<Vec<pg_sys::Oid>>(7).or_error()?,
         )))
     })?;
-    let Some((kind, source, files, options, dimensions, max_tokens)) = row else {
+    let Some((kind, source, files, options, dimensions, max_tokens, users)) = row else {
         return Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, format!("model \"{name}\" does not exist"))
             .set_hint("List the models with: SELECT name, kind FROM rag_models. Add one with rag_add_model()."));
     };
@@ -126,7 +154,8 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
     };
     let base = match options.as_ref().and_then(|options| options.0["base"].as_str()) {
         Some(base) if base == name => return Err(damaged()),
-        Some(base) => Some(Box::new(find(base, ModelKind::Generate)?.reference.clone())),
+        // Who may use the adapter need not have its base for other uses.
+        Some(base) => Some(Box::new(registered(base)?.reference.clone())),
         None => None,
     };
     Ok(Model {
@@ -140,6 +169,7 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
         },
         dimensions: u32::try_from(dimensions).map_err(|_| damaged())?,
         max_tokens: u32::try_from(max_tokens).map_err(|_| damaged())?,
+        users,
     })
 }
 
@@ -161,6 +191,11 @@ pub fn absolute_path(source: &str, model_path: &str) -> String {
 pub fn option(model: &ModelRef, name: &str) -> Option<String> {
     let options: serde_json::Value = serde_json::from_str(&model.options_json).ok()?;
     options[name].as_str().map(str::to_owned)
+}
+
+/// Files and their sizes as `rag.model` stores them: `{"model.safetensors": 90868376}`.
+pub fn sizes_to_json(files: &[ModelFile], bytes: &[u64]) -> JsonB {
+    JsonB(files.iter().zip(bytes).map(|(file, &bytes)| (file.name.clone(), serde_json::Value::from(bytes))).collect())
 }
 
 /// Files and hashes as `rag.model` stores them: `{"model.safetensors": "53aa…"}`.

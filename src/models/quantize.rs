@@ -4,15 +4,11 @@ use crate::error::{error, invalid_parameter, required, unexpected_response, Resu
 use crate::models::{catalog, registry};
 use crate::pg::backend::{self, require_writable};
 use crate::server::client;
-use pg_rag_protocol::message::{ModelKind, QuantizationReport, Request, Response, TensorReport, Waiter};
+use pg_rag_protocol::message::{ModelKind, QuantizationReport, Request, Response, TensorReport};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::{JsonB, PgSqlErrorCode};
 use std::path::Path;
-
-fn waiter() -> Waiter {
-    Waiter { pid: std::process::id(), database: backend::database_oid().to_u32() }
-}
 
 /// Writes the model `name` with smaller weights into the server's folder, and registers the file as `new_name`.
 ///
@@ -26,13 +22,14 @@ fn rag_quantize_model(name: &str, new_name: &str, kind: &str) -> Result<()> {
     // Before the work, which may take minutes.
     registry::require_unused(new_name)?;
     let model = catalog::lookup(name)?.reference.clone();
-    let request = Request::Quantize { model, name: new_name.to_owned(), kind: kind.to_owned(), waiter: waiter() };
+    let request =
+        Request::Quantize { model, name: new_name.to_owned(), kind: kind.to_owned(), waiter: client::waiter() };
     let Response::Quantized { path, info } = client::call(&request)? else {
         return Err(unexpected_response("a quantised model"));
     };
     let file = Path::new(&path).file_name().unwrap_or_default().to_string_lossy();
     let source = format!("{}{file}", catalog::OWN_FOLDER);
-    let options = JsonB(serde_json::json!({ "quantized_from": name }));
+    let options = registry::Options::new(JsonB(serde_json::json!({ "quantized_from": name })))?;
     registry::insert(new_name, ModelKind::Generate, &source, &options, &info)?;
     registry::announce_change()
 }
@@ -74,7 +71,7 @@ fn rag_quantization_report(
         original: catalog::lookup(&original)?.reference.clone(),
         model: model.reference.clone(),
         text: sample.map(str::to_owned),
-        waiter: waiter(),
+        waiter: client::waiter(),
     };
     let Response::QuantizationReport(report) = client::call(&request)? else {
         return Err(unexpected_response("a comparison of models"));

@@ -1,16 +1,17 @@
-//! `rag_add_model`, `rag_drop_model`, `rag_load_model`, `rag_unload_model`, and the status of the server.
+//! `rag_add_model`, `rag_drop_model`, `rag_load_model`, `rag_unload_model`.
 
 use crate::error::{error, invalid_parameter, unexpected_response, OrError, Result};
 use crate::gucs;
-use crate::models::catalog;
+use crate::models::access;
+use crate::models::catalog::{self, Model};
 use crate::pg::backend::require_writable;
-use crate::pg::invalidation;
+use crate::pg::{invalidation, owner};
 use crate::server::client;
-use pg_rag_protocol::message::{ModelInfo, ModelKind, Request, Response, ServerStatus};
-use pgrx::iter::TableIterator;
+use pg_rag_protocol::message::{ModelInfo, ModelKind, Request, Response};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::{JsonB, PgSqlErrorCode};
+use std::rc::Rc;
 
 /// Registers the model at `source` under `name`: reads its headers, hashes its files, writes a row of `rag.model`.
 ///
@@ -21,16 +22,11 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
     if name.is_empty() {
         return Err(invalid_parameter("name of a model must not be empty"));
     }
-    let kind: ModelKind = kind.parse().map_err(|()| {
-        invalid_parameter(format!("kind of model \"{kind}\" is not known"))
-            .set_hint("Use \"embed\", \"rerank\" or \"generate\".")
-    })?;
-    if !options.0.is_object() {
-        return Err(invalid_parameter("options of a model must be a JSON object"));
-    }
+    let kind = kind_of(kind)?;
+    let options = Options::new(options)?;
+    let base = options.base()?;
     // An adapter is a folder, which may be named on either side.
-    let base = options.0["base"].as_str().map(|base| catalog::find(base, ModelKind::Generate)).transpose()?;
-    let source = match options.0["adapter"].as_str() {
+    let source = match options.given["adapter"].as_str() {
         Some(adapter) if source.is_empty() => adapter,
         Some(adapter) if adapter != source => {
             return Err(invalid_parameter("source and option \"adapter\" of a model name different folders"));
@@ -44,7 +40,7 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
     }
     let path = catalog::absolute_path(source, &gucs::model_path());
     let base = base.map(|base| Box::new(base.reference.clone()));
-    let info = match client::call(&Request::Inspect { kind, path, options_json: options.0.to_string(), base })? {
+    let info = match client::call(&Request::Inspect { kind, path, options_json: options.to_json(), base })? {
         Response::Inspected(info) => info,
         _ => return Err(unexpected_response("the headers of a model")),
     };
@@ -52,8 +48,71 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
     announce_change()
 }
 
+/// The kind of model that this word means.
+pub(super) fn kind_of(word: &str) -> Result<ModelKind> {
+    word.parse().map_err(|()| {
+        invalid_parameter(format!("kind of model \"{word}\" is not known"))
+            .set_hint("Use \"embed\", \"rerank\" or \"generate\".")
+    })
+}
+
+/// Options of a registration: those that change what the model does, and facts about where it comes from.
+pub(super) struct Options {
+    given: serde_json::Value,
+    license: Option<String>,
+    pub repository: Option<String>,
+    pub revision: Option<String>,
+}
+
+impl Options {
+    pub fn new(options: JsonB) -> Result<Self> {
+        let serde_json::Value::Object(mut given) = options.0 else {
+            return Err(invalid_parameter("options of a model must be a JSON object"));
+        };
+        let mut fact = |name: &str| match given.remove(name) {
+            None => Ok(None),
+            Some(serde_json::Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(invalid_parameter(format!("option \"{name}\" of a model must be a text"))),
+        };
+        let (license, revision) = (fact("license")?, fact("revision")?);
+        Ok(Self { given: serde_json::Value::Object(given), license, repository: None, revision })
+    }
+
+    pub fn to_json(&self) -> String {
+        self.given.to_string()
+    }
+
+    /// For an adapter: the model that it changes.
+    pub fn base(&self) -> Result<Option<Rc<Model>>> {
+        self.given["base"].as_str().map(|base| catalog::find(base, ModelKind::Generate)).transpose()
+    }
+
+    /// The model that this one is made from, and whose restrictions it takes over.
+    fn made_from(&self) -> Option<&str> {
+        self.given["base"].as_str().or(self.given["quantized_from"].as_str())
+    }
+
+    /// The commit, if it was told or if `source` is a folder of the hub's own cache.
+    fn revision(&self, source: &str) -> Option<String> {
+        let of_cache = || {
+            let (_, commit) = source.trim_end_matches('/').split_once("/snapshots/")?;
+            let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_commit.then(|| commit.to_owned())
+        };
+        self.revision.clone().or_else(of_cache)
+    }
+}
+
 /// Writes the row of a new model, or that of a dropped one with the same files.
-pub(super) fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB, info: &ModelInfo) -> Result<()> {
+pub(super) fn insert(name: &str, kind: ModelKind, source: &str, options: &Options, info: &ModelInfo) -> Result<()> {
+    owner::as_extension_owner(|| write_row(name, kind, source, options, info))?;
+    access::begin(name, options.made_from())
+}
+
+fn write_row(name: &str, kind: ModelKind, source: &str, options: &Options, info: &ModelInfo) -> Result<()> {
+    let given = || JsonB(options.given.clone());
+    let license = options.license.as_deref().or(info.license.as_deref());
+    let revision = options.revision(source);
     let files = catalog::files_to_json(&info.files);
     let earlier = Spi::connect_mut(|client| -> Result<Option<(bool, bool)>> {
         let rows = client
@@ -61,7 +120,7 @@ pub(super) fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB,
                 "SELECT dropped_at IS NOT NULL, files OPERATOR(pg_catalog.=) $2 AND options OPERATOR(pg_catalog.=) $3
                    FROM rag.model WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
                 Some(1),
-                &[name.into(), JsonB(files.0.clone()).into(), JsonB(options.0.clone()).into()],
+                &[name.into(), JsonB(files.0.clone()).into(), given().into()],
             )
             .or_error()?;
         let Some(row) = rows.into_iter().next() else { return Ok(None) };
@@ -78,26 +137,31 @@ pub(super) fn insert(name: &str, kind: ModelKind, source: &str, options: &JsonB,
         .set_detail("Vectors in tables and indexes may come from that model, so its name stays bound to its files.")
         .set_hint("Choose another name.")),
         Some((true, true)) => Spi::run_with_args(
-            "UPDATE rag.model SET dropped_at = NULL, source = $2 WHERE name OPERATOR(pg_catalog.=) $1",
-            &[name.into(), source.into()],
+            "UPDATE rag.model SET dropped_at = NULL, source = $2, license = $3, repository = $4, revision = $5
+              WHERE name OPERATOR(pg_catalog.=) $1",
+            &[name.into(), source.into(), license.into(), options.repository.as_deref().into(), revision.into()],
         )
         .or_error(),
         None => Spi::run_with_args(
             "INSERT INTO rag.model (name, kind, source, files, options, architecture, dimensions, max_tokens,
-                                    parameters, size_bytes, quantization)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                    parameters, size_bytes, quantization, file_bytes, license, repository, revision)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
             &[
                 name.into(),
                 kind.as_str().into(),
                 source.into(),
                 files.into(),
-                JsonB(options.0.clone()).into(),
+                given().into(),
                 info.architecture.as_str().into(),
                 (info.dimensions as i32).into(),
                 (info.max_tokens as i32).into(),
                 (info.parameters as i64).into(),
                 (info.size_bytes as i64).into(),
                 info.quantization.as_str().into(),
+                catalog::sizes_to_json(&info.files, &info.file_bytes).into(),
+                license.into(),
+                options.repository.as_deref().into(),
+                revision.into(),
             ],
         )
         .or_error(),
@@ -126,7 +190,8 @@ pub(super) fn require_unused(name: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rag_drop_model(name: &str) -> Result<()> {
     require_writable(c"rag_drop_model()");
-    catalog::lookup(name)?;
+    catalog::require_existing(name)?;
+    access::require_ownership(name)?;
     let used_by = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index
           WHERE model OPERATOR(pg_catalog.=) $1",
@@ -155,11 +220,13 @@ fn rag_drop_model(name: &str) -> Result<()> {
         .set_detail(format!("Adapters: {adapters}."))
         .set_hint("Drop them with rag_drop_model() first."));
     }
-    Spi::run_with_args(
-        "UPDATE rag.model SET dropped_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
-        &[name.into()],
-    )
-    .or_error()?;
+    owner::as_extension_owner(|| {
+        Spi::run_with_args(
+            "UPDATE rag.model SET dropped_at = pg_catalog.now() WHERE name OPERATOR(pg_catalog.=) $1",
+            &[name.into()],
+        )
+        .or_error()
+    })?;
     announce_change()?;
     client::command(&Request::Unload { name: name.to_owned() })
 }
@@ -185,99 +252,4 @@ pub(super) fn announce_change() -> Result<()> {
         invalidation::announce(table);
     }
     Ok(())
-}
-
-fn status() -> Result<ServerStatus> {
-    match client::call(&Request::Status)? {
-        Response::Status(status) => Ok(status),
-        _ => Err(unexpected_response("its status")),
-    }
-}
-
-/// The row of the view `rag_server_status`.
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)] // the columns of the SQL function
-fn server_status() -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(pid, i32),
-            name!(uptime, f64),
-            name!(threads, i32),
-            name!(connections, i32),
-            name!(queued, i32),
-            name!(generating, i32),
-            name!(resident_bytes, i64),
-            name!(memory_bytes, i64),
-            name!(max_memory_bytes, Option<i64>),
-        ),
-    >,
-> {
-    let status = status()?;
-    Ok(TableIterator::once((
-        status.pid as i32,
-        status.uptime_s,
-        status.threads as i32,
-        status.connections as i32,
-        status.queued as i32,
-        status.generating as i32,
-        status.resident_bytes as i64,
-        status.memory_bytes as i64,
-        status.max_memory_bytes.map(|bytes| bytes as i64),
-    )))
-}
-
-/// The rows of the view `rag_devices`.
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)] // the columns of the SQL function
-fn devices() -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(name, String),
-            name!(kind, String),
-            name!(memory_bytes, i64),
-            name!(compute_capability, Option<String>),
-            name!(features, Vec<String>),
-        ),
-    >,
-> {
-    match client::call(&Request::Devices)? {
-        Response::Devices(devices) => Ok(TableIterator::new(devices.into_iter().map(|device| {
-            let memory_bytes = device.memory_bytes as i64;
-            (device.name, device.kind, memory_bytes, device.compute_capability, device.features)
-        }))),
-        _ => Err(unexpected_response("its devices")),
-    }
-}
-
-/// The rows behind the view `rag_loaded_models`.
-#[pg_extern(sql = false)]
-#[allow(clippy::type_complexity)] // the columns of the SQL function
-fn loaded_models() -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(name, String),
-            name!(kind, String),
-            name!(resident_bytes, i64),
-            name!(load_ms, f32),
-            name!(requests, i64),
-            name!(tokens, i64),
-            name!(idle, f64),
-        ),
-    >,
-> {
-    let models = status()?.models;
-    Ok(TableIterator::new(models.into_iter().map(|model| {
-        (
-            model.name,
-            model.kind.as_str().to_owned(),
-            model.resident_bytes as i64,
-            model.load_ms,
-            model.requests as i64,
-            model.tokens as i64,
-            model.idle_s,
-        )
-    })))
 }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::error::{error, invalid_parameter, Result};
-use crate::pg::list;
+use crate::pg::{expression, list};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgRelation, PgSqlErrorCode};
 use std::ffi::{CStr, CString};
@@ -118,7 +118,7 @@ unsafe fn transformed(
 ) -> Result<*mut pg_sys::Node> {
     // SAFETY: the parser's functions on a parse state of their own; names are copied by them.
     unsafe {
-        let raw = raw_condition(text)?;
+        let raw = expression::parse_one("where_sql", text)?;
         let state = pg_sys::make_parsestate(std::ptr::null_mut());
         (*state).p_paramref_hook = Some(reference_parameter);
         (*state).p_ref_hook_state = &raw const parameter as *mut _;
@@ -148,51 +148,6 @@ fn former_column_names(table: &PgRelation, former_names: &[(String, String)]) ->
         Ok(unsafe { pg_sys::makeString(pg_sys::pstrdup(c_string(before)?.as_ptr())) })
     });
     Ok(list::list_of(names.collect::<Result<Vec<_>>>()?))
-}
-
-/// The raw tree of a text that is one expression.
-fn raw_condition(text: &str) -> Result<*mut pg_sys::Node> {
-    let not_one = || {
-        invalid_parameter("where_sql must be one condition")
-            .set_hint("Write what could stand between parentheses after WHERE.")
-    };
-    let query = c_string(text)?;
-    // SAFETY: the parser's result is a list of RawStmt nodes, of an expression a SELECT of one column; tags are checked.
-    unsafe {
-        let mode = pg_sys::RawParseMode::RAW_PARSE_PLPGSQL_EXPR;
-        let statements = list::pointers::<pg_sys::RawStmt>(pg_sys::raw_parser(query.as_ptr(), mode));
-        let [statement] = statements[..] else { return Err(not_one()) };
-        let node = (*statement).stmt;
-        if node.is_null() || (*node).type_ != pg_sys::NodeTag::T_SelectStmt {
-            return Err(not_one());
-        }
-        let select = &*node.cast::<pg_sys::SelectStmt>();
-        // After an expression, the parser also takes what may follow it in a SELECT.
-        let has_more = [
-            select.distinctClause,
-            select.fromClause,
-            select.groupClause,
-            select.windowClause,
-            select.valuesLists,
-            select.sortClause,
-            select.lockingClause,
-        ]
-        .iter()
-        .any(|clause| !clause.is_null());
-        let has_more = has_more
-            || !select.whereClause.is_null()
-            || !select.havingClause.is_null()
-            || !select.limitOffset.is_null()
-            || !select.limitCount.is_null()
-            || !select.intoClause.is_null()
-            || !select.withClause.is_null()
-            || select.op != pg_sys::SetOperation::SETOP_NONE;
-        let targets = list::pointers::<pg_sys::ResTarget>(select.targetList);
-        match targets[..] {
-            [target] if !has_more && (*target).name.is_null() => Ok((*target).val),
-            _ => Err(not_one()),
-        }
-    }
 }
 
 /// `$1`, of the type that the parse state names; other parameters are refused by the parser.

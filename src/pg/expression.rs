@@ -12,12 +12,12 @@ use pgrx::{pg_sys, PgSqlErrorCode, PgTryBuilder};
 use std::ffi::CString;
 use std::panic::AssertUnwindSafe;
 
-/// Fails unless `text` is one expression and nothing else; `argument` names it in the message. Names in it are not looked up.
-pub fn require_one(argument: &str, text: &str) -> Result<()> {
+/// The tree of `text`, which must be one expression and nothing else; `argument` names it in the message. Names in it are not
+/// looked up. The tree lies in the current memory context.
+pub fn parse_one(argument: &str, text: &str) -> Result<*mut pg_sys::Node> {
     let refused = || {
-        error(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, format!("{argument} must be one boolean expression")).set_hint(
-            "It is what could stand after WHERE, without the word. Values belong into where_args, which is $1 in it.",
-        )
+        error(PgSqlErrorCode::ERRCODE_SYNTAX_ERROR, format!("{argument} must be one boolean expression"))
+            .set_hint("It is what could stand after WHERE, without the word.")
     };
     // The line break ends a comment at its end.
     let statement = CString::new(format!("SELECT {text}\n"))
@@ -36,25 +36,24 @@ pub fn require_one(argument: &str, text: &str) -> Result<()> {
     .execute();
     match parsed {
         // SAFETY: a list that the parser made.
-        Ok(statements) if unsafe { is_one_column(statements) } => Ok(()),
-        Ok(_) => Err(refused()),
+        Ok(statements) => unsafe { only_column(statements) }.ok_or_else(refused),
         // Without the line break that was added.
         Err(message) => Err(refused().set_detail(message.replace("\n\"", "\""))),
     }
 }
 
-/// Whether this is one SELECT of one column without a name, and nothing around it.
+/// The column of a SELECT, if this is one of one column without a name, and nothing around it.
 ///
 /// # Safety
 /// `statements` is what PostgreSQL's parser returned.
-unsafe fn is_one_column(statements: *mut pg_sys::List) -> bool {
+unsafe fn only_column(statements: *mut pg_sys::List) -> Option<*mut pg_sys::Node> {
     // SAFETY: the parser returns a list of RawStmt; what a node is, its tag says, which is looked at before the node.
     unsafe {
-        let [raw] = list::pointers::<pg_sys::RawStmt>(statements)[..] else { return false };
+        let [raw] = list::pointers::<pg_sys::RawStmt>(statements)[..] else { return None };
         let statement = (*raw).stmt;
         // A length is only noted where a semicolon ends it.
         if (*raw).stmt_len != 0 || statement.is_null() || (*statement).type_ != pg_sys::NodeTag::T_SelectStmt {
-            return false;
+            return None;
         }
         let select = &*statement.cast::<pg_sys::SelectStmt>();
         let is_bare = select.distinctClause.is_null()
@@ -71,7 +70,8 @@ unsafe fn is_one_column(statements: *mut pg_sys::List) -> bool {
             && select.lockingClause.is_null()
             && select.withClause.is_null()
             && select.op == pg_sys::SetOperation::SETOP_NONE;
-        let [column] = list::pointers::<pg_sys::ResTarget>(select.targetList)[..] else { return false };
-        is_bare && (*column).name.is_null() && (*column).indirection.is_null()
+        let [column] = list::pointers::<pg_sys::ResTarget>(select.targetList)[..] else { return None };
+        let is_column = is_bare && (*column).name.is_null() && (*column).indirection.is_null();
+        is_column.then_some((*column).val)
     }
 }

@@ -17,6 +17,7 @@ pub mod owner;
 pub mod parallel;
 pub mod progress;
 pub mod relation_lock;
+pub mod role;
 pub mod settings;
 pub mod table;
 pub mod toast;

@@ -75,6 +75,43 @@ pub struct ModelInfo {
     pub size_bytes: u64,
     /// Main element type of the weights: `F32`, `Q4_1`.
     pub quantization: String,
+    /// Bytes of each of `files`.
+    pub file_bytes: Vec<u64>,
+    /// As the model card or the header names it: `apache-2.0`.
+    pub license: Option<String>,
+}
+
+/// A model to be downloaded from a hub.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DownloadOrder {
+    /// Address of the hub.
+    pub endpoint: String,
+    /// A file with the token for it; only the server reads it.
+    pub token_file: Option<String>,
+    /// `owner/name`
+    pub repo: String,
+    /// Branch, tag or commit.
+    pub revision: String,
+    /// Patterns of the wanted files; empty for what a model needs.
+    pub patterns: Vec<String>,
+    /// Found out from the files if it is not given.
+    pub kind: Option<ModelKind>,
+    /// Options that the model will be registered with.
+    pub options_json: String,
+    /// Given for an adapter.
+    pub base: Option<Box<ModelRef>>,
+    /// The most that all files together may have.
+    pub max_bytes: u64,
+}
+
+/// What has become of a file of a registered model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCheck {
+    pub name: String,
+    /// Lower-case hexadecimal SHA-256 of its contents; `None` when it cannot be read.
+    pub found_sha256: Option<String>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
 }
 
 /// Whether a text is searched for or searched in. Some models put different instructions before the two.
@@ -224,6 +261,8 @@ pub struct ServerStatus {
     /// The most that this may be; None for no limit.
     pub max_memory_bytes: Option<u64>,
     pub models: Vec<LoadedModel>,
+    /// Long work on models, of all databases.
+    pub works: Vec<ModelProgress>,
 }
 
 /// Something to compute with.
@@ -264,9 +303,9 @@ pub struct ModelProgress {
     /// Object id of its database.
     pub database: u32,
     pub model: String,
-    /// What is done: `quantize`, `compare`, `read text`.
+    /// What is done: `quantize`, `compare`, `read text`, `download`.
     pub phase: String,
-    /// In a unit of the work's own: weights, tokens.
+    /// In a unit of the work's own: weights, tokens, bytes.
     pub done: u64,
     pub total: u64,
     pub elapsed_s: f64,
@@ -446,6 +485,17 @@ pub enum Request {
     },
     /// Asks how far all long work on models is.
     ModelProgress,
+    /// Downloads a model into the server's own folder; `name` is for those who watch.
+    Download {
+        order: DownloadOrder,
+        name: String,
+        waiter: Waiter,
+    },
+    /// Reads all files of a model and tells their hashes.
+    CheckFiles {
+        model: ModelRef,
+        waiter: Waiter,
+    },
     /// The extension was dropped: stop once no other connection is open or busy.
     Retire,
 }
@@ -509,6 +559,15 @@ pub enum Response {
     QuantizationReport(QuantizationReport),
     ModelMemory(ModelMemory),
     ModelProgress(Vec<ModelProgress>),
+    /// Answers [`Request::Download`]: the folder or GGUF file, relative to the server's own folder, and the commit.
+    Downloaded {
+        kind: ModelKind,
+        path: String,
+        commit: String,
+        info: ModelInfo,
+    },
+    /// Answers [`Request::CheckFiles`], in the order of the model's files.
+    Files(Vec<FileCheck>),
     Failed(Failure),
 }
 
@@ -550,6 +609,20 @@ pub enum FailureKind {
     RoleLimit,
     /// The model does not fit into memory.
     OutOfMemory,
+    /// A model hub cannot be reached, or the connection does not last.
+    HubUnreachable,
+    /// A model hub refuses; a token is missing or not enough.
+    HubDenied,
+    /// A model hub does not have what is asked for.
+    HubNotFound,
+    /// A model hub answers with what it should not: another file than announced, no valid list.
+    HubInvalid,
+    /// A download is larger than it may be.
+    DownloadLimit,
+    /// There is no room for what would be written.
+    DiskFull,
+    /// A file that a setting names is not as it must be.
+    Configuration,
     /// The client went away.
     Cancelled,
     /// The server takes no more requests because it is about to end; its successor will.

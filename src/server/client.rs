@@ -6,10 +6,10 @@
 
 use crate::error::{from_failure, unexpected_response, Result};
 use crate::gucs;
-use crate::pg::backend::session_role;
+use crate::pg::backend::{database_oid, session_role};
 use crate::server::connection::{self, Connection};
 use crate::server::launch;
-use pg_rag_protocol::message::{Caller, FailureKind, Request, Response};
+use pg_rag_protocol::message::{Caller, FailureKind, Request, Response, Waiter};
 use pgrx::pg_sys::panic::ErrorReport;
 use std::cell::RefCell;
 
@@ -20,6 +20,11 @@ thread_local! {
 /// On whose behalf this session asks.
 pub fn caller() -> Caller {
     Caller { role: session_role().to_u32(), max_requests: gucs::max_concurrent_requests().unsigned_abs() }
+}
+
+/// This backend as one that waits for long work.
+pub fn waiter() -> Waiter {
+    Waiter { pid: std::process::id(), database: database_oid().to_u32() }
 }
 
 /// Sends `request` and returns the final response; a [`Response::Failed`] becomes an error.

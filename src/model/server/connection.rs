@@ -5,6 +5,7 @@
 //! the thread keeps reading: the end of the stream, or any byte out of turn, cancels the request.
 
 use super::devices::devices;
+use super::download;
 use super::failure::{failure_of, failure_of_document, internal};
 use super::lifecycle::Busy;
 use super::progress::Reporter;
@@ -200,6 +201,8 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
         Request::QuantizationReport { model, original, text, waiter } => {
             quantize::report(server, ticket, model, original, text, waiter);
         }
+        Request::Download { order, name, waiter } => download::download(server, ticket, order, name, waiter),
+        Request::CheckFiles { model, waiter } => download::check(server, ticket, model, waiter),
         Request::Extract { document, options, caller } => {
             if let Some(ticket) = admit(server, ticket, caller) {
                 server.extractor.start(ticket, document.0, options);
@@ -286,6 +289,8 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         | Request::Generate { .. }
         | Request::Quantize { .. }
         | Request::QuantizationReport { .. }
+        | Request::Download { .. }
+        | Request::CheckFiles { .. }
         | Request::Extract { .. }
         | Request::ReportProgress(_) => Err(internal("the request was sent to the wrong place")),
     }

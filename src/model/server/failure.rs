@@ -3,6 +3,7 @@
 //! The message stays one line in PostgreSQL's style; facts go to the detail, advice to the hint (both are sentences).
 
 use crate::error::ModelError;
+use crate::hub::HubError;
 use pg_rag_documents::{DocumentError, Kind};
 use pg_rag_protocol::message::{Failure, FailureKind};
 
@@ -15,6 +16,7 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::Corrupt { .. } => FailureKind::ModelCorrupt,
         ModelError::Unsupported(_) => FailureKind::ModelUnsupported,
         ModelError::Changed { .. } => FailureKind::ModelChanged,
+        ModelError::LinkedOutside(_) => FailureKind::InvalidArgument,
         ModelError::PromptTooLong { .. } => FailureKind::PromptTooLong,
         ModelError::InvalidArgument(_) => FailureKind::InvalidArgument,
         ModelError::InvalidInput(_) | ModelError::JsonCut(_) => FailureKind::InvalidInput,
@@ -22,6 +24,7 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::RoleLimit(_) => FailureKind::RoleLimit,
         ModelError::Overloaded(_) => FailureKind::Overloaded,
         ModelError::Cancelled => FailureKind::Cancelled,
+        ModelError::Hub(error) => return failure_of_hub(error),
         ModelError::Internal(_) => FailureKind::Internal,
     };
     let detail = match error {
@@ -53,6 +56,7 @@ pub fn failure_of(error: &ModelError) -> Failure {
         ModelError::Changed { .. } => {
             Some("Restore the registered file, or register the new one under another name with rag_add_model.")
         }
+        ModelError::LinkedOutside(_) => Some("Put the file itself into the folder."),
         ModelError::JsonCut(_) => Some(
             "Increase \"max_tokens\", or set limits in the schema (\"maxLength\", \"maxItems\", \"enum\").",
         ),
@@ -65,6 +69,52 @@ pub fn failure_of(error: &ModelError) -> Failure {
         _ => None,
     };
     Failure { kind, message: error.to_string(), detail, hint: hint.map(str::to_owned) }
+}
+
+/// What the client is told about a hub.
+fn failure_of_hub(error: &HubError) -> Failure {
+    let kind = match error {
+        HubError::Unreachable { .. } => FailureKind::HubUnreachable,
+        HubError::Denied { .. } => FailureKind::HubDenied,
+        HubError::NotFound { .. } => FailureKind::HubNotFound,
+        HubError::Status { .. } | HubError::Invalid { .. } | HubError::WrongContents { .. } => FailureKind::HubInvalid,
+        HubError::TooLarge { .. } => FailureKind::DownloadLimit,
+        HubError::DiskFull { .. } => FailureKind::DiskFull,
+        HubError::Choice { .. } => FailureKind::InvalidArgument,
+        HubError::Token(_) => FailureKind::Configuration,
+    };
+    let detail = match error {
+        HubError::WrongContents { expected, found, .. } => Some(format!("It should be {expected}, but is {found}.")),
+        HubError::Choice { files, .. } => Some(format!("Files: {}.", files.join(", "))),
+        _ => None,
+    };
+    let hint = match error {
+        HubError::Unreachable { known_commits, .. } if !known_commits.is_empty() => format!(
+            "What has been downloaded is kept. Without the hub, a revision must be a commit that is known: {}.",
+            known_commits.join(", ")
+        ),
+        HubError::Unreachable { .. } => {
+            "What has been downloaded is kept; try again, and check \"pg_rag.hub_endpoint\".".to_owned()
+        }
+        HubError::Denied { with_token: false, .. } => {
+            "Check the name. A private or gated repository needs a token, in the file that \"pg_rag.hub_token_file\" names.".to_owned()
+        }
+        HubError::Denied { with_token: true, .. } => {
+            "Check the name, and on the hub that the token may read the repository and that its conditions are accepted.".to_owned()
+        }
+        HubError::NotFound { .. } => "Check the names of the repository and of the revision.".to_owned(),
+        HubError::WrongContents { .. } => "Try again; if it happens again, the hub or something on the way changes files.".to_owned(),
+        HubError::TooLarge { .. } => {
+            "Choose fewer files with the argument \"files\", or increase \"pg_rag.max_download_size\".".to_owned()
+        }
+        HubError::DiskFull { .. } => "Make room in the data directory, or let its folder \"pg_rag_models\" be a link to a larger disk.".to_owned(),
+        HubError::Choice { .. } => "Name one with a pattern: files => '{*Q4_K_M.gguf}'.".to_owned(),
+        HubError::Token(_) => {
+            "It must be an absolute path of a file with one token, which only the user that runs PostgreSQL can read (mode 0600).".to_owned()
+        }
+        HubError::Status { .. } | HubError::Invalid { .. } => "Check \"pg_rag.hub_endpoint\".".to_owned(),
+    };
+    Failure { kind, message: error.to_string(), detail, hint: Some(hint) }
 }
 
 /// What the client is told about a document that could not be read.

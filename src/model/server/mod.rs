@@ -19,6 +19,7 @@
 
 mod connection;
 mod devices;
+mod download;
 mod executable;
 pub mod extract;
 mod failure;
@@ -231,6 +232,7 @@ impl Server {
             memory_bytes: self.budget.taken_bytes(),
             max_memory_bytes: self.budget.limit_bytes(),
             models: self.registry.describe(),
+            works: self.workshop.progress(),
         }
     }
 }

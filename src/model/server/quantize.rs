@@ -2,6 +2,7 @@
 
 use super::failure::failure_of;
 use super::reply::Ticket;
+use super::work::Line;
 use super::{devices, Server};
 use crate::compute::Pool;
 use crate::decoder::{Decoder, Likelihood};
@@ -23,7 +24,7 @@ pub fn quantize(server: &Server, ticket: Ticket, model: ModelRef, name: String, 
         Err(error) => return ticket.fail(failure_of(&error)),
     };
     let registry = server.registry.clone();
-    server.workshop.run(ticket, waiter, name.clone(), move |work| {
+    server.workshop.run(Line::Compute, ticket, waiter, name.clone(), move |work| {
         let _memory = registry.take_memory(WORK_BYTES, || format!("quantising model \"{}\"", model.name))?;
         work.phase("verify");
         source::verify(&model)?;
@@ -35,6 +36,7 @@ pub fn quantize(server: &Server, ticket: Ticket, model: ModelRef, name: String, 
         let mut info = source::inspect_decoder(&written.path)?;
         let file_name = written.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         info.files.push(ModelFile { name: file_name, sha256: written.sha256 });
+        info.file_bytes.push(written.bytes);
         Ok(Response::Quantized { path: written.path.to_string_lossy().into_owned(), info })
     });
 }
@@ -52,7 +54,7 @@ pub fn report(
         return ticket.fail(failure_of(&error));
     }
     let registry = server.registry.clone();
-    server.workshop.run(ticket, waiter, model.name.clone(), move |work| {
+    server.workshop.run(Line::Compute, ticket, waiter, model.name.clone(), move |work| {
         let what = || format!("comparing model \"{}\"", model.name);
         let mut memory = vec![registry.take_memory(WORK_BYTES, what)?];
         work.phase("verify");

@@ -1,4 +1,5 @@
-//! Long work on models: one piece at a time, each on a thread of its own, with its progress for other sessions to see.
+//! Long work on models: one piece of a kind at a time, each on a thread of its own, with its progress for other sessions
+//! to see.
 //!
 //! The connection's thread goes back to reading, so that it notices when the client goes away; the work asks between its
 //! pieces. Work takes half of the processors, so that answers stay quick. What it needs in memory is small and counted
@@ -8,6 +9,7 @@ use super::failure::{failure_of, internal, panic_text};
 use super::queue::Requester;
 use super::reply::Ticket;
 use crate::error::{ModelError, Result};
+use crate::hub::Observer;
 use crate::quantize::Watch;
 use pg_rag_protocol::message::{ModelProgress, Response, Waiter};
 use std::collections::BTreeMap;
@@ -19,13 +21,21 @@ use std::time::{Duration, Instant};
 /// How often work that waits for other work asks whether its client is still there.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// Work waits for work of its own kind only: a download of hours keeps nobody from computing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    Compute,
+    Download,
+}
+
 /// Where long work is done.
 pub struct Workshop {
     /// The folder that the server writes models into.
     pub dir: PathBuf,
     /// Threads of a piece of work.
     pub threads: usize,
-    turn: Mutex<()>,
+    computing: Mutex<()>,
+    downloading: Mutex<()>,
     board: Mutex<Board>,
 }
 
@@ -38,7 +48,8 @@ struct Board {
 impl Workshop {
     pub fn new(dir: PathBuf, threads: usize) -> Arc<Self> {
         crate::quantize::remove_leftovers(&dir);
-        Arc::new(Self { dir, threads: (threads / 2).max(1), turn: Mutex::default(), board: Mutex::default() })
+        let (computing, downloading) = Default::default();
+        Arc::new(Self { dir, threads: (threads / 2).max(1), computing, downloading, board: Mutex::default() })
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -55,9 +66,10 @@ impl Workshop {
         self.board().works.values().map(timed).collect()
     }
 
-    /// Answers `ticket` with the result of `work`, which runs when no other work does.
+    /// Answers `ticket` with the result of `work`, which runs when no other work of its line does.
     pub fn run(
         self: &Arc<Self>,
+        line: Line,
         ticket: Ticket,
         waiter: Waiter,
         model: String,
@@ -76,7 +88,7 @@ impl Workshop {
                 number
             };
             let place = Work { workshop, number, ticket: &ticket };
-            let outcome = catch_unwind(AssertUnwindSafe(|| place.in_turn(work)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| place.in_turn(line, work)));
             // Nobody should see work that has been answered.
             drop(place);
             match outcome {
@@ -98,13 +110,17 @@ pub struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn in_turn(&self, work: impl FnOnce(&Self) -> Result<Response>) -> Result<Response> {
+    fn in_turn(&self, line: Line, work: impl FnOnce(&Self) -> Result<Response>) -> Result<Response> {
+        let turn = match line {
+            Line::Compute => &self.workshop.computing,
+            Line::Download => &self.workshop.downloading,
+        };
         let _turn = loop {
-            match self.workshop.turn.try_lock() {
+            match turn.try_lock() {
                 Ok(turn) => break turn,
                 // It guards nothing but the order.
                 Err(TryLockError::Poisoned(turn)) => break turn.into_inner(),
-                Err(TryLockError::WouldBlock) if self.is_cancelled() => return Err(ModelError::Cancelled),
+                Err(TryLockError::WouldBlock) if self.ticket.is_cancelled() => return Err(ModelError::Cancelled),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PATIENCE),
             }
         };
@@ -129,6 +145,20 @@ impl Work<'_> {
 impl Watch for Work<'_> {
     fn progress(&self, done: u64, total: u64) {
         self.change(|progress| (progress.done, progress.total) = (done, total));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.ticket.is_cancelled()
+    }
+}
+
+impl Observer for Work<'_> {
+    fn phase(&self, phase: &str) {
+        self.phase(phase);
+    }
+
+    fn progress(&self, done: u64, total: u64) {
+        Watch::progress(self, done, total);
     }
 
     fn is_cancelled(&self) -> bool {

@@ -4,6 +4,7 @@ use super::safetensors::{Checkpoint, INDEX_FILE, SINGLE_FILE};
 use super::{gguf, inside, most_bytes, TOKENIZER_FILE};
 use crate::decoder::{check_architecture, describe_folder};
 use crate::error::{ModelError, Result};
+use crate::tokenizer::folder_files;
 use pg_rag_protocol::message::ModelInfo;
 use std::path::{Path, PathBuf};
 
@@ -57,7 +58,7 @@ impl Generator {
                 for name in &names {
                     inside(dir, name)?;
                 }
-                names.extend([TOKENIZER_FILE, "config.json"].map(str::to_owned));
+                names.extend(folder_files(dir).into_iter().chain(["config.json"]).map(str::to_owned));
                 names.extend(COMPANIONS.iter().filter(|name| dir.join(name).exists()).map(|name| (*name).to_owned()));
                 Ok((dir.clone(), names))
             }
@@ -76,6 +77,8 @@ impl Generator {
                 let floats = sizes.iter().filter(|(kind, ..)| super::is_float(*kind));
                 Ok(ModelInfo {
                     files: Vec::new(),
+                    file_bytes: Vec::new(),
+                    license: None,
                     architecture,
                     dimensions: 0,
                     max_tokens,
@@ -141,6 +144,8 @@ fn inspect_gguf(path: &Path) -> Result<ModelInfo> {
     let context = header.unsigned(&format!("{architecture}.context_length"))?;
     Ok(ModelInfo {
         files: Vec::new(),
+        file_bytes: Vec::new(),
+        license: header.text("general.license").ok().and_then(super::license::sound),
         dimensions: 0,
         max_tokens: u32::try_from(context).unwrap_or(u32::MAX),
         parameters: header.tensors.iter().map(|tensor| tensor.elements).sum(),

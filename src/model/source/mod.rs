@@ -7,6 +7,8 @@
 
 mod generation;
 pub mod gguf;
+mod license;
+mod links;
 pub mod safetensors;
 
 #[cfg(test)]
@@ -19,6 +21,7 @@ use crate::encoder::config::{EncoderConfig, EncoderOptions, RerankerOptions, Tex
 use crate::encoder::reranker::{self, RerankerConfig};
 use crate::encoder::TOKENIZER_FILE;
 use crate::error::{ModelError, Result};
+use crate::quantize::Watch;
 use pg_rag_protocol::message::{ModelFile, ModelInfo, ModelKind, ModelRef};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -39,11 +42,21 @@ pub fn inspect(kind: ModelKind, path: &Path) -> Result<ModelInfo> {
         ModelKind::Rerank => inspect_reranker(&base)?,
         ModelKind::Generate => Generator::find(path)?.inspect()?,
     };
-    for name in names {
-        let sha256 = hash(&inside(&base, &name)?)?;
-        info.files.push(ModelFile { name, sha256 });
-    }
+    info.license = info.license.or_else(|| license::of_card(&base));
+    add_files(&mut info, &base, names)?;
     Ok(info)
+}
+
+/// Adds hashes and sizes of the files `names` in `dir`.
+fn add_files(info: &mut ModelInfo, dir: &Path, names: Vec<String>) -> Result<()> {
+    for name in names {
+        let path = inside(dir, &name)?;
+        let sha256 = hash(&path)?;
+        let metadata = std::fs::metadata(&path).map_err(|error| ModelError::from_io(&path, error))?;
+        info.files.push(ModelFile { name, sha256 });
+        info.file_bytes.push(metadata.len());
+    }
+    Ok(())
 }
 
 /// Checks the options of a registration, a JSON object, for the model at `path`, and tells in `info` what they change.
@@ -94,12 +107,10 @@ pub fn inspect_adapter(path: &Path, base: &ModelRef) -> Result<ModelInfo> {
     crate::decoder::adapter_needs(Path::new(&base.path), &dir)?;
     let adapter = AdapterFiles::open(&dir)?;
     let base = inspect_decoder(Path::new(&base.path))?;
-    let mut info =
-        ModelInfo { parameters: base.parameters + adapter.parameters(), size_bytes: adapter.size_bytes(), ..base };
-    for name in names {
-        let sha256 = hash(&inside(&dir, &name)?)?;
-        info.files.push(ModelFile { name, sha256 });
-    }
+    let license = license::of_card(&dir);
+    let parameters = base.parameters + adapter.parameters();
+    let mut info = ModelInfo { parameters, size_bytes: adapter.size_bytes(), license, ..base };
+    add_files(&mut info, &dir, names)?;
     Ok(info)
 }
 
@@ -111,7 +122,9 @@ fn locate_adapter(path: &Path) -> Result<(PathBuf, Vec<String>)> {
     if !std::fs::metadata(path).map_err(|error| ModelError::from_io(path, error))?.is_dir() {
         return Err(ModelError::InvalidArgument(format!("adapter \"{}\" is not a folder", path.display())));
     }
-    Ok((path.to_owned(), AdapterFiles::file_names().to_vec()))
+    let names = AdapterFiles::file_names().to_vec();
+    links::check(path, &names)?;
+    Ok((path.to_owned(), names))
 }
 
 /// Checks that the files of a registered model are the ones that were registered.
@@ -152,8 +165,7 @@ pub fn load_verified<T>(model: &ModelRef, load: impl FnOnce() -> Result<T>) -> R
 /// Path of the file `name` of the model in `dir`.
 ///
 /// `name` comes from a registration or from a shard index, so it must stay inside the folder: only ordinary
-/// components. A symbolic link inside the folder may lead elsewhere; the Hugging Face cache is made of such links, and
-/// whoever can put one there can put the file itself there.
+/// components. Where symbolic links lead is checked for all files of a model at once ([`inspect`], [`verify`]).
 pub fn inside(dir: &Path, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     if name.is_empty() || !path.components().all(|component| matches!(component, Component::Normal(_))) {
@@ -162,8 +174,34 @@ pub fn inside(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(dir.join(path))
 }
 
+/// The folder that the names of a model's files are relative to; `path` is that of a model, which need not be there.
+pub fn folder_of(path: &Path) -> PathBuf {
+    let is_file = path.is_file() || path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"));
+    match is_file && !path.is_dir() {
+        true => path.parent().unwrap_or(Path::new("/")).to_owned(),
+        false => path.to_owned(),
+    }
+}
+
 /// Lower-case hexadecimal SHA-256 of a file.
 pub fn hash(path: &Path) -> Result<String> {
+    hash_parts(path, &mut |_| Ok(()))
+}
+
+/// [`hash`], which adds the bytes that were read to `done` and stops with `Cancelled`.
+pub fn hash_watched(path: &Path, done: &mut u64, total: u64, watch: &impl Watch) -> Result<String> {
+    hash_parts(path, &mut |bytes| {
+        *done = done.saturating_add(bytes);
+        watch.progress(*done, total);
+        match watch.is_cancelled() {
+            true => Err(ModelError::Cancelled),
+            false => Ok(()),
+        }
+    })
+}
+
+/// Tells `each` the bytes of each part.
+fn hash_parts(path: &Path, each: &mut dyn FnMut(u64) -> Result<()>) -> Result<String> {
     let from_io = |error| ModelError::from_io(path, error);
     let mut file = File::open(path).map_err(from_io)?;
     let mut hasher = Sha256::new();
@@ -171,7 +209,10 @@ pub fn hash(path: &Path) -> Result<String> {
     loop {
         match file.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                each(count as u64)?;
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(from_io(error)),
         }
@@ -179,8 +220,17 @@ pub fn hash(path: &Path) -> Result<String> {
     Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The folder of the model at `path`, and the names of the files in it that have a part in its results.
+/// The folder of the model at `path`, and the names of the files in it that have a part in its results. None of them is a
+/// link to somewhere else, but for a GGUF file that `path` itself names.
 fn locate(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
+    let (base, names) = locate_files(kind, path)?;
+    let named = path.strip_prefix(&base).ok().and_then(Path::to_str).unwrap_or_default();
+    let others: Vec<String> = names.iter().filter(|name| *name != named).cloned().collect();
+    links::check(&base, &others)?;
+    Ok((base, names))
+}
+
+fn locate_files(kind: ModelKind, path: &Path) -> Result<(PathBuf, Vec<String>)> {
     if !path.is_absolute() {
         return Err(ModelError::InvalidArgument(format!("path \"{}\" of a model is not absolute", path.display())));
     }
@@ -221,6 +271,8 @@ fn inspect_reranker(dir: &Path) -> Result<ModelInfo> {
 fn describe(text: &TextConfig, dims: usize, checkpoint: &safetensors::Checkpoint) -> ModelInfo {
     ModelInfo {
         files: Vec::new(),
+        file_bytes: Vec::new(),
+        license: None,
         architecture: text.architecture.clone(),
         dimensions: dims as u32,
         max_tokens: text.max_tokens as u32,

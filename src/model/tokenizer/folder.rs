@@ -1,5 +1,7 @@
-//! The tokenizer of a model folder: `tokenizer.json`, and what the files beside it say about tokens with a meaning.
+//! The tokenizer of a model folder: `tokenizer.json`, or `tokenizer.model` where there is none, and what the files beside it
+//! say about tokens with a meaning.
 
+use super::sentencepiece_file::{ADDED_TOKENS_FILE, SENTENCEPIECE_FILE};
 use super::{ends_by_name, ModelTokenizer, Tokenizer};
 use crate::decoder::folder_config::{read_object, token_ids};
 use crate::error::{ModelError, Result};
@@ -15,7 +17,10 @@ impl ModelTokenizer {
     /// A template in a file of its own comes before one in `tokenizer_config.json`; of several with names, that called
     /// "default" counts. Errors: `Missing`, `Unreadable`, `Corrupt`.
     pub fn from_folder(dir: &Path, ends: &[u32]) -> Result<Self> {
-        let tokenizer = Tokenizer::from_file(&dir.join("tokenizer.json"))?;
+        let tokenizer = match files(dir).first() {
+            Some(&SENTENCEPIECE_FILE) => Tokenizer::from_sentencepiece_file(&dir.join(SENTENCEPIECE_FILE))?,
+            _ => Tokenizer::from_file(&dir.join("tokenizer.json"))?,
+        };
         let tokenizer_config = optional(&dir.join("tokenizer_config.json"))?;
         let generation_config = optional(&dir.join("generation_config.json"))?;
         let id = |key: &str| token_text(tokenizer_config.get(key)).and_then(|token| tokenizer.token_id(token));
@@ -34,8 +39,18 @@ impl ModelTokenizer {
     }
 }
 
+/// Files that the tokenizer in `dir` is made of, beside its configuration.
+pub fn files(dir: &Path) -> Vec<&'static str> {
+    let is_there = |name: &str| dir.join(name).exists();
+    match !is_there("tokenizer.json") && is_there(SENTENCEPIECE_FILE) {
+        true if is_there(ADDED_TOKENS_FILE) => vec![SENTENCEPIECE_FILE, ADDED_TOKENS_FILE],
+        true => vec![SENTENCEPIECE_FILE],
+        false => vec!["tokenizer.json"],
+    }
+}
+
 /// An object of a file that may not be there; empty then.
-fn optional(path: &Path) -> Result<Map<String, Value>> {
+pub fn optional(path: &Path) -> Result<Map<String, Value>> {
     match read_object(path) {
         Err(ModelError::Missing(_)) => Ok(Map::new()),
         other => other,

@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! A [`Tokenizer`] wraps a `tokenizers::Tokenizer`, whatever it was made from: a `tokenizer.json` ([`Tokenizer::from_file`])
-//! or the metadata of a GGUF file ([`gguf`]). Two invariants hold for every instance:
+//! A [`Tokenizer`] wraps a `tokenizers::Tokenizer`, whatever it was made from: a `tokenizer.json` ([`Tokenizer::from_file`]),
+//! a `tokenizer.model` ([`Tokenizer::from_sentencepiece_file`]) or the metadata of a GGUF file ([`gguf`]). Two invariants hold for every instance:
 //!
 //! - Nothing is padded or truncated. A `tokenizer.json` may carry both (all-MiniLM-L6-v2 pads to 128 tokens, although
 //!   the model takes 256); they are switched off here, and lengths are the caller's decision.
@@ -14,7 +14,10 @@
 pub mod chat_template;
 mod folder;
 pub mod gguf;
+mod sentencepiece_file;
 mod token_bytes;
+
+pub use folder::files as folder_files;
 
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::TokenizedText;

@@ -8,7 +8,8 @@
 //! - [`hnsw`]: searches with and without an index, and checks of the index;
 //! - [`items`]: a table with such an index;
 //! - [`process`]: what `/proc` knows of a process;
-//! - [`session`]: sessions that run a statement in the background, and checks of errors.
+//! - [`session`]: sessions that run a statement in the background, and checks of errors;
+//! - [`small_hub`]: a hub with models, on the loopback interface.
 //!
 //! pg_rag must be installed in the PostgreSQL that `PG_CONFIG` names (else the `pg_config` in the path). A test never
 //! sleeps for a fixed time to let something happen: it waits for the condition, up to a deadline.
@@ -22,6 +23,8 @@ pub mod hnsw;
 pub mod items;
 pub mod process;
 pub mod session;
+#[path = "../../../src/model/hub/small_hub.rs"]
+pub mod small_hub;
 
 pub use cluster::{run, Cluster, ClusterOptions, Stop};
 

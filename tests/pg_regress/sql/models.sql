@@ -54,10 +54,23 @@ SELECT rag_unload_model('absolute');
 COPY (SELECT 1) TO PROGRAM 'cd test_models && mv good/model.safetensors kept && cp kept good/model.safetensors && printf "x" | dd of=good/model.safetensors bs=1 seek=50000000 conv=notrunc 2>/dev/null';
 SELECT code, message, detail ~ '^Its SHA-256 should be [0-9a-f]{64}, but is [0-9a-f]{64}\.$' AS tells_both, hint
   FROM outcome($$SELECT embed('another text', 'absolute')$$);
+SELECT file, state, sha256 = found_sha256 AS same FROM rag_check_model('absolute') WHERE file IN ('model.safetensors', 'config.json') ORDER BY 1;
+SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND file = 'model.safetensors';
+COPY (SELECT 1) TO PROGRAM 'truncate -s 1000 test_models/good/model.safetensors';
+SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND state <> 'present';
 COPY (SELECT 1) TO PROGRAM 'rm test_models/good/model.safetensors';
+SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND state <> 'present';
+SELECT file, state ~ '/model.safetensors" does not exist$' AS missing, found_sha256 FROM rag_check_model('absolute') WHERE state <> 'ok';
 SELECT code, message, hint FROM outcome($$SELECT embed('another text', 'absolute')$$);
 COPY (SELECT 1) TO PROGRAM 'mv test_models/kept test_models/good/model.safetensors';
 SELECT embed('another text', 'absolute') = embed('another text') AS works_again;
+
+-- Links may not lead out of the folder.
+COPY (SELECT 1) TO PROGRAM 'cd test_models && cp good/config.json config.json && mv good/config.json kept && ln -s ../config.json good/config.json';
+SELECT rag_unload_model('absolute');
+SELECT code, message, hint FROM outcome($$SELECT embed('a third text', 'absolute')$$);
+SELECT code, message FROM outcome(format($$SELECT rag_add_model('linked', 'embed', %L)$$, :'folder' || '/good'));
+COPY (SELECT 1) TO PROGRAM 'cd test_models && mv kept good/config.json';
 
 -- Loading and unloading
 SELECT rag_load_model('absolute');
@@ -80,6 +93,33 @@ SELECT code, message FROM outcome(format($$SELECT rag_add_model('bad', 'embed', 
 SELECT rag_add_model('eight_bits', 'embed', :'folder' || '/good', '{"dtype": "int8"}');
 SELECT embed('a text about databases', 'eight_bits') <=> embed('a text about databases', 'absolute') BETWEEN 1e-9 AND 0.01 AS close;
 SELECT rag_drop_model('eight_bits');
+
+-- What is known of where a model comes from
+COPY (SELECT 1) TO PROGRAM 'cd test_models && printf "%s\n" --- "license: bsd-3-clause" --- > good/README.md';
+SELECT rag_add_model('from the card', 'embed', :'folder' || '/good', '{"revision": "v1"}');
+SELECT rag_add_model('from the options', 'embed', :'folder' || '/good', '{"license": "mit"}');
+SELECT name, license, revision, repository, options, granted_to FROM rag_models WHERE license <> 'apache-2.0' ORDER BY name;
+SELECT code, message FROM outcome(format($$SELECT rag_add_model('bad', 'embed', %L, '{"license": 3}')$$, :'folder' || '/good'));
+SELECT rag_drop_model('from the card'), rag_drop_model('from the options');
+
+-- Nothing is downloaded unless it is allowed.
+SELECT code, message, hint FROM outcome($$SELECT rag_download_model('org/tiny')$$);
+SET pg_rag.allow_download = on;
+SET pg_rag.hub_endpoint = 'file:///etc';
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny')$$);
+SET pg_rag.hub_endpoint = 'http://127.0.0.1:1';
+SET pg_rag.hub_token_file = '/etc/passwd';
+SELECT code, message, hint FROM outcome($$SELECT rag_download_model('org/tiny')$$);
+RESET pg_rag.hub_token_file;
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/../tiny')$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny', revision => '../main')$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny', 'absolute')$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny', kind => 'translate')$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny', files => '{NULL}')$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model(NULL)$$);
+SELECT code, message FROM outcome($$SELECT rag_download_model('org/tiny', options => '[]')$$);
+RESET pg_rag.hub_endpoint;
+RESET pg_rag.allow_download;
 
 -- Adding a model is part of its transaction.
 BEGIN;

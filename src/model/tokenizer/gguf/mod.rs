@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::AddedToken;
 
-type Metadata = HashMap<String, Value>;
+pub type Metadata = HashMap<String, Value>;
 
 /// SentencePiece texts begin with a space unless the file says otherwise.
 const SPM_DEFAULT_PREFIX: bool = true;
@@ -76,6 +76,11 @@ impl ModelTokenizer {
         let template = text(metadata, "tokenizer.chat_template").map(str::to_owned);
         Ok(Self { bos, eos, add_bos, ends, tokenizer, template })
     }
+}
+
+/// The tokenizer of a SentencePiece vocabulary that was read elsewhere into `metadata`.
+pub fn from_sentencepiece(path: &Path, metadata: &Metadata) -> Result<Tokenizer> {
+    sentencepiece::build(path, metadata)
 }
 
 /// The kind of each token; all are normal where the file does not say.
