@@ -20,7 +20,7 @@ CREATE TABLE rag.model (
     dropped_at   timestamptz
 );
 COMMENT ON TABLE rag.model IS 'registered models; a name stays bound to the hashes of its files, also after rag_drop_model';
-COMMENT ON COLUMN rag.model.source IS 'absolute path, or path relative to pg_rag.model_path';
+COMMENT ON COLUMN rag.model.source IS 'absolute path, path relative to pg_rag.model_path, or a foreign server';
 COMMENT ON COLUMN rag.model.files IS 'SHA-256 of every file that determines the results';
 
 -- The two default models. Their hashes are known, so the files need not be there yet.
@@ -45,7 +45,7 @@ SELECT pg_catalog.pg_extension_config_dump('rag.model', 'WHERE NOT builtin');
 CREATE FUNCTION rag_add_model(name text, kind text, source text, options jsonb DEFAULT '{}') RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_add_model_wrapper';
 COMMENT ON FUNCTION rag_add_model(text, text, text, jsonb) IS
-    'registers the model in a folder or GGUF file of the server under a name';
+    'registers the model in a folder or GGUF file of the server, or behind a foreign server, under a name';
 
 CREATE FUNCTION rag_drop_model(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_model_wrapper';
@@ -111,8 +111,8 @@ CREATE FUNCTION rag.loaded_models(
 COMMENT ON FUNCTION rag.loaded_models() IS 'models that the server holds in memory';
 
 CREATE VIEW rag_models AS
-    SELECT name, kind, architecture, NULLIF(dimensions, 0) AS dimensions, max_tokens, parameters, size_bytes,
-           quantization, source, options, builtin, added_at
+    SELECT name, kind, architecture, NULLIF(dimensions, 0) AS dimensions, max_tokens, NULLIF(parameters, 0) AS parameters,
+           NULLIF(size_bytes, 0) AS size_bytes, NULLIF(quantization, '') AS quantization, source, options, builtin, added_at
       FROM rag.model WHERE dropped_at IS NULL;
 COMMENT ON VIEW rag_models IS 'registered models';
 

@@ -2,6 +2,7 @@
 
 use crate::error::{error, OrError, Result};
 use crate::gucs;
+use crate::models::remote;
 use crate::pg::invalidation;
 use pg_rag_protocol::message::{ModelFile, ModelKind, ModelRef};
 use pgrx::prelude::*;
@@ -73,8 +74,17 @@ pub fn generation(name: Option<&str>) -> Result<Rc<Model>> {
     }
 }
 
-/// The model `name` of whatever kind.
+/// The model `name` of whatever kind. One that runs elsewhere comes with how the current user reaches it, who must have
+/// the right to.
 pub fn lookup(name: &str) -> Result<Rc<Model>> {
+    let model = entry(name)?;
+    let Some(server) = remote::server_of(&model.reference.path) else { return Ok(model) };
+    let remote = Some(Box::new(remote::resolve(server)?));
+    Ok(Rc::new(Model { reference: ModelRef { remote, ..model.reference.clone() }, ..*model }))
+}
+
+/// What the catalogue says of the model `name`, wherever it runs: for those who do not use it.
+pub fn entry(name: &str) -> Result<Rc<Model>> {
     let generation = invalidation::generation();
     let model_path = gucs::model_path();
     let cached = CACHE.with_borrow_mut(|cache| {
@@ -132,6 +142,7 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
     Ok(Model {
         reference: ModelRef {
             base,
+            remote: None,
             name: name.to_owned(),
             kind: kind.parse().map_err(|()| damaged())?,
             path: absolute_path(&source, model_path),
@@ -147,8 +158,12 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
 /// and restored backups have theirs elsewhere, so the path is not written down.
 pub const OWN_FOLDER: &str = "server:";
 
-/// `source` as registered: an absolute path, one relative to `pg_rag.model_path`, or a file in the server's own folder.
+/// `source` as registered: an absolute path, one relative to `pg_rag.model_path`, a file in the server's own folder, or a
+/// foreign server.
 pub fn absolute_path(source: &str, model_path: &str) -> String {
+    if remote::server_of(source).is_some() {
+        return source.to_owned();
+    }
     if let Some(file) = source.strip_prefix(OWN_FOLDER) {
         // Every process of PostgreSQL works in the data directory.
         let folder = std::env::current_dir().unwrap_or_default().join(pg_rag_protocol::MODELS_DIR);

@@ -2,7 +2,7 @@
 
 use crate::error::{error, invalid_parameter, unexpected_response, OrError, Result};
 use crate::gucs;
-use crate::models::catalog;
+use crate::models::{catalog, remote};
 use crate::pg::backend::require_writable;
 use crate::pg::invalidation;
 use crate::server::client;
@@ -37,6 +37,9 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
         }
         _ => source,
     };
+    if let Some(server) = remote::server_of(source) {
+        return add_remote(name, kind, source, server, &options);
+    }
     let source = source.strip_prefix("dir:").unwrap_or(source);
     if source.is_empty() {
         return Err(invalid_parameter("source of a model must not be empty")
@@ -48,6 +51,25 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
         Response::Inspected(info) => info,
         _ => return Err(unexpected_response("the headers of a model")),
     };
+    insert(name, kind, source, &options, &info)?;
+    announce_change()
+}
+
+/// Registers a model that the foreign server `server` runs. The server is asked for a vector if `options` do not tell how
+/// long it is.
+fn add_remote(name: &str, kind: ModelKind, source: &str, server: &str, options: &JsonB) -> Result<()> {
+    // A name that is taken should cost no request.
+    require_unused(name)?;
+    let options_json = options.0.to_string();
+    let request =
+        Request::InspectRemote { kind, server: remote::resolve(server)?, options_json, caller: client::caller() };
+    let Response::Inspected(info) = client::call(&request)? else {
+        return Err(unexpected_response("what a remote model is"));
+    };
+    let mut options = JsonB(options.0.clone());
+    if kind == ModelKind::Embed {
+        options.0["dimensions"] = info.dimensions.into();
+    }
     insert(name, kind, source, &options, &info)?;
     announce_change()
 }
@@ -126,7 +148,7 @@ pub(super) fn require_unused(name: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rag_drop_model(name: &str) -> Result<()> {
     require_writable(c"rag_drop_model()");
-    catalog::lookup(name)?;
+    catalog::entry(name)?;
     let used_by = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index
           WHERE model OPERATOR(pg_catalog.=) $1",
@@ -174,7 +196,7 @@ fn rag_load_model(name: &str) -> Result<()> {
 /// Frees the server's memory of the model `name`; its next use loads it again.
 #[pg_extern(sql = false)]
 fn rag_unload_model(name: &str) -> Result<()> {
-    catalog::lookup(name)?;
+    catalog::entry(name)?;
     client::command(&Request::Unload { name: name.to_owned() })
 }
 

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod buffer;
 pub mod bytea;
 pub mod drop_notice;
+pub mod foreign;
 pub mod invalidation;
 pub mod latch;
 pub mod list;
