@@ -3,7 +3,7 @@ CREATE ROLE regress_remote_admin;
 CREATE ROLE regress_remote_user;
 
 -- Off until a superuser allows it
-SELECT fdwname, fdwhandler, fdwvalidator, fdwacl FROM pg_foreign_data_wrapper WHERE fdwname = 'pg_rag_remote';
+SELECT fdwname, fdwhandler, fdwvalidator::regproc, fdwacl FROM pg_foreign_data_wrapper WHERE fdwname = 'pg_rag_remote';
 SELECT count(*) AS servers FROM pg_foreign_server;
 SELECT code, message, hint FROM outcome($$SELECT rag_add_model('gpt', 'generate', 'remote:nowhere', '{"model": "m"}')$$);
 SET ROLE regress_remote_admin;
