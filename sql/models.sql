@@ -24,7 +24,7 @@ CREATE TABLE rag.model (
     revision     text
 );
 COMMENT ON TABLE rag.model IS 'registered models; a name stays bound to the hashes of its files, also after rag_drop_model';
-COMMENT ON COLUMN rag.model.source IS 'absolute path, or path relative to pg_rag.model_path';
+COMMENT ON COLUMN rag.model.source IS 'absolute path, path relative to pg_rag.model_path, or a foreign server';
 COMMENT ON COLUMN rag.model.files IS 'SHA-256 of every file that determines the results';
 COMMENT ON COLUMN rag.model.file_bytes IS 'bytes of each of these files, as far as they are known';
 COMMENT ON COLUMN rag.model.repository IS 'repository of the hub that the model was downloaded from';
@@ -105,7 +105,7 @@ COMMENT ON VIEW rag_model_files IS
 CREATE FUNCTION rag_add_model(name text, kind text, source text, options jsonb DEFAULT '{}') RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_add_model_wrapper';
 COMMENT ON FUNCTION rag_add_model(text, text, text, jsonb) IS
-    'registers the model in a folder or GGUF file of the server under a name';
+    'registers the model in a folder or GGUF file of the server, or behind a foreign server, under a name';
 
 CREATE FUNCTION rag_drop_model(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_model_wrapper';
@@ -172,8 +172,8 @@ CREATE FUNCTION rag.loaded_models(
 COMMENT ON FUNCTION rag.loaded_models() IS 'models that the server holds in memory';
 
 CREATE VIEW rag_models AS
-    SELECT m.name, m.kind, m.architecture, NULLIF(m.dimensions, 0) AS dimensions, m.max_tokens, m.parameters, m.size_bytes,
-           m.quantization, m.license, m.repository, m.revision, m.source, m.options, m.builtin, m.added_at,
+    SELECT m.name, m.kind, m.architecture, NULLIF(m.dimensions, 0) AS dimensions, m.max_tokens,
+           NULLIF(m.parameters, 0) AS parameters, NULLIF(m.size_bytes, 0) AS size_bytes, NULLIF(m.quantization, '') AS quantization, m.license, m.repository, m.revision, m.source, m.options, m.builtin, m.added_at,
            (SELECT min(r.rolname::text) FROM rag.model_grant g JOIN pg_catalog.pg_roles r ON r.oid = g.role::oid
              WHERE g.model = m.name AND g.privilege = 'owner') AS owner,
            CASE WHEN EXISTS (SELECT FROM rag.restricted_model r WHERE r.model = m.name)

@@ -36,7 +36,8 @@ extension_sql_file!("../sql/types.sql", name = "types", requires = ["requirement
 extension_sql_file!("../sql/hnsw.sql", name = "hnsw", requires = ["types"]);
 extension_sql_file!("../sql/hnsw_filters.sql", name = "hnsw_filters", requires = ["hnsw"]);
 extension_sql_file!("../sql/models.sql", name = "models", requires = ["hnsw"]);
-extension_sql_file!("../sql/text.sql", name = "text", requires = ["models"]);
+extension_sql_file!("../sql/remote.sql", name = "remote", requires = ["models"]);
+extension_sql_file!("../sql/text.sql", name = "text", requires = ["remote"]);
 extension_sql_file!("../sql/inference.sql", name = "inference", requires = ["text"]);
 extension_sql_file!("../sql/rag.sql", name = "rag", requires = ["inference"]);
 extension_sql_file!("../sql/rag_sync.sql", name = "rag_sync", requires = ["rag"]);

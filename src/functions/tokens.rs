@@ -1,10 +1,11 @@
 //! `tokenize`, `detokenize`, `token_count`, and `html_to_markdown`.
 
-use crate::error::{invalid_parameter, unexpected_response, Result};
+use crate::error::{error, invalid_parameter, unexpected_response, Result};
 use crate::models::catalog::{self, Model};
 use crate::server::client;
 use pg_rag_protocol::message::{Request, Response, TokenizedText};
 use pgrx::prelude::*;
+use pgrx::PgSqlErrorCode;
 use std::rc::Rc;
 
 /// The named model of either kind, or the default embedding model.
@@ -25,21 +26,30 @@ pub fn tokenize_all(model: &Model, texts: Vec<String>) -> Result<Vec<TokenizedTe
     }
 }
 
-fn tokenize_one(input: &str, model_name: Option<&str>) -> Result<TokenizedText> {
-    let tokens = tokenize_all(&*model(model_name)?, vec![input.to_owned()])?;
+fn tokenize_one(input: &str, model: &Model) -> Result<TokenizedText> {
+    let tokens = tokenize_all(model, vec![input.to_owned()])?;
     Ok(tokens.into_iter().next().unwrap_or_default())
 }
 
 #[pg_extern(sql = false)]
 fn tokenize(input: Option<&str>, model: Option<&str>) -> Result<Option<Vec<i32>>> {
     let Some(input) = input else { return Ok(None) };
-    Ok(Some(tokenize_one(input, model)?.ids.into_iter().map(|id| id as i32).collect()))
+    let model = self::model(model)?;
+    if model.reference.remote.is_some() {
+        let name = &model.reference.name;
+        return Err(error(
+            PgSqlErrorCode::ERRCODE_FEATURE_NOT_SUPPORTED,
+            format!("model \"{name}\" runs elsewhere: its vocabulary is not here"),
+        )
+        .set_hint("token_count() estimates how many tokens a text has."));
+    }
+    Ok(Some(tokenize_one(input, &model)?.ids.into_iter().map(|id| id as i32).collect()))
 }
 
 #[pg_extern(sql = false)]
 fn token_count(input: Option<&str>, model: Option<&str>) -> Result<Option<i32>> {
     let Some(input) = input else { return Ok(None) };
-    Ok(Some(tokenize_one(input, model)?.ids.len() as i32))
+    Ok(Some(tokenize_one(input, &*self::model(model)?)?.ids.len() as i32))
 }
 
 #[pg_extern(sql = false)]

@@ -10,6 +10,7 @@
 //! - [`adapter`]: LoRA adapters of generation models;
 //! - [`decoder`]: generation models (llama family, GGUF);
 //! - [`quantize`]: models with smaller weights, as GGUF files;
+//! - [`remote`]: models that run elsewhere;
 //! - [`server`]: the process that owns the models: connections, scheduling, model registry.
 
 pub mod adapter;
@@ -19,6 +20,7 @@ pub mod encoder;
 pub mod error;
 pub mod hub;
 pub mod quantize;
+pub mod remote;
 pub mod server;
 pub mod source;
 pub mod tokenizer;

@@ -125,7 +125,7 @@ fn rag_revoke_model(name: &str, role: &str) -> Result<()> {
 
 /// Runs one of the two statements, with the rights of the extension's owner; whether it was that for a role.
 fn change(name: &str, role: &str, for_public: &str, for_role: &str) -> Result<bool> {
-    catalog::require_existing(name)?;
+    catalog::entry(name)?;
     require_ownership(name)?;
     let role = role_of(role)?;
     owner::as_extension_owner(|| {

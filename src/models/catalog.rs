@@ -3,6 +3,7 @@
 use crate::error::{error, OrError, Result};
 use crate::gucs;
 use crate::models::access;
+use crate::models::remote;
 use crate::pg::invalidation;
 use pg_rag_protocol::message::{ModelFile, ModelKind, ModelRef};
 use pgrx::prelude::*;
@@ -76,29 +77,29 @@ pub fn generation(name: Option<&str>) -> Result<Rc<Model>> {
     }
 }
 
-/// The model `name` of whatever kind, if the current role may use it.
+/// The model `name` of whatever kind, if the current role may use it. One that runs elsewhere comes with how this role reaches
+/// it, who must have the right to.
 ///
 /// Asked for every use, so whoever acts for somebody else, a worker or a security-definer function, has the right or not as
 /// that role has it.
 pub fn lookup(name: &str) -> Result<Rc<Model>> {
-    let model = registered(name)?;
+    let model = entry(name)?;
     if let Some(users) = &model.users {
         access::require_use(name, users)?;
     }
-    Ok(model)
-}
-
-/// Fails unless there is a model `name`, whoever may use it.
-pub(super) fn require_existing(name: &str) -> Result<()> {
-    registered(name).map(drop)
+    let Some(server) = remote::server_of(&model.reference.path) else { return Ok(model) };
+    let remote = Some(Box::new(remote::resolve(server)?));
+    let reference = ModelRef { remote, ..model.reference.clone() };
+    Ok(Rc::new(Model { reference, users: model.users.clone(), ..*model }))
 }
 
 /// Whether not everybody may use the model `name`.
 pub(super) fn is_restricted(name: &str) -> Result<bool> {
-    Ok(registered(name)?.users.is_some())
+    Ok(entry(name)?.users.is_some())
 }
 
-fn registered(name: &str) -> Result<Rc<Model>> {
+/// What the catalogue says of the model `name`, wherever it runs: for those who do not use it.
+pub fn entry(name: &str) -> Result<Rc<Model>> {
     let generation = invalidation::generation();
     let model_path = gucs::model_path();
     let cached = CACHE.with_borrow_mut(|cache| {
@@ -155,12 +156,13 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
     let base = match options.as_ref().and_then(|options| options.0["base"].as_str()) {
         Some(base) if base == name => return Err(damaged()),
         // Who may use the adapter need not have its base for other uses.
-        Some(base) => Some(Box::new(registered(base)?.reference.clone())),
+        Some(base) => Some(Box::new(entry(base)?.reference.clone())),
         None => None,
     };
     Ok(Model {
         reference: ModelRef {
             base,
+            remote: None,
             name: name.to_owned(),
             kind: kind.parse().map_err(|()| damaged())?,
             path: absolute_path(&source, model_path),
@@ -177,8 +179,12 @@ fn read(name: &str, model_path: &str) -> Result<Model> {
 /// and restored backups have theirs elsewhere, so the path is not written down.
 pub const OWN_FOLDER: &str = "server:";
 
-/// `source` as registered: an absolute path, one relative to `pg_rag.model_path`, or a file in the server's own folder.
+/// `source` as registered: an absolute path, one relative to `pg_rag.model_path`, a file in the server's own folder, or a
+/// foreign server.
 pub fn absolute_path(source: &str, model_path: &str) -> String {
+    if remote::server_of(source).is_some() {
+        return source.to_owned();
+    }
     if let Some(file) = source.strip_prefix(OWN_FOLDER) {
         // Every process of PostgreSQL works in the data directory.
         let folder = std::env::current_dir().unwrap_or_default().join(pg_rag_protocol::MODELS_DIR);

@@ -9,6 +9,7 @@
 //! - [`download`]: the function `rag_download_model`;
 //! - [`files`]: whether the files of models are there and are the registered ones;
 //! - [`quantize`]: `rag_quantize_model`, what it has changed, and what a model takes in memory;
+//! - [`remote`]: models that run elsewhere, behind foreign servers;
 //! - [`status`]: the state of the server.
 
 mod access;
@@ -17,6 +18,7 @@ mod download;
 mod files;
 mod quantize;
 mod registry;
+mod remote;
 mod status;
 
 /// Starts watching for changes of the catalogue. Called once, from `_PG_init`.

@@ -2,8 +2,8 @@
 
 use crate::error::{error, invalid_parameter, unexpected_response, OrError, Result};
 use crate::gucs;
-use crate::models::access;
 use crate::models::catalog::{self, Model};
+use crate::models::{access, remote};
 use crate::pg::backend::require_writable;
 use crate::pg::{invalidation, owner};
 use crate::server::client;
@@ -33,6 +33,9 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
         }
         _ => source,
     };
+    if let Some(server) = remote::server_of(source) {
+        return add_remote(name, kind, source, server, options);
+    }
     let source = source.strip_prefix("dir:").unwrap_or(source);
     if source.is_empty() {
         return Err(invalid_parameter("source of a model must not be empty")
@@ -101,6 +104,24 @@ impl Options {
         };
         self.revision.clone().or_else(of_cache)
     }
+}
+
+/// Registers a model that the foreign server `server` runs. The server is asked for a vector if `options` do not tell how
+/// long it is.
+fn add_remote(name: &str, kind: ModelKind, source: &str, server: &str, mut options: Options) -> Result<()> {
+    // A name that is taken should cost no request.
+    require_unused(name)?;
+    let options_json = options.to_json();
+    let request =
+        Request::InspectRemote { kind, server: remote::resolve(server)?, options_json, caller: client::caller() };
+    let Response::Inspected(info) = client::call(&request)? else {
+        return Err(unexpected_response("what a remote model is"));
+    };
+    if kind == ModelKind::Embed {
+        options.given["dimensions"] = info.dimensions.into();
+    }
+    insert(name, kind, source, &options, &info)?;
+    announce_change()
 }
 
 /// Writes the row of a new model, or that of a dropped one with the same files.
@@ -190,7 +211,7 @@ pub(super) fn require_unused(name: &str) -> Result<()> {
 #[pg_extern(sql = false)]
 fn rag_drop_model(name: &str) -> Result<()> {
     require_writable(c"rag_drop_model()");
-    catalog::require_existing(name)?;
+    catalog::entry(name)?;
     access::require_ownership(name)?;
     let used_by = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index
@@ -241,7 +262,7 @@ fn rag_load_model(name: &str) -> Result<()> {
 /// Frees the server's memory of the model `name`; its next use loads it again.
 #[pg_extern(sql = false)]
 fn rag_unload_model(name: &str) -> Result<()> {
-    catalog::lookup(name)?;
+    catalog::entry(name)?;
     client::command(&Request::Unload { name: name.to_owned() })
 }
 

@@ -9,6 +9,7 @@ pub mod bytea;
 pub mod condition;
 pub mod drop_notice;
 pub mod expression;
+pub mod foreign;
 pub mod invalidation;
 pub mod latch;
 pub mod list;

@@ -2,6 +2,7 @@
 //!
 //! - [`message`]: the requests and responses, as plain data;
 //! - [`document`]: documents and their text, as parts of messages;
+//! - [`remote`]: servers that run models elsewhere, as parts of messages;
 //! - [`frame`]: how one message becomes bytes: a 4-byte length, then the message in postcard's encoding.
 //!
 //! A connection is synchronous: the client sends [`message::Request`] and reads [`message::Response`]s until one of
@@ -14,6 +15,7 @@
 pub mod document;
 pub mod frame;
 pub mod message;
+pub mod remote;
 
 /// Folder in the data directory that the server writes models into.
 pub const MODELS_DIR: &str = "pg_rag_models";

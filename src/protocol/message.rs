@@ -1,6 +1,7 @@
 //! Requests and responses.
 
 use crate::document::{Bytes, ExtractOptions, ExtractedDocument};
+use crate::remote::RemoteServer;
 use serde::{Deserialize, Serialize};
 
 /// What a model is for.
@@ -58,6 +59,8 @@ pub struct ModelRef {
     pub options_json: String,
     /// For an adapter, whose folder `path` is: the model that it changes.
     pub base: Option<Box<ModelRef>>,
+    /// For a model that runs elsewhere, which has no files: where.
+    pub remote: Option<Box<RemoteServer>>,
 }
 
 /// What the headers of a model say; the answer to [`Request::Inspect`].
@@ -389,6 +392,13 @@ pub enum Request {
         /// Given for an adapter.
         base: Option<Box<ModelRef>>,
     },
+    /// Checks the options of a model that `server` runs. Asks it for a vector, where the options do not tell how long one is.
+    InspectRemote {
+        kind: ModelKind,
+        server: RemoteServer,
+        options_json: String,
+        caller: Caller,
+    },
     /// Loads the model now, if it is not loaded.
     Load {
         model: ModelRef,
@@ -623,6 +633,26 @@ pub enum FailureKind {
     DiskFull,
     /// A file that a setting names is not as it must be.
     Configuration,
+    /// A server that runs models elsewhere cannot be reached.
+    RemoteUnreachable,
+    /// It may not be reached: by its address, or without encryption.
+    RemoteForbidden,
+    /// It did not answer in time, broke the connection, or failed.
+    RemoteLost,
+    /// What it answered is not what was asked for.
+    RemoteProtocol,
+    /// It refused the request.
+    RemoteRefused,
+    /// It does not know the model, or what was asked for.
+    RemoteUnknown,
+    /// It refused the key.
+    RemoteKey,
+    /// It asks to be left alone for a while.
+    RemoteBusy,
+    /// The file with the key, or with certificates, cannot be used.
+    RemoteFile,
+    /// The model runs elsewhere: what was asked for needs its files.
+    RemoteModel,
     /// The client went away.
     Cancelled,
     /// The server takes no more requests because it is about to end; its successor will.

@@ -27,7 +27,7 @@ mod needs;
 mod prefix_cache;
 mod rope;
 mod sampler;
-mod sentence;
+pub(crate) mod sentence;
 mod speculation;
 mod tensors;
 mod text_stream;

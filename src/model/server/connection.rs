@@ -12,6 +12,7 @@ use super::progress::Reporter;
 use super::quantize;
 use super::queue::{EmbedJob, Wanted};
 use super::registry::Entry;
+use super::remote;
 use super::reply::{self, Outgoing, Ticket, Turn};
 use super::runtime::{EmbedModel, GenerateModel, Runtime};
 use super::scheduler::generation;
@@ -132,7 +133,9 @@ fn read_requests(
                 let busy: Option<Busy> = server.lifecycle.begin();
                 let accepted = busy.is_some();
                 let ticket = Ticket::new(outgoing.clone(), turn.clone(), busy);
-                if accepted {
+                if accepted && remote::concerns(&request) {
+                    remote::answer(server, request, ticket);
+                } else if accepted {
                     answer(server, &reporter, request, ticket);
                 } else {
                     ticket.fail(Failure {
@@ -222,7 +225,7 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
 }
 
 /// Counts a request among those of its role; answers it where the role has too many.
-fn admit(server: &Server, mut ticket: Ticket, caller: Caller) -> Option<Ticket> {
+pub(super) fn admit(server: &Server, mut ticket: Ticket, caller: Caller) -> Option<Ticket> {
     match server.roles.begin(caller) {
         Ok(role) => {
             ticket.count(role);
@@ -283,6 +286,7 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             .map_err(|error| failure_of_document(&error)),
         Request::Hello { .. }
         | Request::Retire
+        | Request::InspectRemote { .. }
         | Request::Embed { .. }
         | Request::EmbedTokens { .. }
         | Request::Rerank { .. }

@@ -1,9 +1,10 @@
-//! The one map from [`ModelError`] and [`DocumentError`] to what a client is told: kind, message, detail and hint.
+//! The one map from [`ModelError`], [`DocumentError`] and [`RemoteError`] to what a client is told: kind, message, detail and hint.
 //!
 //! The message stays one line in PostgreSQL's style; facts go to the detail, advice to the hint (both are sentences).
 
 use crate::error::ModelError;
 use crate::hub::HubError;
+use crate::remote::RemoteError;
 use pg_rag_documents::{DocumentError, Kind};
 use pg_rag_protocol::message::{Failure, FailureKind};
 
@@ -155,6 +156,12 @@ pub fn failure_of_document(error: &DocumentError) -> Failure {
         _ => None,
     };
     Failure { kind, message: error.to_string(), detail: None, hint }
+}
+
+/// What the client is told about a model that runs elsewhere.
+pub fn failure_of_remote(error: RemoteError) -> Failure {
+    let RemoteError { kind, message, detail, hint } = error;
+    Failure { kind, message, detail, hint: hint.map(str::to_owned) }
 }
 
 /// A bug in the server or in a library that it uses.

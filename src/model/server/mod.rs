@@ -15,6 +15,7 @@
 //! - [`progress`]: what index builds report to other sessions;
 //! - [`devices`]: what there is to compute with;
 //! - [`extract`]: reading documents;
+//! - [`remote`]: models that run elsewhere;
 //! - [`connection`]: the conversation with one client.
 
 mod connection;
@@ -40,6 +41,9 @@ mod queue;
 #[cfg(test)]
 mod queue_tests;
 mod registry;
+mod remote;
+#[cfg(test)]
+mod remote_tests;
 mod reply;
 mod roles;
 mod runtime;
@@ -60,6 +64,7 @@ use models::DiskLoader;
 use pg_rag_protocol::message::ServerStatus;
 use progress::Board;
 use registry::Registry;
+use remote::Gateway;
 use roles::Roles;
 use runtime::Loader;
 use scheduler::Scheduler;
@@ -135,6 +140,7 @@ struct Server {
     idle_unload: Option<Duration>,
     scheduler: Scheduler,
     extractor: Arc<Extractor>,
+    gateway: Arc<Gateway>,
     progress: Arc<Board>,
     workshop: Arc<Workshop>,
     connections: AtomicU32,
@@ -162,6 +168,7 @@ impl Server {
             idle_unload: config.idle_unload,
             scheduler,
             extractor,
+            gateway: Gateway::new(config.max_queued),
             progress: Arc::default(),
             workshop,
             connections: AtomicU32::new(0),
@@ -226,7 +233,7 @@ impl Server {
             uptime_s: self.started.elapsed().as_secs_f64(),
             threads: self.scheduler.threads() as u32,
             connections: self.connections.load(Ordering::Relaxed),
-            queued: queued as u32,
+            queued: (queued + self.gateway.waiting()) as u32,
             generating,
             resident_bytes: process::resident_bytes(),
             memory_bytes: self.budget.taken_bytes(),

@@ -11,7 +11,15 @@ const WAITER: Waiter = Waiter { pid: 42, database: 7 };
 
 fn reference(name: &str, path: &Path, files: Vec<ModelFile>) -> ModelRef {
     let path = path.to_str().unwrap().to_owned();
-    ModelRef { name: name.into(), kind: ModelKind::Generate, path, files, options_json: "{}".into(), base: None }
+    ModelRef {
+        name: name.into(),
+        kind: ModelKind::Generate,
+        path,
+        files,
+        options_json: "{}".into(),
+        base: None,
+        remote: None,
+    }
 }
 
 /// The small model of random weights, as a file of single precision.

@@ -54,6 +54,12 @@ impl Ticket {
         self.role = Some(role);
     }
 
+    /// Asks, for whoever does not hold the ticket, whether the client has gone away.
+    pub fn client_gone(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let turn = self.turn.clone();
+        move || turn.client_gone.load(Ordering::Relaxed)
+    }
+
     /// Sends a part of the answer.
     pub fn send_part(&self, response: Response) {
         // The channel is closed when the client is gone; then nobody misses the part.

@@ -263,6 +263,7 @@ pub fn embed_model(name: &str) -> ModelRef {
         files: vec![ModelFile { name: "weights".into(), sha256: "00".repeat(32) }],
         options_json: "{}".into(),
         base: None,
+        remote: None,
     }
 }
 

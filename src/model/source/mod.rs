@@ -99,7 +99,7 @@ fn check_generate_options(options_json: &str) -> Result<()> {
 ///
 /// Errors: as for [`inspect`], and those of an adapter that does not fit.
 pub fn inspect_adapter(path: &Path, base: &ModelRef) -> Result<ModelInfo> {
-    if base.kind != ModelKind::Generate || base.base.is_some() {
+    if base.kind != ModelKind::Generate || base.base.is_some() || base.remote.is_some() {
         let reason = format!("model \"{}\" cannot be the base of an adapter", base.name);
         return Err(ModelError::InvalidArgument(reason));
     }

@@ -433,6 +433,7 @@ fn changed_files_are_noticed() {
         files: folder.inspect().unwrap().files,
         options_json: String::new(),
         base: None,
+        remote: None,
     };
     verify(&model).unwrap();
     assert_eq!(load_verified(&model, || folder.load()).unwrap().dims(), 4);

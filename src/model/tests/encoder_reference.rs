@@ -237,6 +237,7 @@ fn inspection_describes_the_model() {
         files: info.files,
         options_json: "{}".into(),
         base: None,
+        remote: None,
     };
     source::verify(&model).unwrap();
     assert!(encoder().resident_bytes() > 90_000_000 && encoder().resident_bytes() < 91_000_000);

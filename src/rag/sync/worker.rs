@@ -319,6 +319,9 @@ fn concerns_index(report: &Fault) -> bool {
             | Code::ERRCODE_UNDEFINED_TABLE
             | Code::ERRCODE_UNDEFINED_COLUMN
             | Code::ERRCODE_INSUFFICIENT_PRIVILEGE
+            | Code::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
+            | Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
+            | Code::ERRCODE_CONFIG_FILE_ERROR
             | Code::ERRCODE_QUERY_CANCELED
             | Code::ERRCODE_ADMIN_SHUTDOWN
     )
@@ -326,7 +329,9 @@ fn concerns_index(report: &Fault) -> bool {
 
 /// Whether the model server embeds a harmless text: then it is a row's text that it does not survive.
 fn server_works(job: &Job) -> bool {
-    let model: Outcome<Rc<Model>> = transaction::run(|| models::embedding(Some(&job.index.model)));
+    // As the owner: a model that runs elsewhere may be reached by some users only.
+    let find = || owner::as_restricted_user(job.owner, || models::embedding(Some(&job.index.model)));
+    let model: Outcome<Rc<Model>> = transaction::run(find);
     let Ok(model) = model else { return false };
     transaction::catch(|| embed_all(&model, vec!["a text".to_owned()], Purpose::Passage, Lane::Bulk)).is_ok()
 }

@@ -5,6 +5,7 @@
 //! - [`crash`]: ends a cluster without warning, and waits until it is back;
 //! - [`data`]: vectors from a seed;
 //! - [`disk`]: a small disk, to be filled;
+//! - [`http`]: a server for models that run elsewhere;
 //! - [`hnsw`]: searches with and without an index, and checks of the index;
 //! - [`items`]: a table with such an index;
 //! - [`process`]: what `/proc` knows of a process;
@@ -20,6 +21,7 @@ pub mod crash;
 pub mod data;
 pub mod disk;
 pub mod hnsw;
+pub mod http;
 pub mod items;
 pub mod process;
 pub mod session;

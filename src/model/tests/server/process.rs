@@ -26,6 +26,7 @@ fn model(kind: ModelKind, name: &str, place: &str) -> ModelRef {
         files,
         options_json: "{}".into(),
         base: None,
+        remote: None,
     }
 }
 
