@@ -22,5 +22,7 @@ pub mod lexical;
 pub mod prompt;
 pub mod rank;
 pub mod sparse;
+#[cfg(test)]
+mod test_scale;
 pub mod text;
 pub mod vector;
