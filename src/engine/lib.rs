@@ -30,5 +30,7 @@ pub mod neighbors;
 pub mod prompt;
 pub mod rank;
 pub mod sparse;
+#[cfg(test)]
+mod test_scale;
 pub mod text;
 pub mod vector;

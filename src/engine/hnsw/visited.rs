@@ -104,19 +104,21 @@ impl Visited {
 #[cfg(test)]
 mod tests {
     use super::Visited;
+    use crate::test_scale::scaled;
 
     #[test]
     fn knows_what_it_was_given() {
+        const NODES: u32 = scaled(100_000, 5_000);
         let mut visited = Visited::default();
-        for node in (0..100_000u32).chain([u32::MAX, u32::MAX - 1]) {
+        for node in (0..NODES).chain([u32::MAX, u32::MAX - 1]) {
             assert!(!visited.contains(node), "{node}");
             assert!(visited.insert(node), "{node}");
             assert!(visited.contains(node), "{node}");
         }
-        for node in (0..100_000u32).chain([u32::MAX]) {
+        for node in (0..NODES).chain([u32::MAX]) {
             assert!(!visited.insert(node), "{node}");
         }
-        assert_eq!(visited.len(), 100_002);
+        assert_eq!(visited.len(), NODES as usize + 2);
         visited.clear();
         assert!(visited.is_empty() && visited.insert(7));
     }

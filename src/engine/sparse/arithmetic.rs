@@ -57,6 +57,7 @@ mod tests {
 
     use super::super::{from_dense, parse, print, to_dense};
     use super::*;
+    use crate::test_scale::scaled;
 
     fn normalized(text: &str) -> String {
         print(l2_normalized(parse(text, None).unwrap().as_ref()).as_ref())
@@ -76,7 +77,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #![proptest_config(ProptestConfig::with_cases(scaled(3000, 4)))]
         #[test]
         fn order_norm_and_scaling_are_those_of_the_dense_vectors(a in dense(), b in dense()) {
             let (sparse_a, sparse_b) = (from_dense(&a).unwrap(), from_dense(&b).unwrap());

@@ -203,6 +203,7 @@ mod tests {
     use super::super::{from_dense, SparseVector};
     use super::*;
     use crate::distance::scalar;
+    use crate::test_scale::scaled;
 
     fn parse(text: &str) -> SparseVector {
         super::super::parse(text, None).unwrap()
@@ -232,8 +233,8 @@ mod tests {
     #[test]
     fn gallop_finds_the_first_that_is_not_below() {
         let indices: Vec<i32> = (0..100).map(|i| 2 * i).collect();
-        for from in 0..=100 {
-            for index in -1..203 {
+        for from in (0..=100).step_by(scaled(1, 10)) {
+            for index in (-1..203).step_by(scaled(1, 7)) {
                 let expected = from + indices[from..].iter().take_while(|&&other| other < index).count();
                 assert_eq!(gallop(&indices, from, index), expected);
             }
@@ -251,7 +252,7 @@ mod tests {
     }
 
     fn dense(density: u32) -> impl Strategy<Value = Vec<f32>> {
-        prop::collection::vec(prop_oneof![100 - density => Just(0f32), density => -1f32..1.0], 300)
+        prop::collection::vec(prop_oneof![100 - density => Just(0f32), density => -1f32..1.0], scaled(300, 60))
     }
 
     proptest! {

@@ -2,6 +2,7 @@ use super::super::measure::TokenMeasure;
 use super::*;
 use proptest::prelude::{prop, prop_oneof, proptest, ProptestConfig};
 // Not under its own name, which is that of the chunking strategy.
+use crate::test_scale::scaled;
 use proptest::strategy::Strategy as Generate;
 
 fn options(strategy: Strategy, size: usize, overlap: usize) -> ChunkOptions {
@@ -185,7 +186,7 @@ fn tokens_of_one_character_are_not_separated() {
 
 #[test]
 fn hostile_texts_of_megabytes_keep_the_guarantees() {
-    const BYTES: usize = 1 << 20;
+    const BYTES: usize = scaled(1 << 20, 1 << 9);
     let of = |unit: &str| unit.repeat(BYTES / unit.len());
     let texts = [
         of("x"),
@@ -227,10 +228,10 @@ fn hostile_texts_of_megabytes_keep_the_guarantees() {
 #[test]
 fn deep_nesting_is_read_without_recursion() {
     for unit in [">", "- ", "1. ", "[", "*a "] {
-        let text = format!("{}deep", unit.repeat(20_000));
+        let text = format!("{}deep", unit.repeat(scaled(20_000, 100)));
         assert_guarantees(&text, &CharMeasure::new(&text), &options(Strategy::Markdown, 50, 10));
     }
-    let staircase: String = (0..500).map(|depth| format!("{}- item\n", "  ".repeat(depth))).collect();
+    let staircase: String = (0..scaled(500, 15)).map(|depth| format!("{}- item\n", "  ".repeat(depth))).collect();
     assert_guarantees(&staircase, &CharMeasure::new(&staircase), &options(Strategy::Markdown, 50, 10));
 }
 
@@ -278,7 +279,7 @@ fn any_text() -> impl Generate<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(scaled(600, 4)))]
     #[test]
     fn every_text_keeps_the_guarantees(text in any_text(), size in 1usize..80, overlap in 0usize..80, which in 0usize..3) {
         let options = options(STRATEGIES[which], size, overlap % size);

@@ -62,6 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::test_scale::scaled;
 
     fn message<E: Element>(result: Result<Vec<E>, VectorError>) -> String {
         result.unwrap_err().to_string()
@@ -90,7 +91,8 @@ mod tests {
 
     #[test]
     fn every_half_survives_the_way_through_vector() {
-        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).filter(|half| half.is_finite()).collect();
+        let halves: Vec<f16> =
+            (0..=u16::MAX).step_by(scaled(1, 331)).map(f16::from_bits).filter(|half| half.is_finite()).collect();
         for some in halves.chunks(16_000) {
             let wide = convert::<f16, f32>(some).unwrap();
             let back = convert::<f32, f16>(&wide).unwrap();

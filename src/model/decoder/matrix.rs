@@ -136,7 +136,7 @@ impl Matrix {
 pub fn multiply(pool: &Pool, matrices: &[Matrix], count: usize, x: &Input, y: &mut [f32]) {
     let level = Level::best();
     let columns: usize = matrices.iter().map(|matrix| matrix.rows).sum();
-    let numbers = |matrix: &Matrix| level == Level::Portable || matches!(matrix.elements, Elements::Numbers(_));
+    let numbers = |matrix: &Matrix| !level.suits_prompts() || matches!(matrix.elements, Elements::Numbers(_));
     if count >= DENSE_PANEL_ROWS && matrices.iter().any(numbers) {
         let mut start = 0;
         for matrix in matrices {

@@ -2,7 +2,8 @@
 //!
 //! A factor is four bytes of a row of activations, which hold value + 128, the values from -127 to 127; a weight block
 //! has, for each of 16 outputs, the four weights that meet them, from -127 to 127. As with [`super::lanes`], a kernel is written once over [`Dots`] and
-//! compiled for each implementation: [`Portable`], the truth; AVX2; AVX-VNNI; AVX-512 VNNI. All give the same sums.
+//! compiled for each implementation: [`Portable`], the truth; AVX2; AVX-VNNI; AVX-512 VNNI; NEON, with or without its dot
+//! product. All give the same sums.
 //! [`dispatch_dots!`] picks one at run time.
 
 use super::lanes::{self, Lanes, LANES};
@@ -100,6 +101,28 @@ macro_rules! dispatch_dots {
                 if $crate::encoder::lanes::allows(1) && Avx2::detected() {
                     // SAFETY: the processor has AVX2 and FMA.
                     return unsafe { with_avx2($($argument),*) };
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            {
+                use $crate::encoder::dots_neon::{DotProduct, Neon};
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "neon,dotprod")]
+                fn with_dot_product($($argument: $type),*) {
+                    $kernel::<DotProduct>($($argument),*)
+                }
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "neon")]
+                fn with_neon($($argument: $type),*) {
+                    $kernel::<Neon>($($argument),*)
+                }
+                if $crate::encoder::lanes::allows(2) && DotProduct::detected() {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { with_dot_product($($argument),*) };
+                }
+                if $crate::encoder::lanes::allows(1) && Neon::detected() {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { with_neon($($argument),*) };
                 }
             }
             $kernel::<$crate::encoder::dots::Portable>($($argument),*)

@@ -1,10 +1,10 @@
 //! Sixteen f32 lanes at a time: the arithmetic under the encoder's kernels.
 //!
 //! A kernel is written once over [`Lanes`] and compiled for each of: [`Portable`], which is plain Rust, runs anywhere
-//! and is what the tests compare with; AVX2 with FMA, two registers for sixteen lanes; AVX-512, one register.
+//! and is what the tests compare with; AVX2 with FMA, two registers for sixteen lanes; AVX-512, one register; NEON, four.
 //! [`dispatch!`] picks one at run time. They differ only in rounding, because FMA rounds once.
 //!
-//! Lanes of `lanes_x86.rs` must only be used inside a function compiled for their instructions, after detection;
+//! Lanes of `lanes_x86.rs` and `lanes_neon.rs` must only be used inside a function compiled for their instructions, after detection;
 //! `dispatch!` and the tests of the kernels are the only places that name them.
 
 /// Number of lanes.
@@ -180,10 +180,10 @@ impl Lanes for Portable {
     }
 }
 
-/// Whether a kernel may use the instructions of this level: 1 for AVX2, 2 for AVX-VNNI, 3 for AVX-512. Only tests forbid
-/// any.
+/// Whether a kernel may use the instructions of this level: 1 for AVX2, 2 for AVX-VNNI, 3 for AVX-512; 1 for NEON, 2 for
+/// its dot product. Only tests forbid any.
 #[cfg(not(test))]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 #[inline(always)]
 pub const fn allows(_level: u8) -> bool {
     true
@@ -218,6 +218,19 @@ macro_rules! dispatch {
                     return unsafe { with_avx2($($argument),*) };
                 }
             }
+            #[cfg(target_arch = "aarch64")]
+            {
+                use $crate::encoder::lanes_neon::Neon;
+                #[allow(clippy::too_many_arguments)]
+                #[target_feature(enable = "neon")]
+                fn with_neon($($argument: $type),*) {
+                    $kernel::<Neon>($($argument),*)
+                }
+                if $crate::encoder::lanes::allows(1) && Neon::detected() {
+                    // SAFETY: the processor has the instructions.
+                    return unsafe { with_neon($($argument),*) };
+                }
+            }
             $kernel::<$crate::encoder::lanes::Portable>($($argument),*)
         }
     )*};
@@ -225,7 +238,7 @@ macro_rules! dispatch {
 pub(crate) use dispatch;
 
 #[cfg(test)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(unused_imports))]
+#[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(unused_imports))]
 pub use limit::allows;
 
 /// Running a test on this thread with each set of instructions, plain Rust first.
@@ -237,7 +250,7 @@ pub mod limit {
         static HIGHEST: Cell<u8> = const { Cell::new(u8::MAX) };
     }
 
-    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    #[cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
     pub fn allows(level: u8) -> bool {
         HIGHEST.get() >= level
     }

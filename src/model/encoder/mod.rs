@@ -21,6 +21,8 @@ pub mod batch;
 mod candle_tests;
 pub mod config;
 mod dots;
+#[cfg(target_arch = "aarch64")]
+mod dots_neon;
 #[cfg(target_arch = "x86_64")]
 mod dots_x86;
 mod head;
@@ -28,6 +30,8 @@ mod head;
 mod kernel_tests;
 mod kernels;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
 #[cfg(target_arch = "x86_64")]
 mod lanes_x86;
 mod leading;

@@ -392,5 +392,13 @@ mod tests {
                 assert_eq!(adds_up::<Avx512Vnni>(), truth);
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use super::super::dots_neon::{DotProduct, Neon};
+            assert_eq!(adds_up::<Neon>(), truth);
+            if DotProduct::detected() {
+                assert_eq!(adds_up::<DotProduct>(), truth);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::code::{BitMetric, CodeError, Codec};
+use crate::test_scale::scaled;
 
 /// The most bits of an indexed bit string.
 const MOST: usize = 64_000;
@@ -51,7 +52,8 @@ fn random(seed: u32, bits: usize) -> Vec<bool> {
 
 #[test]
 fn every_length_is_compared_to_its_last_bit() {
-    for bits in (1..300).chain([511, 513, 1_000, 4_095, 4_097, 12_345, MOST - 1, MOST]) {
+    let long = [511, 513, 1_000, 4_095, 4_097, 12_345, MOST - 1, MOST];
+    for bits in (1..300).step_by(scaled(1, 31)).chain(long.into_iter().take(scaled(8, 2))) {
         check(&random(1, bits), &random(2, bits));
         let mut last = vec![false; bits];
         check(&last, &last);
@@ -73,7 +75,7 @@ fn bits_are_refused_by_their_bytes() {
 
 proptest! {
     #[test]
-    fn bits_are_counted_one_by_one(pairs in prop::collection::vec(any::<(bool, bool)>(), 1..2_000)) {
+    fn bits_are_counted_one_by_one(pairs in prop::collection::vec(any::<(bool, bool)>(), 1..scaled(2_000, 300))) {
         let (a, b): (Vec<bool>, Vec<bool>) = pairs.into_iter().unzip();
         check(&a, &b);
     }

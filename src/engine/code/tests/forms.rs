@@ -5,6 +5,7 @@ use half::f16;
 use super::{codec, elements, encoded, true_distance};
 use crate::code::{BitMetric, CodeError, Codec, ElementType};
 use crate::distance::{hamming, jaccard, Metric};
+use crate::test_scale::scaled;
 
 const METRICS: [Metric; 5] = [Metric::L2, Metric::L2Squared, Metric::InnerProduct, Metric::Cosine, Metric::L1];
 
@@ -25,7 +26,7 @@ fn few_dimensions_and_the_manhattan_distance_are_exact() {
 #[test]
 fn exact_codes_give_the_distances_of_the_elements() {
     for metric in METRICS {
-        for dimensions in 1..64 {
+        for dimensions in (1..64).step_by(scaled(1, 7)) {
             let (a, b) = (elements(1, dimensions), elements(2, dimensions));
             let truth = true_distance(metric, &a, &b) as f32;
             for (element, tolerance) in [(ElementType::Single, 1e-5), (ElementType::Half, 3e-3)] {
@@ -76,7 +77,7 @@ fn bit_strings_are_compared_bit_by_bit() {
 #[test]
 fn scores_are_the_distances_in_order() {
     for metric in METRICS {
-        for dimensions in [3, 70, 384] {
+        for dimensions in scaled([3, 70, 384], [3, 70, 65]) {
             let codec = codec(metric, dimensions);
             let codes: Vec<Vec<u8>> = (0..9).map(|seed| encoded(&codec, &elements(seed, dimensions))).collect();
             let query = codec.query(&elements(100, dimensions)[..]).unwrap();

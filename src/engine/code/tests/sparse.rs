@@ -6,6 +6,7 @@ use crate::code::{CodeError, Codec, Query};
 use crate::distance::Metric;
 use crate::hnsw::page::{CodeLength, Layout};
 use crate::sparse::{distance, SparseRef, SparseVector, MAX_DIMENSIONS, MAX_NON_ZERO};
+use crate::test_scale::scaled;
 
 const METRICS: [Metric; 5] = [Metric::L2, Metric::L2Squared, Metric::InnerProduct, Metric::Cosine, Metric::L1];
 
@@ -143,6 +144,7 @@ fn near_huge_and_tiny_vectors_keep_their_distances() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "sixteen thousand elements, several times: minutes")]
 fn the_longest_vectors_have_codes() {
     let indices: Vec<i32> = (0..=MAX_NON_ZERO as i32).map(|i| i * 7).collect();
     let values = vec![0.5; MAX_NON_ZERO + 1];
@@ -196,7 +198,7 @@ fn has_distances(codec: &Codec, query: &Query, code: &[u8], other: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(scaled(1000, 3)))]
 
     #[test]
     fn distances_are_those_of_the_operators((a, b) in pair()) {
@@ -204,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn distances_of_near_neighbours_are_too(a in vector(30_522, 200), at in any::<prop::sample::Index>(), by in -1e-3f32..1e-3) {
+    fn distances_of_near_neighbours_are_too(a in vector(30_522, scaled(200, 30)), at in any::<prop::sample::Index>(), by in -1e-3f32..1e-3) {
         let mut values = a.values().to_vec();
         if !values.is_empty() {
             values[at.index(a.values().len())] += by;

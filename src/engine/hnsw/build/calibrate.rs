@@ -13,7 +13,7 @@ use crate::hnsw::search::{Search, SCAN_DESCENT};
 /// Rows held out at most.
 pub const MOST_SAMPLES: u32 = 64;
 /// Rows below which nothing is measured.
-pub const LEAST_ROWS: u32 = 1_000;
+pub const LEAST_ROWS: u32 = if cfg!(miri) { 30 } else { 1_000 };
 /// Neighbours asked for.
 const NEIGHBOURS: usize = 10;
 /// Comparisons for the truth at most, but for [`LEAST_SAMPLES`] rows.

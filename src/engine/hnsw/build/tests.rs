@@ -8,8 +8,10 @@ use crate::hnsw::index::tests::{identity, tid, vectors};
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::write::BuiltGraph;
 use crate::hnsw::page::Metric;
+use crate::test_scale::scaled;
 
 const DIMENSIONS: usize = 64;
+const HELD_EVERY: usize = scaled(50, 10);
 
 fn words(count: usize) -> Vec<AtomicU32> {
     (0..count).map(|_| AtomicU32::new(0)).collect()
@@ -62,7 +64,7 @@ fn built_by_threads(identity: &Identity, vectors: &[Vec<f32>], threads: usize, h
                     let row = next.fetch_add(1, Ordering::Relaxed);
                     let Some(vector) = vectors.get(row) else { break };
                     codec.encode_into(Values::Single(vector), &mut code).unwrap();
-                    if holds_out && row.is_multiple_of(50) && builder.hold_out(&code, tid(row)) {
+                    if holds_out && row.is_multiple_of(HELD_EVERY) && builder.hold_out(&code, tid(row)) {
                         continue;
                     }
                     assert_ne!(insert(&mut builder, &codec, vector, row), Inserted::Full);
@@ -72,7 +74,7 @@ fn built_by_threads(identity: &Identity, vectors: &[Vec<f32>], threads: usize, h
     });
     let calibration = calibrate::measure(arena, &codec, || Ok::<_, ()>(())).unwrap();
     if holds_out {
-        assert_eq!((calibration.k, calibration.samples), (10, vectors.len().div_ceil(50) as u32));
+        assert_eq!((calibration.k, calibration.samples), (10, vectors.len().div_ceil(HELD_EVERY) as u32));
         let recalls: Vec<f32> = calibration.points().iter().map(|point| point.recall).collect();
         assert!(recalls.is_sorted() && recalls.last().is_some_and(|&recall| recall > 0.98), "{recalls:?}");
     } else {
@@ -85,18 +87,19 @@ fn built_by_threads(identity: &Identity, vectors: &[Vec<f32>], threads: usize, h
 
 #[test]
 fn threads_build_one_graph() {
-    let vectors = vectors(3_000, DIMENSIONS, 21);
+    let vectors = vectors(scaled(3_000, 50), DIMENSIONS, 21);
     for metric in [Metric::L2, Metric::Cosine, Metric::InnerProduct, Metric::L1] {
         built_by_threads(&identity(DIMENSIONS as u32, metric, 16), &vectors, 4, false);
     }
     built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 16), &vectors, 4, true);
-    built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 2), &vectors[..500], 4, false);
+    built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 2), &vectors[..scaled(500, 40)], 4, false);
 }
 
 #[test]
 fn equal_and_opposite_vectors_are_not_lost() {
-    let mut points = vec![vec![0.0; DIMENSIONS]; 300];
-    points.extend((0..300).map(|row| vec![if row % 2 == 0 { 1.0 } else { -1.0 }; DIMENSIONS]));
+    const EQUALS: usize = scaled(300, 20);
+    let mut points = vec![vec![0.0; DIMENSIONS]; EQUALS];
+    points.extend((0..EQUALS).map(|row| vec![if row % 2 == 0 { 1.0 } else { -1.0 }; DIMENSIONS]));
     for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine] {
         built_by_threads(&identity(DIMENSIONS as u32, metric, 4), &points, 3, false);
     }
@@ -104,10 +107,11 @@ fn equal_and_opposite_vectors_are_not_lost() {
 
 #[test]
 fn a_full_arena_keeps_what_it_has() {
-    let vectors = vectors(500, DIMENSIONS, 22);
+    const FIT: usize = scaled(100, 20);
+    let vectors = vectors(5 * FIT, DIMENSIONS, 22);
     let identity = identity(DIMENSIONS as u32, Metric::L2, 16);
     let codec = identity.codec();
-    let memory = words(100 * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
+    let memory = words(FIT * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
     let arena = Arena::new(&memory, ArenaShape::of(&identity));
     let mut builder = Builder::new(arena, &codec, 7, 64);
     let fits = vectors
@@ -115,8 +119,8 @@ fn a_full_arena_keeps_what_it_has() {
         .enumerate()
         .take_while(|(row, vector)| insert(&mut builder, &codec, vector, *row) != Inserted::Full);
     let count = fits.count();
-    assert!((80..=110).contains(&count), "{count}");
-    assert_eq!(insert(&mut builder, &codec, &vectors[499], 499), Inserted::Full);
+    assert!((FIT * 4 / 5..=FIT * 11 / 10).contains(&count), "{count}");
+    assert_eq!(insert(&mut builder, &codec, &vectors[5 * FIT - 1], 5 * FIT - 1), Inserted::Full);
     assert_whole(finished(arena, &codec), count);
     // Nothing at all fits into nothing.
     let nothing = Arena::new(&[], ArenaShape::of(&identity));

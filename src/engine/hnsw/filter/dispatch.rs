@@ -57,10 +57,11 @@ pub(super) fn highest_bits(bytes: [u8; SIXTEEN]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_scale::scaled;
 
     #[test]
     fn the_highest_bits_are_those_of_the_bytes() {
-        for seed in 0..500u64 {
+        for seed in 0..scaled(500u64, 20) {
             let mixed = |at: usize| seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(5 * at as u32);
             let bytes: [u8; SIXTEEN] = std::array::from_fn(|at| mixed(at) as u8);
             let expected = (0..SIXTEEN).filter(|&at| bytes[at] >= 128).fold(0, |bits, at| bits | 1u16 << at);
@@ -70,6 +71,8 @@ mod tests {
 
     #[test]
     fn all_instruction_sets_find_the_same_keys() {
+        // Not a multiple of 64.
+        const KEYS: usize = scaled(1_000, 104);
         let conditions = [
             Condition::Between(40, 170),
             Condition::Between(200, u128::MAX),
@@ -87,14 +90,14 @@ mod tests {
         for (condition, width) in
             conditions.iter().flat_map(|condition| [1u8, 2, 4, 8, 16].map(|width| (condition, width)))
         {
-            // Not a multiple of 64.
-            let drawn: Vec<u8> = (0..1_000u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+            let drawn: Vec<u8> =
+                (0..KEYS as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
             let keys: Vec<u8> =
                 drawn.iter().flat_map(|&key| u128::from(key).to_le_bytes()[..usize::from(width)].to_vec()).collect();
-            let nulls: Vec<u8> = (0..125).map(|at| if at % 5 == 0 { 0x21 } else { 0 }).collect();
+            let nulls: Vec<u8> = (0..KEYS / 8).map(|at| if at % 5 == 0 { 0x21 } else { 0 }).collect();
             let is_null = |at: usize| nulls[at / 8] >> (at % 8) & 1 == 1;
             let accepted = |at: usize| condition.accepts((!is_null(at)).then(|| u128::from(drawn[at])));
-            let expected: Vec<bool> = (0..1_000).map(accepted).collect();
+            let expected: Vec<bool> = (0..KEYS).map(accepted).collect();
             let mut ways: Vec<(&str, Way)> = vec![("chosen", narrow), ("plain", Condition::narrow)];
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
@@ -104,10 +107,10 @@ mod tests {
                 }));
             }
             for (name, way) in ways {
-                let mut words = vec![u64::MAX; 16];
-                words[15] = (1 << (1_000 % 64)) - 1;
+                let mut words = vec![u64::MAX; KEYS.div_ceil(64)];
+                words[KEYS / 64] = (1 << (KEYS % 64)) - 1;
                 way(condition, width, &keys, &nulls, &mut words);
-                let found: Vec<bool> = (0..1_000).map(|at| words[at / 64] >> (at % 64) & 1 == 1).collect();
+                let found: Vec<bool> = (0..KEYS).map(|at| words[at / 64] >> (at % 64) & 1 == 1).collect();
                 assert_eq!(found, expected, "{name}: {condition:?}, {width} bytes");
             }
         }

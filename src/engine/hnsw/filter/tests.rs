@@ -8,6 +8,7 @@ use super::row::RowShape;
 use super::*;
 use crate::hnsw::page::filter_columns::FilterColumn;
 use crate::hnsw::page::{CodeLength, Layout, PAGE_BYTES};
+use crate::test_scale::scaled;
 
 const COMPARISONS: [Comparison; 6] = [
     Comparison::Less,
@@ -51,7 +52,7 @@ fn floats() -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(scaled(2_000, 3)))]
 
     #[test]
     fn integers_compare_as_they_do(
@@ -139,7 +140,7 @@ proptest! {
             numbers = numbers.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
             u128::from(numbers >> 33)
         };
-        let nodes = layout.nodes_per_page() - draw() as u32 % 70;
+        let nodes = layout.nodes_per_page().min(scaled(u32::MAX, 150)) - draw() as u32 % 70;
         let mut rows = Vec::new();
         for slot in 0..nodes {
             let row: Vec<Option<u128>> = widths

@@ -19,7 +19,7 @@ use crate::hnsw::search::{Found, Search, SCAN_DESCENT};
 
 /// Rows up to which a search looks at all of them, page by page, instead of walking the graph: that takes no longer, and
 /// misses nothing.
-const EXHAUSTIVE_ROWS: u32 = if cfg!(fuzzing) {
+const EXHAUSTIVE_ROWS: u32 = if cfg!(any(fuzzing, miri)) {
     8
 } else if cfg!(test) {
     150

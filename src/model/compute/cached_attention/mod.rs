@@ -11,6 +11,8 @@
 #![allow(unsafe_code)]
 
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod lanes_neon;
 
 use super::elementwise::soft_cap_body;
 use half::f16;
@@ -34,6 +36,8 @@ pub enum Level {
     Portable,
     Avx2,
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 impl Level {
@@ -47,6 +51,10 @@ impl Level {
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
                 return Level::Avx2;
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Level::Neon;
         }
         Level::Portable
     }
@@ -144,6 +152,8 @@ pub fn attend_span(level: Level, head: Head, span: usize, cap: Option<f32>, rows
             Level::Avx2 => avx2(head, start, end, cap, rows, partials),
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => avx512(head, start, end, cap, rows, partials),
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => neon(head, start, end, cap, rows, partials),
             #[cfg(not(target_arch = "x86_64"))]
             _ => by_rows::<Portable>(head, start, end, cap, rows, partials),
         }
@@ -157,6 +167,15 @@ pub fn attend_span(level: Level, head: Head, span: usize, cap: Option<f32>, rows
 unsafe fn avx2(head: Head, start: usize, end: usize, cap: Option<f32>, rows: &[Row], partials: &mut [f32]) {
     // SAFETY: the caller's.
     unsafe { by_rows::<lanes::Avx2>(head, start, end, cap, rows, partials) }
+}
+
+/// # Safety
+/// NEON; see [`attend`].
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+unsafe fn neon(head: Head, start: usize, end: usize, cap: Option<f32>, rows: &[Row], partials: &mut [f32]) {
+    // SAFETY: the caller's.
+    unsafe { by_rows::<lanes_neon::Neon>(head, start, end, cap, rows, partials) }
 }
 
 /// # Safety
@@ -359,6 +378,8 @@ mod tests {
             Level::Portable => vec![Level::Portable],
             Level::Avx2 => vec![Level::Portable, Level::Avx2],
             Level::Avx512 => vec![Level::Portable, Level::Avx2, Level::Avx512],
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => vec![Level::Portable, Level::Neon],
         }
     }
 

@@ -50,7 +50,12 @@ pub fn multiply(
             Level::Avx2 | Level::AvxVnni => super::tile_avx2::multiply(level, panel, rows, tile),
             Level::Portable => portable(panel, tile),
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        match level {
+            Level::Neon | Level::NeonDot => super::tile_neon::multiply(level, panel, rows, tile),
+            _ => portable(panel, tile),
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         portable(panel, tile);
         row += rows;
     }
@@ -62,6 +67,8 @@ fn tile_rows(level: Level, left: usize) -> usize {
         Level::Portable => &[1],
         Level::Avx2 | Level::AvxVnni => &[2, 1],
         Level::Avx512Vnni => &[8, 4, 2, 1],
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::NeonDot => &[2, 1],
     };
     sizes.iter().copied().find(|&size| size <= left).unwrap_or(1)
 }

@@ -11,8 +11,10 @@ use crate::hnsw::index::tests::{built, identity, search, tid, vectors, written, 
 use crate::hnsw::index::Index;
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::Metric;
+use crate::test_scale::scaled;
 
 const DIMENSIONS: usize = 64;
+const QUERIES: usize = scaled(100, 2);
 
 /// The phases gone through.
 #[derive(Default)]
@@ -90,7 +92,7 @@ fn assert_all_there(index: &mut Index<MemoryStore>, vectors: &[Vec<f32>]) {
 }
 
 fn recall(index: &mut Index<MemoryStore>, vectors: &[Vec<f32>], metric: crate::distance::Metric) -> f64 {
-    let queries = clustered(100, 77);
+    let queries = clustered(QUERIES, 77);
     let mut found = 0;
     for query in &queries {
         let mut exact: Vec<(f64, usize)> = vectors
@@ -103,12 +105,12 @@ fn recall(index: &mut Index<MemoryStore>, vectors: &[Vec<f32>], metric: crate::d
         let rows = search(index, query, vectors, 60, 10);
         found += rows.iter().filter(|&&row| metric.distance(query, vectors[row].as_slice()).unwrap() <= tenth).count();
     }
-    found as f64 / 1000.0
+    found as f64 / (10 * QUERIES) as f64
 }
 
 #[test]
 fn parts_are_as_good_as_one_graph() {
-    let vectors = clustered(5_000, 31);
+    let vectors = clustered(scaled(5_000, 80), 31);
     for (page_metric, metric) in [
         (Metric::L2, crate::distance::Metric::L2),
         (Metric::Cosine, crate::distance::Metric::Cosine),
@@ -116,7 +118,8 @@ fn parts_are_as_good_as_one_graph() {
         (Metric::L1, crate::distance::Metric::L1),
     ] {
         let whole = recall(&mut built(&vectors, identity(DIMENSIONS as u32, page_metric, 16)), &vectors, metric);
-        for (nodes, loss) in [(4_000, 0.01), (700, 0.02), (300, 0.05)] {
+        let sizes = scaled([4_000, 700, 300], [64, 48, 32]);
+        for (nodes, loss) in sizes.into_iter().zip([0.01, 0.02, 0.05]) {
             let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, page_metric, 16), nodes, 100);
             assert_all_there(&mut index, &vectors);
             let parts = recall(&mut index, &vectors, metric);
@@ -129,26 +132,27 @@ fn parts_are_as_good_as_one_graph() {
 #[test]
 fn equal_rows_are_few_nodes() {
     // Half of the rows are one vector, which alone would be more than the memory.
-    let mut vectors = clustered(1_500, 32);
-    for row in 0..1_500 {
+    const OTHERS: usize = scaled(1_500, 40);
+    let mut vectors = clustered(OTHERS, 32);
+    for row in 0..OTHERS {
         vectors.insert(2 * row, vec![0.5; DIMENSIONS]);
     }
-    let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, Metric::L2, 8), 400, usize::MAX);
+    let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, Metric::L2, 8), scaled(400, 25), usize::MAX);
     assert_all_there(&mut index, &vectors);
     // One node for each time that the memory was filled with them.
     let report = index.check().unwrap();
-    assert!((1_501..1_510).contains(&report.live_nodes), "{report:?}");
+    assert!((OTHERS + 1..OTHERS + 10).contains(&(report.live_nodes as usize)), "{report:?}");
 }
 
 #[test]
 fn rows_near_each_other_that_no_part_holds_are_not_lost() {
     // All but a few are so near that they have the same pivots.
-    let mut vectors = vectors(1_000, DIMENSIONS, 33);
-    for vector in &mut vectors[20..] {
+    let mut vectors = vectors(scaled(1_000, 60), DIMENSIONS, 33);
+    for vector in &mut vectors[scaled(20, 5)..] {
         vector.iter_mut().for_each(|element| *element = 1.0 + *element * 1e-3);
     }
     for metric in [Metric::L2, Metric::InnerProduct] {
-        let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, metric, 8), 100, usize::MAX);
+        let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, metric, 8), scaled(100, 25), usize::MAX);
         assert_all_there(&mut index, &vectors);
     }
 }
@@ -165,17 +169,17 @@ fn no_rows_and_few_rows_are_built_too() {
 
 #[test]
 fn an_arena_that_is_full_goes_on_in_parts() {
-    let vectors = clustered(1_000, 35);
+    let vectors = clustered(scaled(1_000, 60), 35);
     let identity = identity(DIMENSIONS as u32, Metric::Cosine, 16);
     let codec = identity.codec();
-    let memory = words(16 + 500 * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
+    let memory = words(16 + scaled(500, 30) * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
     let arena = Arena::new(&memory, ArenaShape::of(&identity));
     let mut builder = Builder::new(arena, &codec, 7, 64);
     let mut build = PartedBuild::new(&identity, &codec, MemoryFiles).unwrap();
     let mut rows = vectors.iter().enumerate();
     for (row, vector) in &mut rows {
         let code = encode(&codec, vector);
-        if row.is_multiple_of(40) {
+        if row.is_multiple_of(scaled(40, 8)) {
             assert!(builder.hold_out(&code, tid(row)));
         } else if builder.insert(&code, &codec.query(Values::Single(vector)).unwrap(), tid(row)) == Inserted::Full {
             build.add(&code, tid(row)).unwrap();
@@ -198,17 +202,18 @@ fn an_arena_that_is_full_goes_on_in_parts() {
 #[test]
 fn rows_that_a_part_does_not_hold_are_no_island() {
     // Clusters that lie apart: with each of these numbers, some part is larger than the arena.
-    for number in [6u64, 22] {
+    for number in [6u64, 22].into_iter().take(scaled(2, 1)) {
         let mut numbers = Numbers::new(number);
         let mut near_zero = || {
             let sum: f32 = (0..4).map(|_| numbers.below(1 << 24) as f32 / (1 << 24) as f32).sum();
             (sum - 2.0) * 3f32.sqrt()
         };
         let centres: Vec<Vec<f32>> = (0..12).map(|_| (0..DIMENSIONS).map(|_| near_zero()).collect()).collect();
-        let vectors: Vec<Vec<f32>> =
-            (0..8_000).map(|row| centres[row * 7 % 12].iter().map(|at| at + 0.5 * near_zero()).collect()).collect();
+        let vectors: Vec<Vec<f32>> = (0..scaled(8_000, 60))
+            .map(|row| centres[row * 7 % 12].iter().map(|at| at + 0.5 * near_zero()).collect())
+            .collect();
         let identity = Identity { code_seed: number, ..identity(DIMENSIONS as u32, Metric::L2, 16) };
-        let mut index = built_in_parts(&vectors, identity, 2_000, 800);
+        let mut index = built_in_parts(&vectors, identity, scaled(2_000, 30), scaled(800, 20));
         let is_lost = |&row: &usize| search(&mut index, &vectors[row], &vectors, 100, 1) != [row];
         let lost = (0..vectors.len()).filter(is_lost).count();
         assert!(lost <= 1, "number {number}: {lost} rows are not found by their own vectors");

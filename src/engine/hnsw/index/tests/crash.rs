@@ -2,6 +2,7 @@
 //! on.
 
 use super::*;
+use crate::test_scale::scaled;
 
 /// The rows that the index holds, dead or not.
 fn rows(index: &mut Index<MemoryStore>, vectors: &[Vec<f32>]) -> Vec<usize> {
@@ -35,7 +36,7 @@ fn crash_everywhere(
 
 #[test]
 fn insertions_survive_a_crash_after_every_change() {
-    let vectors = vectors(60, 64, 11);
+    let vectors = vectors(scaled(60, 6), 64, 11);
     let mut index = empty(identity(64, Metric::L2, 4));
     // Every insertion is cut off everywhere; then it is made.
     for row in 0..vectors.len() {
@@ -52,7 +53,7 @@ fn insertions_survive_a_crash_after_every_change() {
                 assert_eq!(committed_found, committed);
                 assert!(!is_done || found.contains(&row));
                 // The row's transaction is gone: vacuum takes what is left of it, and the next insertion works.
-                if !is_done && row.is_multiple_of(7) {
+                if !is_done && row.is_multiple_of(scaled(7, 4)) {
                     index.vacuum(|tid| tid.block() as usize == row).unwrap();
                     let report = assert_sound(index);
                     assert_eq!((report.inserting_nodes, report.dead_nodes), (0, 0));
@@ -69,8 +70,9 @@ fn insertions_survive_a_crash_after_every_change() {
 
 #[test]
 fn duplicates_survive_a_crash_after_every_change() {
+    const EQUALS: usize = scaled(25, 9);
     let mut vectors = vectors(5, 64, 12);
-    vectors.extend(std::iter::repeat_n(vectors[2].clone(), 25));
+    vectors.extend(std::iter::repeat_n(vectors[2].clone(), EQUALS));
     let mut index = empty(identity(64, Metric::L2, 4));
     for row in 0..vectors.len() {
         crash_everywhere(
@@ -92,7 +94,7 @@ fn duplicates_survive_a_crash_after_every_change() {
         |index| index.vacuum(|tid| is_dead(tid.block() as usize)).map(drop),
         |index, _| {
             assert_eq!(index.check().unwrap().findings, []);
-            let left: Vec<usize> = (0..30).filter(|&row| !is_dead(row)).collect();
+            let left: Vec<usize> = (0..5 + EQUALS).filter(|&row| !is_dead(row)).collect();
             let found: Vec<usize> = rows(index, &vectors).into_iter().filter(|&row| !is_dead(row)).collect();
             assert_eq!(found, left);
             index.vacuum(|tid| is_dead(tid.block() as usize)).unwrap();
@@ -104,13 +106,14 @@ fn duplicates_survive_a_crash_after_every_change() {
 
 #[test]
 fn vacuum_survives_a_crash_after_every_change() {
-    let vectors = vectors(300, 64, 13);
+    const ROWS: usize = scaled(300, 15);
+    let vectors = vectors(ROWS, 64, 13);
     let index = built(&vectors, identity(64, Metric::L2, 4));
     let is_dead = |row: usize| row.is_multiple_of(3);
-    let left: Vec<usize> = (0..300).filter(|&row| !is_dead(row)).collect();
+    let left: Vec<usize> = (0..ROWS).filter(|&row| !is_dead(row)).collect();
     let changes = crash_everywhere(
         &index,
-        1,
+        scaled(1, 5),
         |index| index.vacuum(|tid| is_dead(tid.block() as usize)).map(drop),
         |index, is_done| {
             let report = index.check().unwrap();
@@ -124,5 +127,5 @@ fn vacuum_survives_a_crash_after_every_change() {
             assert_eq!(rows(index, &vectors), left);
         },
     );
-    assert!(changes > 50);
+    assert!(changes > scaled(50, 5));
 }

@@ -5,6 +5,7 @@ use crate::hnsw::index::heap_tids::ChunkRead;
 use crate::hnsw::index::node_set::NodeSet;
 use crate::hnsw::page::tids::TidChunkMut;
 use crate::hnsw::page::{PageClass, META_BLOCK};
+use crate::test_scale::scaled;
 
 const CYCLE: MemoryError = MemoryError::Page(PageError::Cycle("heap tids"));
 
@@ -51,10 +52,11 @@ fn an_end_of_the_index_far_behind_its_pages_is_an_error() {
 
 #[test]
 fn a_tree_of_ways_connects_every_node() {
+    const NODES: u32 = scaled(400, 40);
     for m in [2u16, 4] {
-        let vectors = vectors(400, 4, 3);
+        let vectors = vectors(NODES as usize, 4, 3);
         let mut index = built(&vectors, identity(4, Metric::L2, m));
-        for node in 0..400 {
+        for node in 0..NODES {
             // Every fourth node keeps its list: edges that the tree must keep, and full lists.
             if node % 4 != 0 {
                 index.change_list(node, 0, |_| Some(Vec::new())).unwrap();

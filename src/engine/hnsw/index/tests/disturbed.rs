@@ -6,9 +6,10 @@ use crate::hnsw::filter::{key, Comparison, Filter, KeyKind, Position};
 use crate::hnsw::index::memory::{MemoryError, MemoryStore};
 use crate::hnsw::index::{Index, PageStore, Regime, Scan, Span};
 use crate::hnsw::page::{Metric, Page, PageError};
+use crate::test_scale::scaled;
 
 const DIMENSIONS: usize = 16;
-const ROWS: usize = 4_000;
+const ROWS: usize = scaled(4_000, 100);
 
 /// A store that becomes another one when a search has looked for interrupts so many times.
 struct DisturbedStore {
@@ -113,10 +114,10 @@ impl Disturbance {
 fn a_search_disturbed_by_a_vacuum_finds_its_row() {
     let disturbance = Disturbance::new();
     for filter in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
-        for row in [0, 260, 520, 980] {
+        for row in scaled([0, 260, 520, 980], [0, 40, 60, 80]) {
             let (found, checks) = disturbance.rows_found(row, filter, u32::MAX, 1);
             assert!(found.contains(&row), "{filter:?}: row {row}, undisturbed");
-            for at in 0..checks {
+            for at in (0..checks).step_by(scaled(1, 5)) {
                 let (found, _) = disturbance.rows_found(row, filter, at, 1);
                 assert!(found.contains(&row), "{filter:?}: row {row}, disturbed after {at} of {checks} checks");
             }
@@ -129,7 +130,7 @@ fn a_scan_disturbed_by_a_vacuum_gives_every_row_once() {
     let disturbance = Disturbance::new();
     for (filter, wanted) in [(None, ROWS / 20), (Some(Regime::Beam), ROWS / 20), (Some(Regime::Hops), ROWS / 20)] {
         let (_, checks) = disturbance.rows_found(7, filter, u32::MAX, usize::MAX);
-        for at in (0..checks).step_by(7) {
+        for at in (0..checks).step_by(scaled(7, 40)) {
             let (mut found, _) = disturbance.rows_found(7, filter, at, usize::MAX);
             let count = found.len();
             found.sort_unstable();

@@ -6,9 +6,10 @@ use super::*;
 use crate::hnsw::filter::{key, Comparison, Condition, Filter, KeyKind, Position, RowMask};
 use crate::hnsw::index::filtered::{plan, LooksAt};
 use crate::hnsw::index::Regime;
+use crate::test_scale::scaled;
 
 const DIMENSIONS: usize = 16;
-const ROWS: usize = 3_000;
+const ROWS: usize = scaled(3_000, 60);
 
 /// Two columns: a number from 0 to 99 that has nothing to do with the vector, sometimes NULL; and one that grows with the
 /// vector's first element.
@@ -81,9 +82,9 @@ fn every_way_finds_the_nearest_that_pass() {
     let vectors = vectors(ROWS, DIMENSIONS, 61);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
     assert_sound(&mut index);
-    let queries = self::vectors(20, DIMENSIONS, 62);
+    let queries = self::vectors(scaled(20, 1), DIMENSIONS, 62);
     for regime in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
-        for share in [1i64, 5, 20, 50, 90] {
+        for share in [1i64, 5, 20, 50, 90].into_iter().step_by(scaled(1, 2)) {
             let (mut found, mut wanted) = (0, 0);
             for query in &queries {
                 // Rows anywhere, rows near the query, rows far from it.
@@ -138,14 +139,15 @@ fn a_scan_to_its_end_gives_every_row_that_passes_once() {
 
 #[test]
 fn nulls_are_found_where_they_are_asked_for() {
-    let vectors = vectors(600, DIMENSIONS, 64);
+    const ROWS: usize = scaled(600, 50);
+    let vectors = vectors(ROWS, DIMENSIONS, 64);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
     for (condition, wants_null) in [(Condition::Null, true), (Condition::NotNull, false)] {
         let mut filter = Filter::default();
         filter.and(0, condition);
         let (mut rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
         rows.sort_unstable();
-        let expected: Vec<usize> = (0..600).filter(|&row| number(row).is_none() == wants_null).collect();
+        let expected: Vec<usize> = (0..ROWS).filter(|&row| number(row).is_none() == wants_null).collect();
         assert_eq!(rows, expected);
     }
     let mut never = Filter::default();
@@ -155,8 +157,9 @@ fn nulls_are_found_where_they_are_asked_for() {
 
 #[test]
 fn rows_that_come_and_go_are_filtered() {
-    let vectors = vectors(1_200, DIMENSIONS, 65);
-    let mut index = built_with_keys(&vectors[..600], filters(), |row| keys(row, &vectors[row]));
+    const ROWS: usize = scaled(1_200, 40);
+    let vectors = vectors(ROWS, DIMENSIONS, 65);
+    let mut index = built_with_keys(&vectors[..ROWS / 2], filters(), |row| keys(row, &vectors[row]));
     let row_keys = index.shape().row_keys.clone();
     let insert = |index: &mut Index<MemoryStore>, row: usize, key_row: usize| {
         let mut bytes = Vec::new();
@@ -164,42 +167,43 @@ fn rows_that_come_and_go_are_filtered() {
         let value = Values::Single(&vectors[row]);
         index.insert(&mut Inserter::default(), value, KeyRow(&bytes), tid(row)).unwrap();
     };
-    for row in 600..1_200 {
+    for row in ROWS / 2..ROWS {
         insert(&mut index, row, row);
     }
     // An eighth goes, and comes back with other keys: free nodes have others' then.
     index.vacuum(|tid| tid.block() % 8 == 0).unwrap();
-    for row in (0..1_200).step_by(8) {
+    for row in (0..ROWS).step_by(8) {
         insert(&mut index, row, row + 1);
     }
     assert_sound(&mut index);
     let number_now = |row: usize| number(if row.is_multiple_of(8) { row + 1 } else { row });
-    for value in 0..100 {
+    for value in (0..100).step_by(scaled(1, 9)) {
         let filter = compare(0, Comparison::Equal, value);
         let (mut rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
         rows.sort_unstable();
-        let expected: Vec<usize> = (0..1_200).filter(|&row| number_now(row) == Some(value)).collect();
+        let expected: Vec<usize> = (0..ROWS).filter(|&row| number_now(row) == Some(value)).collect();
         assert_eq!(rows, expected, "{value}");
     }
 }
 
 #[test]
 fn equal_vectors_share_a_node_only_with_equal_keys() {
-    let vectors = vec![vec![0.25; DIMENSIONS]; 300];
+    const ROWS: usize = scaled(300, 60);
+    let vectors = vec![vec![0.25; DIMENSIONS]; ROWS];
     let key_of = |row: usize| vec![Some(key::of_integer(row as i64 % 3, 4)), None];
-    let mut index = built_with_keys(&vectors[..200], filters(), key_of);
+    let mut index = built_with_keys(&vectors[..ROWS * 2 / 3], filters(), key_of);
     let row_keys = index.shape().row_keys.clone();
-    for (row, vector) in vectors.iter().enumerate().skip(200) {
+    for (row, vector) in vectors.iter().enumerate().skip(ROWS * 2 / 3) {
         let mut bytes = Vec::new();
         row_keys.append(&key_of(row), &mut bytes);
         index.insert(&mut Inserter::default(), Values::Single(vector), KeyRow(&bytes), tid(row)).unwrap();
     }
     let report = assert_sound(&mut index);
-    assert_eq!((report.live_nodes, report.rows), (3, 300));
+    assert_eq!((report.live_nodes, report.rows), (3, ROWS as u64));
     let filter = compare(0, Comparison::Equal, 1);
     let (mut rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
     rows.sort_unstable();
-    assert_eq!(rows, (0..300).filter(|row| row % 3 == 1).collect::<Vec<_>>());
+    assert_eq!(rows, (0..ROWS).filter(|row| row % 3 == 1).collect::<Vec<_>>());
 }
 
 #[test]
@@ -218,7 +222,7 @@ fn the_way_follows_from_what_passes() {
 
 #[test]
 fn nodes_without_keys_are_findings() {
-    let vectors = vectors(300, DIMENSIONS, 66);
+    let vectors = vectors(scaled(300, 30), DIMENSIONS, 66);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
     assert_eq!(index.check().unwrap().findings, []);
     let block = index.block(crate::hnsw::page::PageClass::Keys, 0).unwrap();
@@ -230,7 +234,7 @@ fn nodes_without_keys_are_findings() {
 fn a_mask_of_rows_is_a_filter_in_every_way() {
     let vectors = vectors(ROWS, DIMENSIONS, 71);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
-    let queries = self::vectors(20, DIMENSIONS, 72);
+    let queries = self::vectors(scaled(20, 1), DIMENSIONS, 72);
     for regime in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
         // A condition on a filter column, too, or the mask alone.
         for (share, has_condition) in [(1, false), (5, false), (20, true), (50, false), (50, true), (90, false)] {
@@ -260,14 +264,15 @@ fn a_mask_of_rows_is_a_filter_in_every_way() {
 
 #[test]
 fn of_a_node_with_several_rows_a_mask_rejects_none() {
-    let vectors = vec![vec![0.25; DIMENSIONS]; 300];
+    const ROWS: usize = scaled(300, 60);
+    let vectors = vec![vec![0.25; DIMENSIONS]; ROWS];
     let mut index = built_with_keys(&vectors, filters(), |_| vec![None, None]);
     let mut filter = Filter::default();
     let mut mask = RowMask::default();
-    mask.add_rows(299, &[1]);
+    mask.add_rows(ROWS as u32 - 1, &[1]);
     filter.within(Rc::new(mask));
     let (rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
-    assert!(rows.contains(&299));
+    assert!(rows.contains(&(ROWS - 1)));
     // A mask without rows is no search.
     filter.within(Rc::new(RowMask::default()));
     assert_eq!(filtered(&mut index, &vectors[0], &vectors, &filter, None, 10).0, Vec::<usize>::new());

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::distance;
+use crate::test_scale::scaled;
+
+const QUERIES: usize = scaled(50, 2);
 
 fn recall(
     index: &mut Index<MemoryStore>,
@@ -11,7 +14,7 @@ fn recall(
 ) -> f64 {
     let mut numbers = Numbers::new(99);
     let mut hits = 0;
-    for _ in 0..50 {
+    for _ in 0..QUERIES {
         let near = &vectors[numbers.below(vectors.len() as u64) as usize];
         let query: Vec<f32> = near.iter().map(|element| element + 0.5 * numbers.unit()).collect();
         let query = query.as_slice();
@@ -20,7 +23,7 @@ fn recall(
         assert_eq!(found.len(), truth.len());
         hits += found.iter().filter(|row| truth.contains(row)).count();
     }
-    hits as f64 / 500.0
+    hits as f64 / (10 * QUERIES) as f64
 }
 
 const METRICS: [(Metric, distance::Metric); 4] = [
@@ -32,12 +35,13 @@ const METRICS: [(Metric, distance::Metric); 4] = [
 
 #[test]
 fn a_built_index_finds_the_nearest() {
+    const ROWS: usize = scaled(2_000, 30);
     for (metric, exact_metric) in METRICS {
         for dimensions in [3usize, 100] {
-            let vectors = vectors(2_000, dimensions, 1);
+            let vectors = vectors(ROWS, dimensions, 1);
             let mut index = built(&vectors, identity(dimensions as u32, metric, 16));
             let report = assert_sound(&mut index);
-            assert_eq!(report.rows, 2_000);
+            assert_eq!(report.rows, ROWS as u64);
             let recall = recall(&mut index, &vectors, exact_metric, |_| true);
             assert!(recall > 0.97, "{metric:?} {dimensions}: {recall}");
         }
@@ -46,13 +50,14 @@ fn a_built_index_finds_the_nearest() {
 
 #[test]
 fn inserted_rows_are_found_as_built_ones() {
+    const ROWS: usize = scaled(1_500, 20);
     for (metric, exact_metric) in METRICS {
-        let vectors = vectors(1_500, 70, 2);
+        let vectors = vectors(ROWS, 70, 2);
         let mut index = empty(identity(70, metric, 16));
         for (row, vector) in vectors.iter().enumerate() {
             insert(&mut index, vector, row).unwrap();
         }
-        assert_eq!(assert_sound(&mut index).rows, 1_500);
+        assert_eq!(assert_sound(&mut index).rows, ROWS as u64);
         let recall = recall(&mut index, &vectors, exact_metric, |_| true);
         assert!(recall > 0.97, "{metric:?}: {recall}");
     }
@@ -60,64 +65,73 @@ fn inserted_rows_are_found_as_built_ones() {
 
 #[test]
 fn a_scan_gives_every_row_once() {
-    let vectors = vectors(3_000, 64, 3);
+    const ROWS: usize = scaled(3_000, 60);
+    let vectors = vectors(ROWS, 64, 3);
     let mut index = built(&vectors, identity(64, Metric::L2, 8));
     let mut rows = search(&mut index, &vectors[0], &vectors, 10, usize::MAX);
-    assert_eq!(rows.len(), 3_000);
+    assert_eq!(rows.len(), ROWS);
     rows.sort_unstable();
-    assert_eq!(rows, (0..3_000).collect::<Vec<_>>());
+    assert_eq!(rows, (0..ROWS).collect::<Vec<_>>());
 }
 
 #[test]
 fn vacuum_removes_rows_and_keeps_recall() {
+    const ROWS: usize = scaled(2_000, 40);
+    const REMOVED: u32 = ROWS as u32 / 5;
+    const LEFT: u32 = ROWS as u32 - REMOVED;
     for m in [4u16, 16] {
-        let vectors = vectors(2_000, 64, 4);
+        let vectors = vectors(ROWS, 64, 4);
         let mut index = built(&vectors, identity(64, Metric::L2, m));
         let is_left = |row: usize| !row.is_multiple_of(5);
         let report = index.vacuum(|tid| !is_left(tid.block() as usize)).unwrap();
-        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (400, 1_600, 400));
+        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (REMOVED.into(), LEFT.into(), REMOVED));
         let check = assert_sound(&mut index);
-        assert_eq!((check.live_nodes, check.free_nodes, check.dead_nodes), (1_600, 400, 0));
+        assert_eq!((check.live_nodes, check.free_nodes, check.dead_nodes), (LEFT, REMOVED, 0));
         let recall = recall(&mut index, &vectors, distance::Metric::L2, is_left);
         assert!(recall > 0.95, "m {m}: {recall}");
         // The space is used again.
         let blocks = index.store().pages.blocks();
-        for row in (0..2_000).filter(|&row| !is_left(row)) {
+        for row in (0..ROWS).filter(|&row| !is_left(row)) {
             insert(&mut index, &vectors[row], row).unwrap();
         }
         assert_eq!(index.store().pages.blocks(), blocks);
         let check = assert_sound(&mut index);
-        assert_eq!((check.live_nodes, check.free_nodes), (2_000, 0));
+        assert_eq!((check.live_nodes, check.free_nodes), (REMOVED + LEFT, 0));
     }
 }
 
 #[test]
 fn almost_all_rows_may_go() {
-    let vectors = vectors(1_000, 64, 5);
+    const ROWS: usize = scaled(1_000, 40);
+    const LEFT: usize = ROWS * 777 / 1_000;
+    const AGAIN: usize = scaled(100, 10);
+    let vectors = vectors(ROWS, 64, 5);
     let mut index = built(&vectors, identity(64, Metric::L2, 16));
-    index.vacuum(|tid| tid.block() != 777).unwrap();
+    index.vacuum(|tid| tid.block() as usize != LEFT).unwrap();
     assert_sound(&mut index);
-    assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [777]);
+    assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [LEFT]);
     index.vacuum(|_| true).unwrap();
     assert_eq!(assert_sound(&mut index).live_nodes, 0);
     assert_eq!(search(&mut index, &vectors[0], &vectors, 40, 10), [0usize; 0]);
-    for (row, vector) in vectors.iter().enumerate().take(100) {
+    for (row, vector) in vectors.iter().enumerate().take(AGAIN) {
         insert(&mut index, vector, row).unwrap();
     }
-    assert_eq!(assert_sound(&mut index).rows, 100);
-    assert_eq!(search(&mut index, &vectors[0], &vectors, 100, 1_000).len(), 100);
+    assert_eq!(assert_sound(&mut index).rows, AGAIN as u64);
+    assert_eq!(search(&mut index, &vectors[0], &vectors, 100, 1_000).len(), AGAIN);
 }
 
 /// Deleting a ring leaves an island, to which upper levels lead and no list of level 0: one that a search beginning
 /// elsewhere would never come to.
 #[test]
 fn vacuum_gives_a_way_to_islands() {
-    let vectors: Vec<Vec<f32>> = (0..5_041).map(|row| vec![(row % 71) as f32, (row / 71) as f32]).collect();
-    let to_centre = |row: usize| (vectors[row][0] - 30.0).hypot(vectors[row][1] - 30.0);
-    for seed in 0..12 {
+    const SIDE: usize = scaled(71, 13);
+    let (centre, inner, outer) = scaled((30.0, 5.0, 20.0), (6.0, 1.5, 4.5));
+    let vectors: Vec<Vec<f32>> = (0..SIDE * SIDE).map(|row| vec![(row % SIDE) as f32, (row / SIDE) as f32]).collect();
+    let to_centre = |row: usize| (vectors[row][0] - centre).hypot(vectors[row][1] - centre);
+    for seed in 0..scaled(12, 1) {
         let identity = Identity { code_seed: seed, ..identity(2, Metric::L2, 16) };
         let mut index = built(&vectors, identity);
-        index.vacuum(|tid| (5.0..=20.0).contains(&to_centre(tid.block() as usize))).unwrap();
+        index.vacuum(|tid| (inner..=outer).contains(&to_centre(tid.block() as usize))).unwrap();
         assert_sound(&mut index);
     }
 }
@@ -125,11 +139,11 @@ fn vacuum_gives_a_way_to_islands() {
 /// So few rows are looked at one by one: nothing is missed, though the graph was torn and the beam is as narrow as can be.
 #[test]
 fn few_rows_among_freed_ones_are_found_exactly() {
-    let vectors = vectors(590, 64, 9);
+    let vectors = vectors(scaled(590, 60), 64, 9);
     let mut index = built(&vectors, identity(64, Metric::L2, 4));
     let is_left = |row: usize| row.is_multiple_of(4);
     index.vacuum(|tid| !is_left(tid.block() as usize)).unwrap();
-    for query in vectors.iter().step_by(7) {
+    for query in vectors.iter().step_by(scaled(7, 20)) {
         let nearest = exact(query, &vectors, distance::Metric::L2, 1, is_left);
         assert_eq!(search(&mut index, query, &vectors, 1, 1), nearest);
     }
@@ -137,8 +151,10 @@ fn few_rows_among_freed_ones_are_found_exactly() {
 
 #[test]
 fn equal_vectors_share_a_node() {
-    let mut vectors = vectors(200, 64, 6);
-    vectors.extend(std::iter::repeat_n(vectors[7].clone(), 1_000));
+    const OTHERS: usize = scaled(200, 20);
+    const EQUALS: usize = scaled(1_000, 60);
+    let mut vectors = vectors(OTHERS, 64, 6);
+    vectors.extend(std::iter::repeat_n(vectors[7].clone(), EQUALS));
     for from_build in [true, false] {
         let mut index = match from_build {
             true => built(&vectors, identity(64, Metric::L2, 16)),
@@ -150,17 +166,19 @@ fn equal_vectors_share_a_node() {
             }
         }
         let check = assert_sound(&mut index);
-        assert_eq!((check.live_nodes, check.rows), (200, 1_200));
-        let found = search(&mut index, &vectors[7], &vectors, 1, 1_001);
-        assert!(found.iter().all(|&row| row == 7 || row >= 200));
+        assert_eq!((check.live_nodes as usize, check.rows as usize), (OTHERS, OTHERS + EQUALS));
+        let found = search(&mut index, &vectors[7], &vectors, 1, EQUALS + 1);
+        assert!(found.iter().all(|&row| row == 7 || row >= OTHERS));
         // Every second of them goes, then the first, then all.
-        let report = index.vacuum(|tid| tid.block() >= 200 && tid.block() % 2 == 0).unwrap();
-        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (500, 700, 0));
+        let is_equal = |tid: HeapTid| tid.block() as usize >= OTHERS;
+        let report = index.vacuum(|tid| is_equal(tid) && tid.block() % 2 == 0).unwrap();
+        let (half, left) = (EQUALS as u64 / 2, (OTHERS + EQUALS / 2) as u64);
+        assert_eq!((report.rows_removed, report.rows_left, report.nodes_freed), (half, left, 0));
         index.vacuum(|tid| tid.block() == 7).unwrap();
-        assert_eq!(assert_sound(&mut index).rows, 699);
-        let report = index.vacuum(|tid| tid.block() >= 200).unwrap();
-        assert_eq!((report.rows_removed, report.nodes_freed), (500, 1));
-        assert_eq!(assert_sound(&mut index).rows, 199);
+        assert_eq!(assert_sound(&mut index).rows, left - 1);
+        let report = index.vacuum(is_equal).unwrap();
+        assert_eq!((report.rows_removed, report.nodes_freed), (half, 1));
+        assert_eq!(assert_sound(&mut index).rows, OTHERS as u64 - 1);
     }
 }
 
@@ -175,13 +193,13 @@ fn rows_inserted_one_by_one_are_found_as_those_of_a_build() {
         let positive = |vectors: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
             vectors.into_iter().map(|vector| vector.into_iter().map(f32::abs).collect()).collect()
         };
-        let vectors = positive(vectors(4_000, 3, 41));
+        let vectors = positive(vectors(scaled(4_000, 40), 3, 41));
         let mut index = empty(identity(3, page_metric, 16));
         for (row, vector) in vectors.iter().enumerate() {
             insert(&mut index, vector, row).unwrap();
         }
         let mut found = 0;
-        let queries = positive(self::vectors(50, 3, 42));
+        let queries = positive(self::vectors(scaled(50, 3), 3, 42));
         for query in &queries {
             let expected = exact(query, &vectors, metric, 10, |_| true);
             let rows = search(&mut index, query, &vectors, 40, 10);
@@ -196,12 +214,12 @@ fn rows_inserted_one_by_one_are_found_as_those_of_a_build() {
 
 #[test]
 fn rows_of_clusters_that_lie_apart_are_found() {
-    for seed in 1..=5 {
+    for seed in 1..=scaled(5, 1) {
         let mut numbers = Numbers::new(seed);
         // Twelve clusters, no two of which a short edge joins.
         let element = |row: usize, at: usize| (row % 12) as f32 * 0.1 * ((at * 7 + row % 12) % 5) as f32;
         let vectors: Vec<Vec<f32>> =
-            (0..8_000).map(|row| (0..64).map(|at| element(row, at) + numbers.unit()).collect()).collect();
+            (0..scaled(8_000, 48)).map(|row| (0..64).map(|at| element(row, at) + numbers.unit()).collect()).collect();
         let mut index = built(&vectors, Identity { code_seed: seed, ..identity(64, Metric::L2, 16) });
         let lost =
             (0..vectors.len()).filter(|&row| search(&mut index, &vectors[row], &vectors, 40, 1) != [row]).count();
@@ -211,28 +229,30 @@ fn rows_of_clusters_that_lie_apart_are_found() {
 
 #[test]
 fn rows_inserted_while_most_nodes_are_dead_are_found() {
+    const BUILT: usize = scaled(5_000, 60);
+    const ROWS: usize = BUILT * 6 / 5;
     let vectors: Vec<Vec<f32>> = {
         let mut numbers = Numbers::new(78);
-        (0..6_000).map(|_| (0..16).map(|_| numbers.unit()).collect()).collect()
+        (0..ROWS).map(|_| (0..16).map(|_| numbers.unit()).collect()).collect()
     };
-    let mut index = built(&vectors[..5_000], identity(16, Metric::L2, 16));
+    let mut index = built(&vectors[..BUILT], identity(16, Metric::L2, 16));
     // A vacuum that has marked the dead, and not yet unlinked them.
-    let is_left = |row: usize| row.is_multiple_of(10) || row >= 5_000;
-    for changes in 50.. {
+    let is_left = |row: usize| row.is_multiple_of(10) || row >= BUILT;
+    for changes in scaled(50, 1).. {
         index.store().crash_after(Some(changes));
         let ended = index.vacuum(|tid| !is_left(tid.block() as usize));
         assert_eq!(ended, Err(MemoryError::Crashed));
-        if index.meta().unwrap().counts.dead_nodes == 4_500 {
+        if index.meta().unwrap().counts.dead_nodes as usize == BUILT * 9 / 10 {
             break;
         }
     }
     index.store().crash_after(None);
     let mut missed = 0;
-    for row in 5_000..6_000 {
+    for row in BUILT..ROWS {
         insert(&mut index, &vectors[row], row).unwrap();
         missed += usize::from(search(&mut index, &vectors[row], &vectors, 40, 1) != [row]);
     }
-    let late = (0..6_000).filter(|&row| is_left(row) && search(&mut index, &vectors[row], &vectors, 40, 1) != [row]);
+    let late = (0..ROWS).filter(|&row| is_left(row) && search(&mut index, &vectors[row], &vectors, 40, 1) != [row]);
     // With dead nodes in the places of others in the beam, some fifty of both.
     let late = late.count();
     assert!(missed <= 5 && late <= 5, "{missed} missed at once, {late} later");
@@ -242,19 +262,20 @@ fn rows_inserted_while_most_nodes_are_dead_are_found() {
 
 #[test]
 fn rows_inserted_while_all_nodes_are_dead_are_found() {
-    let vectors = vectors(1_400, 16, 79);
-    let mut index = built(&vectors[..1_000], identity(16, Metric::L2, 16));
+    const BUILT: usize = scaled(1_000, 30);
+    let vectors = vectors(BUILT + 400, 16, 79);
+    let mut index = built(&vectors[..BUILT], identity(16, Metric::L2, 16));
     // Vacuums that end somewhere between the first mark and the last node freed, and after each some new rows.
-    let (mut row, mut searches, mut missed) = (1_000, 0, 0);
-    for changes in 1.. {
+    let (mut row, mut searches, mut missed) = (BUILT, 0, 0);
+    for changes in (1..).step_by(scaled(1, 4)) {
         index.store().crash_after(Some(changes));
-        let ended = index.vacuum(|tid| tid.block() < 1_000);
+        let ended = index.vacuum(|tid| (tid.block() as usize) < BUILT);
         index.store().crash_after(None);
         for _ in 0..3 {
             insert(&mut index, &vectors[row], row).unwrap();
             row += 1;
         }
-        for inserted in 1_000..row {
+        for inserted in BUILT..row {
             let is_found = search(&mut index, &vectors[inserted], &vectors, 40, 5).contains(&inserted);
             (searches, missed) = (searches + 1, missed + usize::from(!is_found));
         }
@@ -264,9 +285,9 @@ fn rows_inserted_while_all_nodes_are_dead_are_found() {
     }
     // Full lists of the dead decline some.
     eprintln!("{missed} of {searches} missed");
-    assert!(searches > 100 && missed * 50 <= searches, "{missed} of {searches}");
-    index.vacuum(|tid| tid.block() < 1_000).unwrap();
+    assert!(searches > scaled(100, 5) && missed * 50 <= searches, "{missed} of {searches}");
+    index.vacuum(|tid| (tid.block() as usize) < BUILT).unwrap();
     let check = assert_sound(&mut index);
-    assert_eq!((check.rows, check.dead_nodes), (row as u64 - 1_000, 0));
-    assert!((1_000..row).all(|inserted| search(&mut index, &vectors[inserted], &vectors, 40, 1) == [inserted]));
+    assert_eq!((check.rows, check.dead_nodes), ((row - BUILT) as u64, 0));
+    assert!((BUILT..row).all(|inserted| search(&mut index, &vectors[inserted], &vectors, 40, 1) == [inserted]));
 }

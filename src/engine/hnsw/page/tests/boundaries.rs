@@ -2,6 +2,7 @@
 
 use super::super::span::{CHUNK_BYTES, MAX_CODE_BYTES};
 use super::*;
+use crate::test_scale::scaled;
 
 fn fixed(code_bytes: u32, m: u16) -> Layout {
     Layout::new(384, CodeLength::Fixed(code_bytes), m, &[]).unwrap()
@@ -69,14 +70,17 @@ fn codes_that_just_fit_a_page_and_those_one_byte_longer() {
 
 #[test]
 fn codes_up_to_an_eighth_of_a_page_never_cross() {
-    for code_bytes in 1..=(PAYLOAD_BYTES / 8) as u32 {
+    for code_bytes in (1..=(PAYLOAD_BYTES / 8) as u32).step_by(scaled(1, 17)) {
         assert!(!fixed(code_bytes, 16).codes_cross_pages(), "{code_bytes}");
     }
 }
 
 #[test]
 fn codes_of_any_length_lie_apart_within_their_span_and_waste_little() {
-    let lengths = (1..9000).chain((9000..MAX_CODE_BYTES as u32).step_by(997)).chain([MAX_CODE_BYTES as u32]);
+    let lengths = (1..9000)
+        .step_by(scaled(1, 331))
+        .chain((9000..MAX_CODE_BYTES as u32).step_by(scaled(997, 9970)))
+        .chain([MAX_CODE_BYTES as u32]);
     for code_bytes in lengths {
         let layout = fixed(code_bytes, 16);
         let (records, pages) = (layout.codes().per_span(), layout.codes().span_pages());

@@ -8,6 +8,7 @@ use super::super::node_edit::NodeMut;
 use super::super::reader::IndexReader;
 use super::super::upper::UpperMut;
 use super::*;
+use crate::test_scale::scaled;
 
 #[test]
 fn extents_hold_all_pages_in_order() {
@@ -108,30 +109,33 @@ fn check_all(pages: &MemoryPages, inserted: std::ops::Range<u32>, code_bytes: us
 
 #[test]
 fn an_empty_index_grows_node_by_node() {
-    for code_bytes in [4000, 20_000] {
+    const NODES: u32 = scaled(600, 40);
+    for code_bytes in scaled([4000, 20_000], [400, 9_000]) {
         let mut meta = Meta::empty(identity(CodeLength::Fixed(code_bytes), 16, &[])).unwrap();
         let mut pages = MemoryPages::new();
         pages.extend_to(1);
         write_meta(&meta, &mut pages);
-        for i in 0..600u32 {
+        for i in 0..NODES {
             assert_eq!(insert(&mut meta, &mut pages, if i.is_multiple_of(16) { (i % 3) as u8 + 1 } else { 0 }), i);
         }
-        check_all(&pages, 0..600, code_bytes as usize);
+        check_all(&pages, 0..NODES, code_bytes as usize);
         assert_eq!(pages.blocks(), meta.next_block);
     }
 }
 
 #[test]
 fn a_built_index_grows_behind_its_base_extents() {
-    let (mut graph, mut pages) = written(identity(CodeLength::Fixed(392), 16, &[]), 500, 5);
+    const NODES: u32 = scaled(500, 40);
+    const MORE: u32 = scaled(200, 25);
+    let (mut graph, mut pages) = written(identity(CodeLength::Fixed(392), 16, &[]), NODES, 5);
     let mut meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
-    for _ in 0..200 {
+    for _ in 0..MORE {
         insert(&mut meta, &mut pages, 1);
     }
-    check_all(&pages, 500..700, 392);
+    check_all(&pages, NODES..NODES + MORE, 392);
     let reader = IndexReader::open(&pages).unwrap();
     let (mut code, mut expected) = (Vec::new(), Vec::new());
-    for ordinal in 0..500 {
+    for ordinal in 0..NODES {
         reader.code(ordinal, &mut code).unwrap();
         graph.code(ordinal, &mut expected).unwrap();
         assert_eq!(code, expected);
@@ -252,10 +256,11 @@ fn dead_nodes_are_freed_and_used_again() {
 
 #[test]
 fn a_cycle_in_the_free_list_or_among_heap_tids_ends() {
-    let (_, mut pages) = written(identity(CodeLength::Fixed(40), 2, &[]), 300, 9);
+    const NODES: u32 = scaled(300, 40);
+    let (_, mut pages) = written(identity(CodeLength::Fixed(40), 2, &[]), NODES, 9);
     let meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
     let layout = meta.identity.layout().unwrap();
-    let owner = (0..300).find(|&o| IndexReader::open(&pages).unwrap().node(o).unwrap().overflow.is_some()).unwrap();
+    let owner = (0..NODES).find(|&o| IndexReader::open(&pages).unwrap().node(o).unwrap().overflow.is_some()).unwrap();
     let chunk = IndexReader::open(&pages).unwrap().node(owner).unwrap().overflow.unwrap();
     let address = layout.tids().address(chunk);
     let page = class_page(&mut pages, &meta, PageClass::Tids, address.page_index);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::reader::IndexReader;
 use super::super::write::{BuiltGraph, WriteError};
 use super::*;
+use crate::test_scale::scaled;
 
 fn assert_same(graph: &mut TestGraph, pages: &MemoryPages) {
     let reader = IndexReader::open(pages).unwrap();
@@ -52,14 +53,14 @@ fn code_lengths() -> impl Strategy<Value = CodeLength> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(scaled(60, 2)))]
 
     #[test]
     fn a_written_graph_reads_back_as_it_was(
         code_length in code_lengths(),
         m in 2u16..=100,
         widths in proptest::collection::vec(proptest::sample::select(keys::KEY_WIDTHS.to_vec()), 0..=31),
-        nodes in 0u32..120,
+        nodes in 0u32..scaled(120, 12),
         seed: u64,
     ) {
         let (mut graph, pages) = written(identity(code_length, m, &widths), nodes, seed);
@@ -69,7 +70,8 @@ proptest! {
 
 #[test]
 fn a_graph_of_many_pages_of_each_class_reads_back_as_it_was() {
-    let (mut graph, pages) = written(identity(CodeLength::Fixed(392), 16, &[4, 8, 1]), 3000, 7);
+    let (mut graph, pages) =
+        written(identity(CodeLength::Fixed(scaled(392, 8)), 16, &[4, 8, 1]), scaled(3000, 2000), 7);
     let reader = IndexReader::open(&pages).unwrap();
     for &class in PageClass::ALL {
         assert!(reader.meta().class(class).base_pages > 1, "{class:?}");

@@ -8,6 +8,7 @@ use super::super::reader::IndexReader;
 use super::super::tids::{TidChunkMut, TidChunkRef};
 use super::super::upper::{UpperMut, UpperRef};
 use super::*;
+use crate::test_scale::scaled;
 
 fn fill(page: &mut Page, numbers: &mut Numbers) {
     let style = numbers.below(4);
@@ -69,7 +70,7 @@ fn random_pages_never_panic() {
     let mut numbers = Numbers::new(1);
     let layouts = layouts();
     let mut page: Page = [0; PAGE_BYTES];
-    for case in 0..20_000u32 {
+    for case in 0..scaled(20_000u32, 60) {
         if case % 8 == 0 {
             fill(&mut page, &mut numbers);
         }
@@ -87,16 +88,17 @@ fn random_pages_never_panic() {
 
 #[test]
 fn an_index_with_changed_bytes_never_panics() {
+    const NODES: u32 = scaled(150, 12);
     let mut numbers = Numbers::new(2);
     for (code_length, keys) in [
         (CodeLength::Fixed(100), vec![4u8, 1]),
         (CodeLength::Fixed(9000), vec![]),
         (CodeLength::Variable { max_bytes: 9000 }, vec![8]),
     ] {
-        let (_, pages) = written(identity(code_length, 4, &keys), 150, 4);
+        let (_, pages) = written(identity(code_length, 4, &keys), NODES, 4);
         let (mut code, mut tids) = (Vec::new(), Vec::new());
         let mut opened = 0;
-        for _ in 0..1500 {
+        for _ in 0..scaled(1500, 10) {
             let mut pages = pages.clone();
             for _ in 0..1 + numbers.below(3) {
                 let block = if numbers.below(3) == 0 { 0 } else { numbers.below(u64::from(pages.blocks())) as u32 };
@@ -108,20 +110,20 @@ fn an_index_with_changed_bytes_never_panics() {
             let Ok(reader) = IndexReader::open(&pages) else { continue };
             opened += 1;
             let _ = reader.free_nodes();
-            for ordinal in (0..150).step_by(7).chain([numbers.next() as u32]) {
+            for ordinal in (0..NODES).step_by(scaled(7, 4)).chain([numbers.next() as u32]) {
                 let _ = (reader.code(ordinal, &mut code), reader.heap_tids(ordinal, &mut tids));
                 let _ = (0..4).map(|level| reader.neighbours(ordinal, level)).filter(Result::is_ok).count();
                 let _ = reader.key(ordinal, 0);
             }
         }
-        assert!(opened > 300, "most changes are behind the metapage");
+        assert!(opened > scaled(300, 0), "most changes are behind the metapage");
     }
 }
 
 #[test]
 fn truncated_records_are_errors() {
     for layout in layouts() {
-        for length in 0..layout.nodes().stride_bytes() {
+        for length in (0..layout.nodes().stride_bytes()).step_by(scaled(1, 5)) {
             let mut record = vec![0u8; length];
             if length > 18 {
                 record[16] = 1;
