@@ -34,7 +34,7 @@ fn rag_add_model(name: &str, kind: &str, source: &str, options: JsonB) -> Result
         _ => source,
     };
     if let Some(server) = remote::server_of(source) {
-        return add_remote(name, kind, source, server, options);
+        return add_remote(name, kind, source, server, &options);
     }
     let source = source.strip_prefix("dir:").unwrap_or(source);
     if source.is_empty() {
@@ -60,6 +60,7 @@ pub(super) fn kind_of(word: &str) -> Result<ModelKind> {
 }
 
 /// Options of a registration: those that change what the model does, and facts about where it comes from.
+#[derive(Clone)]
 pub(super) struct Options {
     given: serde_json::Value,
     license: Option<String>,
@@ -108,7 +109,7 @@ impl Options {
 
 /// Registers a model that the foreign server `server` runs. The server is asked for a vector if `options` do not tell how
 /// long it is.
-fn add_remote(name: &str, kind: ModelKind, source: &str, server: &str, mut options: Options) -> Result<()> {
+fn add_remote(name: &str, kind: ModelKind, source: &str, server: &str, options: &Options) -> Result<()> {
     // A name that is taken should cost no request.
     require_unused(name)?;
     let options_json = options.to_json();
@@ -117,6 +118,7 @@ fn add_remote(name: &str, kind: ModelKind, source: &str, server: &str, mut optio
     let Response::Inspected(info) = client::call(&request)? else {
         return Err(unexpected_response("what a remote model is"));
     };
+    let mut options = options.clone();
     if kind == ModelKind::Embed {
         options.given["dimensions"] = info.dimensions.into();
     }

@@ -315,6 +315,7 @@ fn an_adapter_is_inspected_with_its_base() {
     let path = data("tiny_llama");
     let info = source::inspect(ModelKind::Generate, &path).unwrap();
     let base = pg_rag_protocol::message::ModelRef {
+        remote: None,
         name: "base".to_owned(),
         kind: ModelKind::Generate,
         path: path.to_str().unwrap().to_owned(),

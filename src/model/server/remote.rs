@@ -320,5 +320,7 @@ fn describe(options: &RemoteOptions, dimensions: u32) -> ModelInfo {
         parameters: 0,
         size_bytes: 0,
         quantization: String::new(),
+        file_bytes: Vec::new(),
+        license: None,
     }
 }

@@ -572,6 +572,7 @@ fn links_stay_in_the_folder_of_the_model() {
     replace_config(&elsewhere.0.join("config.json"));
     assert!(matches!(folder.inspect(), Err(ModelError::LinkedOutside(path)) if path.ends_with("config.json")));
     let model = ModelRef {
+        remote: None,
         name: "linked".into(),
         kind: ModelKind::Embed,
         path: folder.0.to_str().unwrap().to_owned(),

@@ -146,7 +146,8 @@ impl<'a> Statements<'a> {
 
 /// Fails unless a condition is one expression, boolean, over the columns of the source table and no parameter but `$1`.
 fn require_condition(index: &Index, condition: &str) -> Result<()> {
-    let hint = "It is what could stand after WHERE, without the word. Values belong into where_args, which is $1 in it.";
+    let hint =
+        "It is what could stand after WHERE, without the word. Values belong into where_args, which is $1 in it.";
     expression::parse_one("where_sql", condition).map_err(|failure| failure.set_hint(hint))?;
     // Analysed in a statement with one parameter: those that the searches have besides are none of its business.
     let query = format!("SELECT FROM {} WHERE ({condition}\n)", index.source);
