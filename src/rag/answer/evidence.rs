@@ -49,31 +49,36 @@ pub struct Evidence {
 /// Words with their weights.
 type Words = HashMap<Vec<u8>, f64>;
 
-/// The `most` best sentences of the passages found, and those that they refer back to.
-pub fn find(index: &Index, question: &str, hits: &[Hit], most: usize) -> Result<Evidence> {
+/// The `most` best sentences of the passages found, and those that they refer back to. `questions` are ways to put the
+/// question: all of them count for the choice, the best of them for how much a sentence bears on it.
+pub fn find(index: &Index, questions: &[String], hits: &[Hit], most: usize) -> Result<Evidence> {
     let passages: Vec<&str> = hits.iter().map(|hit| hit.chunk.as_str()).collect();
     let sentences = context::sentences(&passages);
     let texts: Vec<String> =
         sentences.iter().map(|sentence| passages[sentence.passage][sentence.range.clone()].to_owned()).collect();
 
     let model = models::embedding(Some(&index.model))?;
-    let asked = embed_one(&model, question, Purpose::Query)?;
     let vectors = embed_all(&model, texts.clone(), Purpose::Passage, Lane::Interactive)?;
-    let mut words = lexemes::of_texts(&index.fts_config, [vec![question.to_owned()], texts.clone()].concat())?;
-    let of_sentences = words.split_off(1);
-    let weights = weights(&words.concat(), &of_sentences)?;
+    let mut words = lexemes::of_texts(&index.fts_config, [questions, &texts[..]].concat())?;
+    let of_sentences = words.split_off(questions.len());
 
     // Vectors of one model have the same dimensions.
     let distance = Metric::Cosine.kernel::<f32>();
-    let mut scores = Vec::with_capacity(texts.len());
-    for (vector, bytes) in vectors.iter().zip(&of_sentences) {
-        scores.push(1.0 - distance(&asked, vector) + WORDS_WEIGHT * share_of(&weights, bytes)?);
+    let (mut scores, mut relevance) = (vec![0.0; texts.len()], vec![f64::NEG_INFINITY; texts.len()]);
+    for (question, words) in questions.iter().zip(&words) {
+        let asked = embed_one(&model, question, Purpose::Query)?;
+        let weights = weights(words, &of_sentences)?;
+        for (at, (vector, bytes)) in vectors.iter().zip(&of_sentences).enumerate() {
+            let score = 1.0 - distance(&asked, vector) + WORDS_WEIGHT * share_of(&weights, bytes)?;
+            scores[at] += score;
+            relevance[at] = relevance[at].max(score);
+        }
     }
     let chosen = context::choose(&passages, &sentences, &scores, most);
     let quotes = chosen.into_iter().map(|at| {
         let Sentence { passage, range } = sentences[at].clone();
         let (text, lexemes) = (texts[at].clone(), of_sentences[at].clone());
-        Quote { hit: passage, range, text, relevance: scores[at], lexemes }
+        Quote { hit: passage, range, text, relevance: relevance[at], lexemes }
     });
     Ok(Evidence { quotes: quotes.collect() })
 }

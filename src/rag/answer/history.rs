@@ -87,10 +87,14 @@ impl History {
         let Some(with_previous) = conversation::with_previous(&turns, question) else {
             return Ok(Standalone::only(question));
         };
-        match rewritten(model, fts_config, &turns, question)? {
-            Some(rewritten) => Ok(Standalone { question: rewritten.clone(), searched: vec![rewritten, with_previous] }),
-            None => Ok(Standalone { question: question.to_owned(), searched: vec![with_previous] }),
-        }
+        // The question as it was asked stays among them: it may begin another topic.
+        Ok(match rewritten(model, fts_config, &turns, question)? {
+            Some(rewritten) => Standalone {
+                question: rewritten.clone(),
+                searched: vec![rewritten, with_previous, question.to_owned()],
+            },
+            None => Standalone { question: question.to_owned(), searched: vec![with_previous, question.to_owned()] },
+        })
     }
 }
 
@@ -120,7 +124,7 @@ fn rewritten(model: &Model, fts_config: &str, turns: &[Turn<'_>], question: &str
     let words = lexemes::of_texts(fts_config, texts)?;
     let [of_written, of_question, of_said] = &words[..] else { return Ok(None) };
     let is_faithful = conversation::is_faithful(&set(of_written)?, &set(of_question)?, &set(of_said)?);
-    Ok(is_faithful.then_some(written))
+    Ok((is_faithful && written != question).then_some(written))
 }
 
 fn set(lexemes: &[u8]) -> Result<HashSet<Vec<u8>>> {

@@ -69,8 +69,8 @@ struct Found {
     index: Index,
     /// The question as one that stands alone: it is what is answered.
     question: String,
-    /// As one that bears on the sentences: with what was said before, where the question goes on with it.
-    searched: String,
+    /// The ways in which it was searched for.
+    searched: Vec<String>,
     hits: Vec<Hit>,
 }
 
@@ -98,8 +98,7 @@ impl Question<'_> {
         };
         let ways: Vec<&str> = standalone.searched.iter().map(String::as_str).collect();
         let hits = search(&index, &ways, &options)?;
-        let searched = standalone.searched.into_iter().next().unwrap_or_default();
-        Ok(Found { index, question: standalone.question, searched, hits })
+        Ok(Found { index, question: standalone.question, searched: standalone.searched, hits })
     }
 
     /// The sentences found that bear on the question.
