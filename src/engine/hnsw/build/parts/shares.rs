@@ -58,6 +58,7 @@ impl Shares {
 #[cfg(test)]
 mod tests {
     use super::Shares;
+    use crate::test_scale::scaled;
 
     #[test]
     fn every_share_is_in_as_many_graphs_as_is_said() {
@@ -75,12 +76,13 @@ mod tests {
 
     #[test]
     fn shares_are_of_about_equal_size() {
+        const ROWS: u32 = scaled(4_000, 1_000);
         let shares = Shares::for_rows(150, 100);
         let mut counts = vec![0; shares.0 as usize];
-        for row in 0..4_000u32 {
+        for row in 0..ROWS {
             counts[shares.of(&row.to_le_bytes()) as usize] += 1;
         }
-        let even = 4_000 / shares.0;
+        let even = ROWS / shares.0;
         assert!(counts.iter().all(|&count| (even - even / 8..even + even / 8).contains(&count)), "{counts:?}");
     }
 }
