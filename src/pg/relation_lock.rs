@@ -8,6 +8,12 @@ pub fn share(relation: pg_sys::Oid) {
     unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessShareLock as pg_sys::LOCKMODE) };
 }
 
+/// Keeps out everybody, as soon as nobody is in; fails after `lock_timeout`.
+pub fn take_alone(relation: pg_sys::Oid) {
+    // SAFETY: as above.
+    unsafe { pg_sys::LockRelationOid(relation, pg_sys::AccessExclusiveLock as pg_sys::LOCKMODE) };
+}
+
 /// Keeps out everybody, if nobody is in: gives up at once rather than make others queue behind a wait.
 pub fn try_take_alone(relation: pg_sys::Oid) -> bool {
     // SAFETY: as above.

@@ -2,14 +2,16 @@
 //!
 //! The new one is an index like any other, with a chunk table and a view of its own, so it can be searched and measured before
 //! it takes over; `rag.index.replaces` says whose place it is to take. The sync worker fills it in short transactions, and
-//! triggers note changes for both. When nothing waits for the new one any more, the worker [`switch`]es: the old view gets the
-//! new chunk table, the catalogue row the new definition, and what was the old chunk table is dropped.
+//! triggers note changes for both. When nearly nothing waits for the new one any more, the worker [`switch`]es: the old view gets
+//! the new chunk table, the catalogue row the new definition, and what was the old chunk table is dropped. What still waited
+//! for the new one waits for the old one now, so writers that never rest cannot put the switch off.
 //!
 //! # Locks
 //!
-//! `switch` takes the locks of both indexes (see [`super::sync`]), then ACCESS EXCLUSIVE on both views and chunk tables, none of
-//! which it waits for: where somebody reads or refreshes, it gives up and is tried again. Whoever has looked an index up to read
-//! it holds a lock on its view (see [`catalog::resolve`]), and so never meets a chunk table that is gone.
+//! `switch` takes the locks of both indexes (see [`super::sync`]), then ACCESS EXCLUSIVE on both views and chunk tables. It waits
+//! for the views only, and that for [`LOCK_TIMEOUT_MS`]: the time that others may have to wait behind it. Otherwise it gives up and is
+//! tried again after a pause, which grows. Whoever has looked an index up to read it holds a lock on its view (see
+//! [`catalog::resolve`]), and so never meets a chunk table that is gone.
 //!
 //! # Crashes
 //!
@@ -28,6 +30,11 @@ use crate::rag::source;
 use crate::rag::sync::{self, state, state::Mode};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
+
+/// How long the switch waits for those who read an index: much longer than a search, shorter than anybody minds.
+const LOCK_TIMEOUT_MS: u32 = 100;
+/// Most rows that may wait for the new index when it takes over: what a worker does in a few seconds.
+const MOST_WAITING: i64 = 500;
 
 #[pg_extern(sql = false)]
 fn rag_reindex(
@@ -102,8 +109,9 @@ fn check_state(old: &Index) -> Result<()> {
     .set_hint("See rag_index_status; end it with rag_drop_index()."))
 }
 
-/// Puts `new` in the place of the index that it replaces, if nothing waits for it and nobody reads or refreshes either. Returns
-/// whether it did. Runs in a transaction of the worker, as the extension's owner.
+/// Puts `new` in the place of the index that it replaces, if next to nothing waits for it and nobody refreshes either. Returns
+/// whether it did; fails with `lock_not_available` if somebody reads for long. Runs in a transaction of the worker, as the
+/// extension's owner.
 pub fn switch(new: &Index) -> Result<bool> {
     let Some(old_view) = new.replaces else { return Ok(false) };
     let is_locked = state::lock(old_view, object_lock::Mode::Exclusive, false)
@@ -115,11 +123,8 @@ pub fn switch(new: &Index) -> Result<bool> {
     let _quiet = sync::events::Quiet::start();
     let old = catalog::find(old_view)?;
     let chunk_tables = [&old.chunks, &new.chunks].map(|name| chunk_table::existing_relation(name));
-    for relation in [old_view, new.view_oid] {
-        if !relation_lock::try_take_alone(relation) {
-            return Ok(false);
-        }
-    }
+    Spi::run(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).or_error()?;
+    [old_view, new.view_oid].into_iter().for_each(relation_lock::take_alone);
     for relation in chunk_tables {
         if relation?.is_some_and(|relation| !relation_lock::try_take_alone(relation)) {
             return Ok(false);
@@ -145,6 +150,7 @@ pub fn switch(new: &Index) -> Result<bool> {
         &[old_view.into(), new.view_oid.into()],
     )
     .or_error()?;
+    pass_on(new.view_oid, old_view)?;
     state::delete(new.view_oid)?;
     Spi::run_with_args("DELETE FROM rag.index WHERE index::oid = $1", &[new.view_oid.into()]).or_error()?;
     // Columns that the new template names.
@@ -158,13 +164,29 @@ pub fn switch(new: &Index) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether every row has been looked at, and none waits or has failed.
+/// What waits for the index `from` waits for the index `to`. Changes that writers have noted but not committed yet are no matter:
+/// they are noted for both.
+fn pass_on(from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
+    for statement in [
+        "INSERT INTO rag.queue AS q (index, key, queued_at, due_at)
+         SELECT $2::oid::regclass, key, queued_at, clock_timestamp() FROM rag.queue WHERE index::oid = $1
+         ON CONFLICT (index, key) DO UPDATE SET version = q.version + 1",
+        "UPDATE rag.change SET index = $2::oid::regclass WHERE index::oid = $1",
+    ] {
+        Spi::run_with_args(statement, &[from.into(), to.into()]).or_error()?;
+    }
+    Ok(())
+}
+
+/// Whether every row has been looked at, next to none waits, and none has failed.
 fn is_complete(view: pg_sys::Oid) -> Result<bool> {
     let complete = catalog::read_one::<bool>(
-        "SELECT y.filled AND y.sweep = 'none' AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index)
-                AND NOT EXISTS (SELECT FROM rag.change c WHERE c.index = y.index)
+        "SELECT y.filled AND y.sweep = 'none' AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index AND q.failed)
+                AND NOT EXISTS (SELECT FROM rag.change c WHERE c.index = y.index AND cardinality(c.keys) = 0)
+                AND (SELECT count(*) FROM rag.queue q WHERE q.index = y.index)
+                    + (SELECT coalesce(sum(cardinality(c.keys)), 0) FROM rag.change c WHERE c.index = y.index) <= $2
            FROM rag.sync y WHERE y.index::oid = $1",
-        &[view.into()],
+        &[view.into(), MOST_WAITING.into()],
     )?;
     Ok(complete.unwrap_or_default())
 }

@@ -57,8 +57,7 @@ pub fn list() -> Result<Vec<Job>> {
 pub fn replacements() -> Result<Vec<Index>> {
     let views = catalog::read_one::<Vec<pg_sys::Oid>>(
         "SELECT array_agg(i.index::oid) FROM rag.index i JOIN rag.sync y ON y.index = i.index
-          WHERE i.replaces IS NOT NULL AND y.filled AND y.sweep = 'none' AND NOT y.paused
-            AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index)",
+          WHERE i.replaces IS NOT NULL AND y.filled AND y.sweep = 'none' AND NOT y.paused",
         &[],
     )?;
     Ok(views.unwrap_or_default().into_iter().filter_map(|view| catalog::find(view).ok()).collect())

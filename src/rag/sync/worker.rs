@@ -7,6 +7,7 @@ use crate::models::catalog::{self as models, Model};
 use crate::pg::settings::PORTABLE_TEXTS;
 use crate::pg::transaction::Fault;
 use crate::pg::{latch, object_lock, owner, transaction};
+use crate::rag::catalog::Index;
 use crate::rag::refresh::{self, Statements};
 use crate::rag::reindex;
 use crate::rag::sync::jobs::{self, Job};
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 const BATCH: i64 = 128;
 /// How long a worker works before a database that has no worker gets its slot.
 const TURN: Duration = Duration::from_secs(5);
+/// Longest pause between attempts to let an index take another's place.
+const MAX_SWITCH_PAUSE: Duration = Duration::from_secs(30);
 /// Shortest wait where something is due that cannot be had, such as an index that somebody refreshes.
 const MIN_WAIT: Duration = Duration::from_millis(200);
 
@@ -53,7 +56,8 @@ pub extern "C-unwind" fn pg_rag_sync_main(_argument: pg_sys::Datum) {
     ] {
         transaction::set(name, value);
     }
-    match (Worker { note, turn: 0, broken: String::new() }).run() {
+    let switch = Switch { next_at: Instant::now(), pause: MIN_WAIT };
+    match (Worker { note, switch, turn: 0, broken: String::new() }).run() {
         End::Idle => {}
         End::GivesWay => transaction::exit(1),
     }
@@ -69,8 +73,15 @@ enum End {
 /// What the worker's steps end with: a fault hinders the index, and not one of its rows.
 type Outcome<T> = std::result::Result<T, Fault>;
 
+/// When an index may take another's place: readers of the old one are not to be bothered all the time.
+struct Switch {
+    next_at: Instant,
+    pause: Duration,
+}
+
 struct Worker {
     note: Note,
+    switch: Switch,
     /// Which index comes first in the next round.
     turn: usize,
     /// The last error of a round, so that it is logged once.
@@ -183,11 +194,23 @@ impl Worker {
         for job in &jobs {
             worked |= self.serve(job)?;
         }
-        for index in transaction::run(jobs::replacements)? {
-            // The definitions that were read above are not those of the index any more.
-            worked |= transaction::run(|| reindex::switch(&index))?;
+        if self.switch.next_at <= Instant::now() {
+            for index in transaction::run(jobs::replacements)? {
+                worked |= self.switch(&index)?;
+            }
         }
         Ok(worked)
+    }
+
+    /// Lets an index that is complete take the place of the one that it replaces, or tries again later. Returns whether it did.
+    fn switch(&mut self, index: &Index) -> Outcome<bool> {
+        let has_switched = match transaction::run(|| reindex::switch(index)) {
+            Err(hindrance) if hindrance.code == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE => false,
+            outcome => outcome?,
+        };
+        self.switch.pause = if has_switched { MIN_WAIT } else { (self.switch.pause * 2).min(MAX_SWITCH_PAUSE) };
+        self.switch.next_at = Instant::now() + self.switch.pause;
+        Ok(has_switched)
     }
 
     /// Works on some rows of one index. Returns whether it did.
