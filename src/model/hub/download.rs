@@ -84,8 +84,9 @@ pub fn download(request: &Download, dir: &Path, observer: &dyn Observer) -> Resu
     let token = request.token_file.as_deref().map(Token::read).transpose().map_err(HubError::into_error)?;
     let client = Client::new(&request.endpoint, &request.repo, token)?;
     let store = Store::open(dir, &request.repo)?;
-    let (running, ended) = channel::<()>();
     std::thread::scope(|scope| {
+        // Ends the watch also where a panic ends the work.
+        let (running, ended) = channel::<()>();
         let agent = client.agent();
         let watch = move || client::shut_down_when_cancelled(agent, &|| observer.is_cancelled(), &ended);
         std::thread::Builder::new()

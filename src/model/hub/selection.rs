@@ -43,7 +43,7 @@ const ENDINGS: [&str; 6] = [".safetensors", ".gguf", ".json", ".jinja", ".model"
 const PICKLES: [&str; 6] = [".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"];
 
 /// Largest file that is not weights.
-const MOST_DESCRIPTION_BYTES: u64 = 256 << 20;
+const MOST_DESCRIPTION_BYTES: u64 = 64 << 20;
 
 /// Most files of a model.
 const MOST_FILES: usize = 1000;

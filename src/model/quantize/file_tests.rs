@@ -6,6 +6,8 @@ use super::convert::Watch;
 use super::*;
 use crate::compute::Pool;
 use crate::decoder::Decoder;
+use crate::tokenizer::sentencepiece_file;
+use pg_rag_protocol::message::ModelKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -134,6 +136,30 @@ fn the_tokenizer_and_the_template_come_along() {
     let prompt = decoder.prompt_tokens(&[message("rows")]).unwrap();
     let text = decoder.tokenizer().decode(&prompt, false).unwrap();
     assert_eq!(text, "<|im_start|>user\nrows<|im_end|>\n<|im_start|>assistant\n");
+}
+
+#[test]
+fn a_folder_with_the_vocabulary_of_sentencepiece_works_as_folder_and_as_file() {
+    let (source, folder) = (Folder::new(), Folder::new());
+    for name in ["config.json", "generation_config.json", "chat_template.jinja", "model.safetensors"] {
+        std::fs::copy(data("tiny_llama").join(name), source.0.join(name)).unwrap();
+    }
+    std::fs::write(source.0.join("tokenizer.model"), sentencepiece_file::tests::beginning(290)).unwrap();
+    let config = r#"{"bos_token": "<s>", "eos_token": {"content": "</s>"}}"#;
+    std::fs::write(source.0.join("tokenizer_config.json"), config).unwrap();
+    let info = crate::source::inspect(ModelKind::Generate, &source.0).unwrap();
+    let names: Vec<&str> = info.files.iter().map(|file| file.name.as_str()).collect();
+    assert!(names.contains(&"tokenizer.model") && !names.contains(&"tokenizer.json"), "{names:?}");
+
+    let file = quantised(&source.0, "f32", &folder);
+    let (from_folder, from_file) = (Decoder::load(&source.0).unwrap(), Decoder::load(&file).unwrap());
+    for text in ["A vacuum removes dead tuples.", " two  spaces", "数据库 </s>", ""] {
+        let ids = from_folder.tokenizer().encode_ids(text, false).unwrap();
+        assert!(ids.len() >= text.split(' ').count() / 2 && !ids.contains(&2), "{ids:?}");
+        assert_eq!(from_file.tokenizer().encode_ids(text, false).unwrap(), ids);
+        let decoded = from_folder.tokenizer().decode(&ids, true).unwrap();
+        assert_eq!(from_file.tokenizer().decode(&ids, true).unwrap(), decoded);
+    }
 }
 
 #[test]

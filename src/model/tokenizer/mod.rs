@@ -14,7 +14,7 @@
 pub mod chat_template;
 mod folder;
 pub mod gguf;
-mod sentencepiece_file;
+pub(crate) mod sentencepiece_file;
 mod token_bytes;
 
 pub use folder::files as folder_files;

@@ -115,21 +115,50 @@ impl<'a> Iterator for Fields<'a> {
 
 /// What decides the ids.
 #[derive(Debug, PartialEq)]
-struct Vocabulary {
-    texts: Vec<String>,
-    scores: Vec<f32>,
-    kinds: Vec<i32>,
+pub struct Vocabulary {
+    pub texts: Vec<String>,
+    pub scores: Vec<f32>,
+    /// Numbers that GGUF has for the same kinds, too.
+    pub kinds: Vec<i32>,
     /// 1 for pieces by their probability, 2 for pairs.
     model_type: u64,
     unknown_id: Option<u32>,
     /// Changes characters before anything else.
     has_character_map: bool,
-    adds_prefix: bool,
+    /// Whether a text begins with a space.
+    pub adds_prefix: bool,
     removes_spaces: bool,
     escapes_spaces: bool,
 }
 
 impl Vocabulary {
+    /// Reads a `tokenizer.model`, and the tokens that were added to it.
+    ///
+    /// Errors: `Missing`, `Unreadable`; `Corrupt` for what is no such file; `Unsupported` for vocabularies that do not join
+    /// pairs, and for changes of the text that are not known here.
+    pub fn read(path: &Path) -> Result<Self> {
+        let from_io = |error| ModelError::from_io(path, error);
+        let length = std::fs::metadata(path).map_err(from_io)?.len();
+        if length > MOST_BYTES {
+            return Err(ModelError::corrupt(path, format!("vocabulary of {length} bytes is too large")));
+        }
+        let bytes = std::fs::read(path).map_err(from_io)?;
+        let mut vocabulary = Self::decode(&bytes)
+            .ok_or_else(|| ModelError::corrupt(path, "file is not a vocabulary of SentencePiece"))?;
+        vocabulary.add_tokens(path.parent().unwrap_or(Path::new("/")))?;
+        let unsupported = |what: &str| {
+            let message = format!("vocabulary of SentencePiece {what}; convert it to tokenizer.json");
+            Err(ModelError::Unsupported(message))
+        };
+        match vocabulary {
+            Self { model_type, .. } if model_type != BPE => unsupported("that does not join pairs"),
+            Self { has_character_map: true, .. } => unsupported("that changes characters"),
+            Self { removes_spaces: true, .. } => unsupported("that removes spaces"),
+            Self { escapes_spaces: false, .. } => unsupported("that keeps spaces as they are"),
+            vocabulary => Ok(vocabulary),
+        }
+    }
+
     /// `None` for bytes that are not in the format.
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut vocabulary = Self {
@@ -225,7 +254,7 @@ impl Vocabulary {
         Ok(())
     }
 
-    /// As a GGUF file has it. The kinds of pieces have the same numbers there.
+    /// As a GGUF file has it.
     fn into_metadata(self) -> Metadata {
         let texts = self.texts.into_iter().map(Value::String).collect();
         let mut metadata = Metadata::from([
@@ -242,36 +271,14 @@ impl Vocabulary {
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.model`.
-    ///
-    /// Errors: `Missing`, `Unreadable`; `Corrupt` for what is no such file; `Unsupported` for vocabularies that do not join
-    /// pairs, and for changes of the text that are not known here.
+    /// Reads a `tokenizer.model`. Errors: as for [`Vocabulary::read`].
     pub fn from_sentencepiece_file(path: &Path) -> Result<Self> {
-        let from_io = |error| ModelError::from_io(path, error);
-        let length = std::fs::metadata(path).map_err(from_io)?.len();
-        if length > MOST_BYTES {
-            return Err(ModelError::corrupt(path, format!("vocabulary of {length} bytes is too large")));
-        }
-        let bytes = std::fs::read(path).map_err(from_io)?;
-        let mut vocabulary = Vocabulary::decode(&bytes)
-            .ok_or_else(|| ModelError::corrupt(path, "file is not a vocabulary of SentencePiece"))?;
-        let unsupported = |what: &str| {
-            let message = format!("vocabulary of SentencePiece {what}; convert it to tokenizer.json");
-            Err(ModelError::Unsupported(message))
-        };
-        vocabulary.add_tokens(path.parent().unwrap_or(Path::new("/")))?;
-        match &vocabulary {
-            Vocabulary { model_type, .. } if *model_type != BPE => unsupported("that does not join pairs"),
-            Vocabulary { has_character_map: true, .. } => unsupported("that changes characters"),
-            Vocabulary { removes_spaces: true, .. } => unsupported("that removes spaces"),
-            Vocabulary { escapes_spaces: false, .. } => unsupported("that keeps spaces as they are"),
-            _ => gguf::from_sentencepiece(path, &vocabulary.into_metadata()),
-        }
+        gguf::from_sentencepiece(path, &Vocabulary::read(path)?.into_metadata())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde::Deserialize;
 
@@ -331,6 +338,13 @@ mod tests {
         let trainer = [flag(3, BPE), flag(40, 0), flag(43, u64::MAX)].concat();
         let normalizer = [message(1, b"identity"), flag(3, u64::from(reference.prefix)), flag(4, 0)].concat();
         encode(reference, &trainer, &normalizer)
+    }
+
+    /// A file with the first pieces of a vocabulary, which has the 256 bytes among them.
+    pub(crate) fn beginning(count: usize) -> Vec<u8> {
+        let mut reference = fixture().sentence_piece.remove(0);
+        reference.tokens.truncate(count);
+        sound(&reference)
     }
 
     fn read(bytes: &[u8]) -> Result<Tokenizer> {

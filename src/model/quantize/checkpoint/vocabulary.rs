@@ -1,4 +1,4 @@
-//! `tokenizer.json`, and what belongs to it, as the metadata of GGUF.
+//! `tokenizer.json` or `tokenizer.model`, and what belongs to it, as the metadata of GGUF.
 //!
 //! Two kinds of vocabulary can be expressed: byte-level BPE (`gpt2`), with the name of one of the ways to cut text that
 //! readers of GGUF know; and SentencePiece's BPE with fallback to bytes (`llama`), whose scores are the ranks of the merges
@@ -7,6 +7,8 @@
 use super::read_json;
 use crate::error::{ModelError, Result};
 use crate::quantize::metadata::Metadata;
+use crate::tokenizer::folder_files;
+use crate::tokenizer::sentencepiece_file::{Vocabulary, SENTENCEPIECE_FILE};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,10 +26,13 @@ const BYTE: i32 = 6;
 /// Errors: `Missing`, `Unreadable`; `Corrupt` for what is not a tokenizer or does not fit the embedding; `Unsupported` for
 /// one that GGUF cannot express.
 pub fn describe(dir: &Path, rows: usize, metadata: &mut Metadata) -> Result<()> {
-    let path = dir.join("tokenizer.json");
-    let json = read_json(&path)?;
     let config_path = dir.join("tokenizer_config.json");
     let config = if config_path.exists() { read_json(&config_path)? } else { Value::Null };
+    if folder_files(dir).first() == Some(&SENTENCEPIECE_FILE) {
+        return describe_sentencepiece(dir, &config, rows, metadata);
+    }
+    let path = dir.join("tokenizer.json");
+    let json = read_json(&path)?;
     let model = &json["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     if kind != "BPE" {
@@ -55,6 +60,37 @@ pub fn describe(dir: &Path, rows: usize, metadata: &mut Metadata) -> Result<()> 
         metadata.set_text("tokenizer.chat_template", &template);
     }
     Ok(())
+}
+
+/// As [`describe`], for a folder with SentencePiece's own file, which says what GGUF wants to know.
+fn describe_sentencepiece(dir: &Path, config: &Value, rows: usize, metadata: &mut Metadata) -> Result<()> {
+    let path = dir.join(SENTENCEPIECE_FILE);
+    let Vocabulary { texts: mut spellings, mut scores, mut kinds, adds_prefix, .. } = Vocabulary::read(&path)?;
+    if spellings.len() > rows {
+        let reason = format!("vocabulary has {} tokens for the {rows} rows of the embedding", spellings.len());
+        return Err(ModelError::corrupt(path, reason));
+    }
+    spellings.extend((spellings.len()..rows).map(padding));
+    scores.resize(rows, 0.0);
+    kinds.resize(rows, UNUSED);
+    let tokens = Tokens { spellings, kinds };
+    metadata.set_text("tokenizer.ggml.model", "llama");
+    metadata.set_text("tokenizer.ggml.pre", "default");
+    metadata.set_f32s("tokenizer.ggml.scores", &scores);
+    metadata.set_bool("tokenizer.ggml.add_space_prefix", adds_prefix);
+    metadata.set_texts("tokenizer.ggml.tokens", &tokens.spellings);
+    metadata.set_i32s("tokenizer.ggml.token_type", &tokens.kinds);
+    special_ids(dir, config, &tokens, metadata)?;
+    metadata.set_bool("tokenizer.ggml.add_bos_token", config["add_bos_token"].as_bool().unwrap_or(true));
+    if let Some(template) = template(dir, config) {
+        metadata.set_text("tokenizer.chat_template", &template);
+    }
+    Ok(())
+}
+
+/// Name of a row of the embedding that has no token.
+fn padding(id: usize) -> String {
+    format!("[PAD{id}]")
 }
 
 struct Tokens {
@@ -95,7 +131,7 @@ impl Tokens {
             };
             put(token, added["id"].as_u64(), kind)?;
         }
-        let named = |(id, token): (usize, Option<String>)| token.unwrap_or_else(|| format!("[PAD{id}]"));
+        let named = |(id, token): (usize, Option<String>)| token.unwrap_or_else(|| padding(id));
         Ok(Self { spellings: spellings.into_iter().enumerate().map(named).collect(), kinds })
     }
 
