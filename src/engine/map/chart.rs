@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 960.0;
+const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 640.0;
 /// Where the points are, and the room that is left around them.
 const PLOT: [f64; 4] = [20.0, 64.0, 680.0, 600.0];
@@ -22,7 +22,7 @@ const GREY: &str = "#999999";
 const SCALE: [[u8; 3]; 5] = [[68, 57, 131], [49, 104, 142], [33, 145, 140], [53, 183, 121], [160, 218, 57]];
 
 /// Characters of a line of the legend, and of a point's title.
-const LEGEND_CHARS: usize = 28;
+const LEGEND_CHARS: usize = 26;
 const TITLE_CHARS: usize = 300;
 
 /// A point of the picture.
@@ -78,7 +78,7 @@ pub fn svg(chart: &Chart) -> String {
          <style>\n\
          .back {{ fill: #ffffff }} text {{ fill: #222222; font: 13px system-ui, sans-serif }} .head {{ font-size: 18px; font-weight: 600 }} .note {{ fill: #666666; font-size: 12px }}\n\
          .p {{ stroke: #ffffff; stroke-width: .6; fill-opacity: .85 }} .p:hover {{ stroke: #000000; stroke-width: 1.5; fill-opacity: 1 }}\n\
-         @media (prefers-color-scheme: dark) {{ .back {{ fill: #16181d }} text {{ fill: #e6e6e6 }} .note {{ fill: #9aa0aa }} .p {{ stroke: #16181d }} .p:hover {{ stroke: #ffffff }} }}\n\
+         @media (prefers-color-scheme: dark) {{ .back {{ fill: #16181d }} text {{ fill: #e6e6e6 }} .note {{ fill: #9aa0aa }} .p {{ stroke: #16181d; fill-opacity: 1 }} .p:hover {{ stroke: #ffffff }} }}\n\
          </style>\n\
          <rect class=\"back\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n",
         escaped(&chart.title)
