@@ -4,7 +4,7 @@
 //! the connection breaks before the answer has begun. An answer that has begun is asked for again only if the caller says that
 //! asking twice does nothing (vectors). All of it happens within the server's time for a request.
 
-use super::error::{quote, RemoteError};
+use super::error::{clean, quote, RemoteError};
 use super::key::{self, Key};
 use super::transport::{self, Fault};
 use super::watch::{Abandoned, Stop, Watch};
@@ -105,7 +105,7 @@ impl Client {
     pub fn post(&self, path: &str, body: &[u8], repeatable: bool) -> Result<Vec<u8>, RemoteError> {
         self.attempts(|| {
             let mut answer = self.send(path, body, "application/json")?;
-            answer.require(&self.server.name, "application/json")?;
+            self.require(&answer, "application/json")?;
             let mut bytes = Vec::new();
             if let Err(error) = answer.body.read_to_end(&mut bytes) {
                 let failed = self.reading_failed(&error);
@@ -126,7 +126,7 @@ impl Client {
     pub fn stream(&self, path: &str, body: &[u8]) -> Result<Answer, RemoteError> {
         self.attempts(|| {
             let answer = self.send(path, body, "text/event-stream")?;
-            answer.require(&self.server.name, "text/event-stream")?;
+            self.require(&answer, "text/event-stream")?;
             Ok(answer)
         })
     }
@@ -186,6 +186,17 @@ impl Client {
         }
     }
 
+    /// Errors: `RemoteProtocol` when the body is of another type.
+    fn require(&self, answer: &Answer, wanted: &str) -> Result<(), RemoteError> {
+        let found = answer.content_type.split(';').next().unwrap_or_default().trim();
+        if found.eq_ignore_ascii_case(wanted) {
+            return Ok(());
+        }
+        let is_type = found.len() <= 80 && found.contains('/') && found.bytes().all(|byte| byte.is_ascii_graphic());
+        let found = if is_type { clean(found, self.key.as_ref()) } else { "of no known type".to_owned() };
+        Err(RemoteError::protocol(&self.server.name, format!("it is {found}, not {wanted}")))
+    }
+
     /// What another status than 200 means.
     fn refused(&self, status: StatusCode, headers: &HeaderMap, mut answer: Answer) -> Failed {
         let name = &self.server.name;
@@ -228,6 +239,8 @@ impl Client {
                 format!("could not connect to server \"{name}\": {reason}"),
             )
         };
+        // A certificate has names that the other side chose.
+        let tls = |error: &dyn std::fmt::Display| unreachable(&clean(&format!("TLS: {error}"), self.key.as_ref()));
         if let Some(fault) = transport::fault_of(error) {
             return match fault {
                 Fault::Abandoned => self.stopped(Stop::Abandoned).into(),
@@ -243,11 +256,9 @@ impl Client {
         }
         match error {
             // HTTP has an error of its own, so data are invalid to TLS.
-            Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-                unreachable(&format!("TLS: {error}")).into()
-            }
+            Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => tls(error).into(),
             Error::Io(error) => self.reading_failed(error),
-            Error::Rustls(error) => unreachable(&format!("TLS: {error}")).into(),
+            Error::Rustls(error) => tls(error).into(),
             Error::Tls(reason) => unreachable(&format!("TLS: {reason}")).into(),
             Error::LargeResponseHeader(..) => RemoteError::protocol(name, "its header is too large").into(),
             // Of HTTP itself; these texts quote nothing of the request.
@@ -284,19 +295,6 @@ impl Client {
                     .with_hint("Increase option \"timeout_ms\" of the foreign server, or ask for less at once.")
             }
         }
-    }
-}
-
-impl Answer {
-    /// Errors: `RemoteProtocol` when the body is of another type.
-    fn require(&self, server: &str, wanted: &str) -> Result<(), RemoteError> {
-        let found = self.content_type.split(';').next().unwrap_or_default().trim();
-        if found.eq_ignore_ascii_case(wanted) {
-            return Ok(());
-        }
-        let plain = found.len() <= 80 && found.bytes().all(|byte| byte.is_ascii_graphic());
-        let found = if found.is_empty() || !plain { "of no known type" } else { found };
-        Err(RemoteError::protocol(server, format!("it is {found}, not {wanted}")))
     }
 }
 

@@ -73,25 +73,25 @@ impl std::error::Error for RemoteError {}
 
 /// The other side's words as a sentence for a detail; None if it said nothing.
 pub fn quote(words: &str, key: Option<&Key>) -> Option<String> {
+    let short = clean(words, key);
+    (!short.is_empty()).then(|| format!("The server said: {short}"))
+}
+
+/// Words in whose making the other side had a part, on one line, shortened, and without the key.
+pub fn clean(words: &str, key: Option<&Key>) -> String {
     let blotted = match key {
         Some(key) => key.blot_out(words),
         None => words.to_owned(),
     };
-    let plain: Vec<&str> = blotted
-        .split(|character: char| character.is_control() || character.is_whitespace())
-        .filter(|word| !word.is_empty())
-        .collect();
-    let plain = plain.join(" ");
-    if plain.is_empty() {
-        return None;
-    }
+    let words = blotted.split(|character: char| character.is_control() || character.is_whitespace());
+    let plain = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     // Marks that turn the direction of writing would let a message look like another one.
     let visible = plain.chars().filter(|character| !is_invisible(*character));
     let mut short: String = visible.take(QUOTE_CHARS).collect();
     if plain.chars().count() > QUOTE_CHARS {
         short.push('…');
     }
-    Some(format!("The server said: {short}"))
+    short
 }
 
 fn is_invisible(character: char) -> bool {

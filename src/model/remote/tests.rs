@@ -215,6 +215,10 @@ fn bodies_that_are_wrong() {
     let html = answer(200, "Content-Type: text/html\r\n", "<html>login</html>");
     assert_eq!(of(&embed_fails(html)), unexpected("it is text/html, not application/json"));
     assert_eq!(of(&embed_fails(answer(200, "", TWO))), unexpected("it is of no known type, not application/json"));
+    assert_eq!(
+        of(&embed_fails(answer(200, "Content-Type: nonsense\r\n", TWO))),
+        unexpected("it is of no known type, not application/json")
+    );
     assert_eq!(of(&embed_fails(answer(204, "", ""))), unexpected("status 204"));
     assert_eq!(
         of(&embed_fails(vec![Act::Send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec()), Act::Close])),
@@ -361,6 +365,12 @@ fn refusals_are_told_without_the_key() {
     assert_eq!(refused(404).kind, FailureKind::RemoteUnknown);
     assert_eq!(refused(429).kind, FailureKind::RemoteBusy);
     assert_eq!(refused(500).kind, FailureKind::RemoteLost);
+    for kind in [format!("{KEY}/x"), KEY.to_owned()] {
+        let server = TestServer::always(answer(200, &format!("Content-Type: {kind}\r\n"), ""));
+        let far = RemoteServer { api_key_file: Some(path.display().to_string()), ..remote(&server.url()) };
+        let error = embed(&far).unwrap_err();
+        assert!(!error.message.contains(KEY), "{error}");
+    }
     std::fs::remove_file(&path).unwrap();
     let error = embed_fails(answer(401, "", ""));
     assert_eq!(error.message, "server \"far\" wants a key (status 401)");
