@@ -86,7 +86,7 @@ fn readers_and_writers_do_not_notice() {
                         &mut client,
                         &format!("INSERT INTO notes VALUES ({}, 'New', 'Number {round}')", 10_000 + writer),
                     );
-                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    std::thread::sleep(std::time::Duration::from_millis(250));
                 }
             });
         }
