@@ -62,6 +62,12 @@ CREATE TABLE rag.index_column (
 COMMENT ON TABLE rag.index_column IS 'columns of source tables that indexes use, by their number; not dumped, since numbers change';
 COMMENT ON COLUMN rag.index_column.parts IS 'tables that the source consisted of when it was compared last';
 
+CREATE TABLE rag.replaced (
+    chunks      regclass PRIMARY KEY,
+    replaced_by xid8 NOT NULL
+);
+COMMENT ON TABLE rag.replaced IS 'chunk tables in whose place rag_reindex put another; dropped when no snapshot needs them';
+
 SELECT pg_catalog.pg_extension_config_dump('rag.sync', '');
 SELECT pg_catalog.pg_extension_config_dump('rag.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rag.queue', '');

@@ -17,7 +17,6 @@ pub mod object_lock;
 pub mod owner;
 pub mod parallel;
 pub mod progress;
-pub mod relation_lock;
 pub mod role;
 pub mod settings;
 pub mod table;

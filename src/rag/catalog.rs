@@ -2,7 +2,7 @@
 
 use crate::error::{error, invalid_parameter, OrError, Result};
 use crate::gucs;
-use crate::pg::{condition, relation_lock};
+use crate::pg::condition;
 use crate::rag::source;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -187,23 +187,16 @@ pub fn find(view: pg_sys::Oid) -> Result<Index> {
     })
 }
 
-/// The same index as it is now, and as it stays to the end of the transaction: a lock on its view, which reading the view takes
-/// too, keeps out who would drop it or put another chunk table behind it.
-fn held(index: Index) -> Result<Index> {
-    relation_lock::share(index.view_oid);
-    find(index.view_oid)
-}
-
 /// The index that a call reads: the one it names, else `pg_rag.default_index`, else the only one there is.
 pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
     if let Some(view) = named {
-        return held(find(view)?);
+        return find(view);
     }
     let default = gucs::default_index();
     if !default.is_empty() {
         let view = read_one::<pg_sys::Oid>("SELECT pg_catalog.to_regclass($1)::oid", &[default.as_str().into()])?;
         return match view {
-            Some(view) => held(find(view)?),
+            Some(view) => find(view),
             None => Err(error(
                 PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT,
                 format!("index \"{default}\", which \"pg_rag.default_index\" names, does not exist"),
@@ -216,7 +209,7 @@ pub fn resolve(named: Option<pg_sys::Oid>) -> Result<Index> {
     match (all.pop(), all.len()) {
         (None, _) => Err(error(PgSqlErrorCode::ERRCODE_UNDEFINED_OBJECT, "there is no RAG index in this database")
             .set_hint("Create one with: SELECT rag_create_index('your_table', 'text_column').")),
-        (Some(only), 0) => held(only),
+        (Some(only), 0) => Ok(only),
         (Some(last), _) => {
             let names: Vec<_> = all.iter().map(|index| index.view.clone()).chain([last.view]).collect();
             Err(error(PgSqlErrorCode::ERRCODE_AMBIGUOUS_ALIAS, "several RAG indexes exist and none was named")

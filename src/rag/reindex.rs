@@ -8,10 +8,13 @@
 //!
 //! # Locks
 //!
-//! `switch` takes the locks of both indexes (see [`super::sync`]), then ACCESS EXCLUSIVE on both views and chunk tables. It waits
-//! for the views only, and that for [`LOCK_TIMEOUT_MS`]: the time that others may have to wait behind it. Otherwise it gives up and is
-//! tried again after a pause, which grows. Whoever has looked an index up to read it holds a lock on its view (see
-//! [`catalog::resolve`]), and so never meets a chunk table that is gone.
+//! `switch` takes the locks of both indexes (see [`super::sync`]) if nobody has them, then ACCESS EXCLUSIVE on both views, for which it
+//! waits [`LOCK_TIMEOUT_MS`]: the time that others may have to wait behind it. Otherwise it gives up and is tried again after a
+//! pause, which grows.
+//!
+//! What was the old chunk table goes into `rag.replaced`, and is dropped by [`drop_replaced`] when no snapshot is left that may see
+//! the old row of `rag.index`. So `rag_search` and its kin need no lock against the switch, and find under any isolation level
+//! what their snapshot says is the index.
 //!
 //! # Crashes
 //!
@@ -22,7 +25,7 @@ use crate::error::{error, invalid_parameter, OrError, Result};
 use crate::models::catalog as models;
 use crate::pg::backend::require_writable;
 use crate::pg::object_lock;
-use crate::pg::{owner, relation_lock};
+use crate::pg::owner;
 use crate::rag::catalog::{self, quote, Index};
 use crate::rag::chunk_table;
 use crate::rag::definition::{self, ChunkingArguments, Definition};
@@ -122,14 +125,7 @@ pub fn switch(new: &Index) -> Result<bool> {
     }
     let _quiet = sync::events::Quiet::start();
     let old = catalog::find(old_view)?;
-    let chunk_tables = [&old.chunks, &new.chunks].map(|name| chunk_table::existing_relation(name));
     Spi::run(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).or_error()?;
-    [old_view, new.view_oid].into_iter().for_each(relation_lock::take_alone);
-    for relation in chunk_tables {
-        if relation?.is_some_and(|relation| !relation_lock::try_take_alone(relation)) {
-            return Ok(false);
-        }
-    }
     // Its own query with another chunk table: so the view keeps its columns, and names that users have given them.
     let query = catalog::read_one::<String>("SELECT pg_get_viewdef($1)", &[old_view.into()])?.unwrap_or_default();
     let join = |chunks: &str| format!("JOIN {chunks} c ON");
@@ -157,9 +153,36 @@ pub fn switch(new: &Index) -> Result<bool> {
     Spi::run_with_args("DELETE FROM rag.index_column WHERE index::oid = $1", &[old_view.into()]).or_error()?;
     sync::events::record(old_view)?;
     Spi::run(&format!("DROP VIEW {}", new.view)).or_error()?;
-    Spi::run(&format!("DROP TABLE {}", old.chunks)).or_error()?;
+    Spi::run_with_args(
+        "INSERT INTO rag.replaced (chunks, replaced_by) VALUES ($1::regclass, pg_current_xact_id())",
+        &[old.chunks.as_str().into()],
+    )
+    .or_error()?;
     if !state::needs_triggers(old.source_oid, None)? {
         owner::as_restricted_user(owner::owner_of(&old.source)?, || sync::triggers::remove(old.source_oid))?;
+    }
+    Ok(true)
+}
+
+/// Drops chunk tables that were replaced and that no snapshot of this database may look for any more. Returns whether it did. Runs
+/// in a transaction of the worker, as the extension's owner.
+pub fn drop_replaced() -> Result<bool> {
+    let free = catalog::read_one::<Vec<String>>(
+        "SELECT array_agg(r.chunks::text) FROM rag.replaced r
+          WHERE NOT EXISTS (SELECT FROM pg_stat_activity a
+                             WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+                               AND age(a.backend_xmin) >= age(r.replaced_by::xid))",
+        &[],
+    )?;
+    let Some(free) = free else { return Ok(false) };
+    let _quiet = sync::events::Quiet::start();
+    Spi::run(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).or_error()?;
+    for chunks in free {
+        // Its row knows the table by its object id, which is shown as a number where the table is gone.
+        Spi::run_with_args("DELETE FROM rag.replaced WHERE chunks::text = $1", &[chunks.as_str().into()]).or_error()?;
+        if chunk_table::existing_relation(&chunks)?.is_some() {
+            Spi::run(&format!("DROP TABLE {chunks}")).or_error()?;
+        }
     }
     Ok(true)
 }

@@ -182,6 +182,8 @@ pub fn next_due() -> Result<Option<f64>> {
                  UNION ALL
                  SELECT clock_timestamp() WHERE EXISTS (SELECT FROM rag.change)
                  UNION ALL
+                 SELECT clock_timestamp() + interval '1 s' FROM rag.replaced
+                 UNION ALL
                  SELECT clock_timestamp() + interval '1 s' FROM rag.index i JOIN rag.sync y ON y.index = i.index
                   WHERE i.replaces IS NOT NULL AND NOT y.paused
                     AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index AND q.failed)) d",

@@ -195,6 +195,8 @@ impl Worker {
             worked |= self.serve(job)?;
         }
         if self.switch.next_at <= Instant::now() {
+            // Who is in the way now will not be for ever: it is tried again in the next round.
+            worked |= transaction::run(reindex::drop_replaced).unwrap_or_default();
             for index in transaction::run(jobs::replacements)? {
                 worked |= self.switch(&index)?;
             }

@@ -47,6 +47,9 @@ fn is_done(client: &mut Client) -> bool {
 fn assert_switched(client: &mut Client) {
     wait_until("the new index has taken over", || is_done(client));
     wait_for(client, "notes_rag");
+    wait_until("the old chunks are gone", || {
+        value(client, "SELECT count(*) FROM rag.replaced").as_deref() == Some("0")
+    });
     let definition = "SELECT template || ' ' || size FROM rag_indexes WHERE index = 'notes_rag'::regclass";
     assert_eq!(value(client, definition).as_deref(), Some("{title}: {chunk} 60"));
     let tables = "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relname LIKE 'notes\\_rag\\_chunks%'";
@@ -108,22 +111,30 @@ fn readers_and_writers_do_not_notice() {
 }
 
 #[test]
-fn transaction_that_reads_the_old_index_holds_up_the_switch_and_nobody_else() {
+fn transactions_that_read_the_old_index_hold_up_nobody_and_find_it_unchanged() {
     let (cluster, mut client) = start(ClusterOptions::default());
     let mut reader = cluster.connect();
-    execute(&mut reader, "BEGIN");
-    assert_eq!(rows(&mut reader, "SELECT rank FROM rag_search('a number', 'notes_rag', k => 3)").len(), 3);
+    execute(&mut reader, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+    let first = rows(&mut reader, "SELECT chunk FROM rag_search('a number', 'notes_rag', k => 3)");
+    assert_eq!(first.len(), 3);
+    let mut viewer = cluster.connect();
+    execute(&mut viewer, "BEGIN");
+    execute(&mut viewer, "SELECT count(*) FROM notes_rag");
     begin(&mut client);
     wait_until("nothing waits for the new index", || {
         value(&mut client, "SELECT state FROM rag_index_status WHERE replaces IS NOT NULL").as_deref() == Some("ready")
     });
     std::thread::sleep(std::time::Duration::from_secs(2));
-    assert!(!is_done(&mut client), "it must wait for who reads the old one");
+    assert!(!is_done(&mut client), "it must wait for who reads the old view");
     execute(&mut client, "SET statement_timeout = '10 s'");
     assert_eq!(rows(&mut client, "SELECT rank FROM rag_search('a number', 'notes_rag', k => 3)").len(), 3);
     execute(&mut client, "UPDATE notes SET body = 'Meanwhile' WHERE id = 1");
     execute(&mut client, "RESET statement_timeout");
-    assert_eq!(rows(&mut reader, "SELECT rank FROM rag_search('a number', 'notes_rag', k => 3)").len(), 3);
+    execute(&mut viewer, "COMMIT");
+    wait_until("the new index has taken over", || is_done(&mut client));
+    // Its snapshot is from before: it finds the same in what is not the index any more.
+    assert_eq!(rows(&mut reader, "SELECT chunk FROM rag_search('a number', 'notes_rag', k => 3)"), first);
+    assert_eq!(value(&mut client, "SELECT count(*) FROM rag.replaced").as_deref(), Some("1"));
     execute(&mut reader, "COMMIT");
     assert_switched(&mut client);
 }
