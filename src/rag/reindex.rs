@@ -191,10 +191,10 @@ pub fn drop_replaced() -> Result<bool> {
 /// they are noted for both.
 fn pass_on(from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
     for statement in [
+        "UPDATE rag.change SET index = $2::oid::regclass WHERE index::oid = $1",
         "INSERT INTO rag.queue AS q (index, key, queued_at, due_at)
          SELECT $2::oid::regclass, key, queued_at, clock_timestamp() FROM rag.queue WHERE index::oid = $1
          ON CONFLICT (index, key) DO UPDATE SET version = q.version + 1",
-        "UPDATE rag.change SET index = $2::oid::regclass WHERE index::oid = $1",
     ] {
         Spi::run_with_args(statement, &[from.into(), to.into()]).or_error()?;
     }

@@ -88,15 +88,20 @@ fn timeout_seconds(timeout: Interval) -> Result<f64> {
 
 /// Changes the row of an index in `rag.sync`, whose owner the caller must be.
 fn change(function: &std::ffi::CStr, index: pg_sys::Oid, assignment: &str) -> Result<()> {
-    require_writable(function);
-    let index = catalog::find(index)?;
-    catalog::require_ownership(index.view_oid)?;
+    let index = owned(function, index)?;
     owner::as_extension_owner(|| {
         Spi::run_with_args(&format!("UPDATE rag.sync SET {assignment} WHERE index::oid = $1"), &[index.view_oid.into()])
             .or_error()
     })?;
     changes::wake_after_commit();
     Ok(())
+}
+
+fn owned(function: &std::ffi::CStr, index: pg_sys::Oid) -> Result<catalog::Index> {
+    require_writable(function);
+    let index = catalog::find(index)?;
+    catalog::require_ownership(index.view_oid)?;
+    Ok(index)
 }
 
 #[pg_extern(sql = false)]
@@ -112,7 +117,7 @@ fn rag_resume_index(index: pg_sys::Oid) -> Result<()> {
 /// Tries rows again that failed, at once. Returns how many.
 #[pg_extern(sql = false)]
 fn rag_retry(index: pg_sys::Oid) -> Result<i64> {
-    change(c"rag_retry()", index, "failures = 0, retry_at = NULL")?;
+    owned(c"rag_retry()", index)?;
     let count = owner::as_extension_owner(|| {
         Spi::get_one_with_args::<i64>(
             "WITH again AS (
@@ -124,6 +129,7 @@ fn rag_retry(index: pg_sys::Oid) -> Result<i64> {
         )
         .or_error()
     })?;
+    change(c"rag_retry()", index, "failures = 0, retry_at = NULL")?;
     Ok(count.unwrap_or_default())
 }
 

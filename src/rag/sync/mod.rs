@@ -32,7 +32,8 @@
 //!
 //! # Locks
 //!
-//! - `rag.change`, `rag.queue`, `rag.sync`: ROW EXCLUSIVE, in short transactions.
+//! - `rag.change`, `rag.queue`, `rag.sync`: ROW EXCLUSIVE, in short transactions; whoever changes rows of several of them does so
+//!   in this order.
 //! - [`crate::pg::object_lock`] of an index: held exclusively, to the end of the transaction, by who replaces chunks of any
 //!   row: `rag_refresh` and step 7; shared by writers in `immediate` mode. The worker does not wait for it, but goes on with
 //!   another index.

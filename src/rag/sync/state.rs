@@ -52,7 +52,8 @@ pub fn insert(view: pg_sys::Oid, mode: Mode) -> Result<()> {
 /// Forgets an index and everything that waits for it.
 pub fn delete(view: pg_sys::Oid) -> Result<()> {
     owner::as_extension_owner(|| {
-        for table in ["rag.sync", "rag.queue", "rag.change", "rag.index_column"] {
+        // In the order in which the worker locks their rows.
+        for table in ["rag.change", "rag.queue", "rag.sync", "rag.index_column"] {
             Spi::run_with_args(
                 &format!("DELETE FROM {table} WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1"),
                 &[view.into()],
@@ -84,12 +85,12 @@ pub fn request_sweep(view: pg_sys::Oid) -> Result<()> {
 pub fn note_refreshed(view: pg_sys::Oid) -> Result<()> {
     owner::as_extension_owner(|| {
         Spi::run_with_args(
-            "UPDATE rag.sync SET filled = true WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND NOT filled",
+            "DELETE FROM rag.queue WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND failed",
             &[view.into()],
         )
         .or_error()?;
         Spi::run_with_args(
-            "DELETE FROM rag.queue WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND failed",
+            "UPDATE rag.sync SET filled = true WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND NOT filled",
             &[view.into()],
         )
         .or_error()
