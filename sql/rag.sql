@@ -120,7 +120,7 @@ COMMENT ON FUNCTION rag_map(regclass, text, text, integer, text, text) IS
 CREATE TABLE rag.prompt_template (
     name       text PRIMARY KEY,
     body       text NOT NULL,
-    owner      regrole NOT NULL,
+    owner      name NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE rag.prompt_template IS 'prompts that have a name; written by rag_create_template and rag_drop_template';

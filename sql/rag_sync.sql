@@ -5,6 +5,7 @@ CREATE TABLE rag.sync (
     mode             text NOT NULL CHECK (mode IN ('async', 'immediate', 'manual')),
     paused           boolean NOT NULL DEFAULT false,
     filled           boolean NOT NULL DEFAULT false,
+    filled_at        timestamptz,
     sweep            text NOT NULL DEFAULT 'none' CHECK (sweep IN ('none', 'rows', 'orphans')),
     sweep_number     bigint NOT NULL DEFAULT 0,
     sweep_after      text[],
@@ -19,6 +20,7 @@ CREATE TABLE rag.sync (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE rag.sync IS 'how each index follows its table, and how far it is';
 COMMENT ON COLUMN rag.sync.filled IS 'whether every row has been looked at once';
+COMMENT ON COLUMN rag.sync.filled_at IS 'since when; what was found until then is older in the queue';
 COMMENT ON COLUMN rag.sync.sweep IS 'what a comparison of the whole table is at: rows that are not in the index, then chunks whose row is gone';
 COMMENT ON COLUMN rag.sync.sweep_number IS 'counts comparisons, so that a new one is not taken for the one that runs';
 COMMENT ON COLUMN rag.sync.sweep_after IS 'key of the last row that was compared';

@@ -26,7 +26,7 @@ static IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_CONCURRENT_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_TOKENS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static ALLOW_DOWNLOAD: GucSetting<bool> = GucSetting::<bool>::new(false);
-static HUB_ENDPOINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"https://huggingface.co"));
+static HUB_ENDPOINT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static HUB_TOKEN_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static MAX_DOWNLOAD_SIZE: GucSetting<i32> = GucSetting::<i32>::new(64 << 10);
 static SYNC_WORKER_IDLE: GucSetting<i32> = GucSetting::<i32>::new(4000);
@@ -253,7 +253,7 @@ pub fn init() {
     GucRegistry::define_string_guc(
         c"pg_rag.hub_endpoint",
         c"Address of the hub that models are downloaded from.",
-        c"",
+        c"Empty for the Hugging Face Hub itself.",
         &HUB_ENDPOINT,
         GucContext::Suset,
         GucFlags::default(),

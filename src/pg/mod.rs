@@ -19,6 +19,7 @@ pub mod parallel;
 pub mod progress;
 pub mod role;
 pub mod settings;
+pub mod snapshot;
 pub mod table;
 pub mod toast;
 pub mod transaction;

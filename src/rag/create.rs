@@ -126,6 +126,7 @@ fn follow(source: pg_sys::Oid, view: pg_sys::Oid, arguments: &Arguments<'_>) -> 
         return Ok(());
     }
     sync::events::record(view)?;
+    sync::triggers::keep_writers_out(&catalog::find(view)?.source)?;
     sync::triggers::install(source)?;
     match arguments.mode {
         Mode::Immediate if fills_now => refresh::refresh(view).map(drop),

@@ -36,7 +36,7 @@ use pgrx::{pg_sys, JsonB, PgSqlErrorCode};
 
 /// How long the switch waits for those who read an index: much longer than a search, shorter than anybody minds.
 const LOCK_TIMEOUT_MS: u32 = 100;
-/// Most rows that may wait for the new index when it takes over: what a worker does in a few seconds.
+/// Most changes that may wait for the new index when it takes over: what a worker does in a few seconds.
 const MOST_WAITING: i64 = 500;
 
 #[pg_extern(sql = false)]
@@ -95,6 +95,7 @@ fn rag_reindex(
     chunk_table::create_search_indexes(&definition, &chunks)?;
     state::insert(view_oid, Mode::Async)?;
     sync::events::record(view_oid)?;
+    sync::triggers::keep_writers_out(&old.source)?;
     sync::triggers::install(old.source_oid)?;
     state::request_sweep(view_oid)?;
     Ok(Some(view_oid))
@@ -201,10 +202,11 @@ fn pass_on(from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
-/// Whether every row has been looked at, next to none waits, and none has failed.
+/// Whether every row that was there has been indexed, next to none waits that was changed since, and none has failed.
 fn is_complete(view: pg_sys::Oid) -> Result<bool> {
     let complete = catalog::read_one::<bool>(
-        "SELECT y.filled AND y.sweep = 'none' AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index AND q.failed)
+        "SELECT y.filled AND y.sweep = 'none'
+                AND NOT EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index AND (q.failed OR q.queued_at <= y.filled_at))
                 AND NOT EXISTS (SELECT FROM rag.change c WHERE c.index = y.index AND cardinality(c.keys) = 0)
                 AND (SELECT count(*) FROM rag.queue q WHERE q.index = y.index)
                     + (SELECT coalesce(sum(cardinality(c.keys)), 0) FROM rag.change c WHERE c.index = y.index) <= $2

@@ -9,6 +9,8 @@ use super::listing::{self, Listing};
 use super::token::Token;
 use super::HubError;
 use crate::error::ModelError;
+use hf_hub::api::sync::ApiBuilder;
+use hf_hub::{Cache, Repo};
 use std::io::Read;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -58,6 +60,16 @@ pub struct Answer {
     pub body: ureq::BodyReader<'static>,
 }
 
+/// The address of the Hub, as its own library has it.
+fn hub_address() -> Result<String, ModelError> {
+    let internal = || ModelError::Internal("the Hub's library does not tell the Hub's address".to_owned());
+    // The library loads and stores nothing for this.
+    let builder = ApiBuilder::from_cache(Cache::new(std::env::temp_dir())).with_progress(false);
+    let api = builder.build().map_err(|_| internal())?;
+    let file = api.repo(Repo::model("o/n".to_owned())).url("f");
+    file.strip_suffix("/o/n/resolve/main/f").map(str::to_owned).ok_or_else(internal)
+}
+
 /// The way to one repository of a hub.
 pub struct Client {
     agent: Agent,
@@ -69,9 +81,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// An empty endpoint is the Hub itself.
+    ///
     /// Errors: `InvalidArgument` for an endpoint that is no address, or to which a token would go in the clear.
     pub fn new(endpoint: &str, repo: &str, token: Option<Token>) -> Result<Self, ModelError> {
-        let endpoint = endpoint.trim_end_matches('/');
+        let own = if endpoint.is_empty() { hub_address()? } else { String::new() };
+        let endpoint = if endpoint.is_empty() { &own } else { endpoint }.trim_end_matches('/');
         let invalid = |reason: &str| ModelError::InvalidArgument(format!("\"pg_rag.hub_endpoint\" {reason}"));
         let origin: Uri = endpoint.parse().map_err(|_| invalid("is not an address"))?;
         if !is_web_address(&origin) || origin.query().is_some() || endpoint.contains('#') {
@@ -292,15 +307,13 @@ mod tests {
         let token = Token::read(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let with_token = |endpoint: &str| Client::new(endpoint, "o/n", Some(token.clone())).map(drop);
-        for endpoint in ["https://hub.example", "http://127.0.0.1:8080", "http://[::1]/", "http://localhost/hub"] {
+        for endpoint in ["", "https://hub.example", "http://127.0.0.1:8080", "http://[::1]/", "http://localhost/hub"] {
             with_token(endpoint).unwrap();
         }
         with_token("http://hub.example").unwrap_err();
         with_token("http://127.0.0.1.example").unwrap_err();
         Client::new("http://hub.example", "o/n", None).map(drop).unwrap();
-        for endpoint in
-            ["", "hub.example", "ftp://hub.example", "https://u:p@hub.example", "https://h/?a=b", "https://"]
-        {
+        for endpoint in ["hub.example", "ftp://hub.example", "https://u:p@hub.example", "https://h/?a=b", "https://"] {
             Client::new(endpoint, "o/n", None).map(drop).unwrap_err();
         }
     }

@@ -30,11 +30,11 @@ pub fn resolve(template: Option<&str>) -> Result<Option<String>> {
     }
 }
 
-/// Body and owner of a template.
-fn find(name: &str) -> Result<Option<(String, pg_sys::Oid)>> {
+/// Body and owner of a template. The owner is kept by name: so a dump can be restored where the role does not exist.
+fn find(name: &str) -> Result<Option<(String, String)>> {
     let row = |column: &str| format!("SELECT {column} FROM rag.prompt_template WHERE name OPERATOR(pg_catalog.=) $1");
     let body = catalog::read_one::<String>(&row("body"), &[name.into()])?;
-    let owner = catalog::read_one::<pg_sys::Oid>(&row("owner::pg_catalog.oid"), &[name.into()])?;
+    let owner = catalog::read_one::<String>(&row("owner::text"), &[name.into()])?;
     Ok(body.zip(owner))
 }
 
@@ -62,16 +62,16 @@ fn rag_create_template(name: &str, body: &str, or_replace: bool) -> Result<()> {
             .set_hint("Replace it with or_replace => true."));
     }
     if let Some((_, owner)) = existing {
-        require_owner(name, owner)?;
+        require_owner(name, &owner)?;
         let update = "UPDATE rag.prompt_template SET body = $2
-                       WHERE name OPERATOR(pg_catalog.=) $1 AND owner::pg_catalog.oid OPERATOR(pg_catalog.=) $3";
+                       WHERE name OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $3::pg_catalog.name";
         return owner::as_extension_owner(|| {
             Spi::run_with_args(update, &[name.into(), body.into(), owner.into()]).or_error()
         });
     }
     // Of two sessions that create it at once, one fails by the primary key.
-    let user = catalog::read_one::<String>("SELECT pg_catalog.quote_ident(current_user::text)", &[])?;
-    let insert = "INSERT INTO rag.prompt_template (name, body, owner) VALUES ($1, $2, $3::pg_catalog.regrole)";
+    let user = catalog::read_one::<String>("SELECT current_user::text", &[])?;
+    let insert = "INSERT INTO rag.prompt_template (name, body, owner) VALUES ($1, $2, $3::pg_catalog.name)";
     owner::as_extension_owner(|| {
         Spi::run_with_args(insert, &[name.into(), body.into(), user.unwrap_or_default().into()]).or_error()
     })
@@ -81,7 +81,7 @@ fn rag_create_template(name: &str, body: &str, or_replace: bool) -> Result<()> {
 fn rag_drop_template(name: &str) -> Result<()> {
     require_writable(c"rag_drop_template()");
     let Some((_, owner)) = find(name)? else { return Err(undefined(name)) };
-    require_owner(name, owner)?;
+    require_owner(name, &owner)?;
     owner::as_extension_owner(|| {
         Spi::run_with_args("DELETE FROM rag.prompt_template WHERE name OPERATOR(pg_catalog.=) $1", &[name.into()])
             .or_error()
@@ -89,8 +89,13 @@ fn rag_drop_template(name: &str) -> Result<()> {
 }
 
 /// Fails unless the current user is the owner, a member of it, or superuser.
-fn require_owner(name: &str, owner: pg_sys::Oid) -> Result<()> {
-    let may = catalog::read_one::<bool>("SELECT pg_catalog.pg_has_role($1::pg_catalog.oid, 'USAGE')", &[owner.into()])?;
+fn require_owner(name: &str, owner: &str) -> Result<()> {
+    let may = catalog::read_one::<bool>(
+        "SELECT coalesce((SELECT pg_catalog.pg_has_role(r.oid, 'USAGE') FROM pg_catalog.pg_roles r
+                           WHERE r.rolname OPERATOR(pg_catalog.=) $1::pg_catalog.name),
+                         (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user))",
+        &[owner.into()],
+    )?;
     if may == Some(true) {
         return Ok(());
     }

@@ -111,6 +111,7 @@ fn find_orphans(index: &Index) -> Result<Vec<String>> {
 fn advance(index: &Index, position: &Position, phase: &str, after: Option<Vec<String>>, rows: i64) -> Result<()> {
     Spi::run_with_args(
         "UPDATE rag.sync SET sweep = $3, sweep_after = $4, sweep_rows = sweep_rows + $5,
+                             filled_at = CASE WHEN NOT filled AND $3 = 'none' THEN clock_timestamp() ELSE filled_at END,
                              filled = filled OR $3 = 'none'
           WHERE index::oid = $1 AND sweep_number = $2",
         &[index.view_oid.into(), position.number.into(), phase.into(), after.into(), rows.into()],

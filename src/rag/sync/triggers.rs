@@ -59,6 +59,12 @@ fn has_trigger(table: pg_sys::Oid, name: &str) -> Result<bool> {
     Ok(found.unwrap_or_default())
 }
 
+/// Waits for those who write to the table, and keeps others out to the end of the transaction, as making a trigger does: whoever
+/// writes after that knows the indexes that are there now. Needed where the triggers are there already.
+pub fn keep_writers_out(source: &str) -> Result<()> {
+    Spi::run(&format!("LOCK TABLE {source} IN SHARE ROW EXCLUSIVE MODE")).or_error()
+}
+
 /// Makes the triggers that are missing on the table and its partitions. Returns whether any was.
 pub fn install(source: pg_sys::Oid) -> Result<bool> {
     let mut any = false;

@@ -4,8 +4,8 @@
 use crate::error::{OrError, Result};
 use crate::pg::append::find_table;
 use crate::pg::invalidation;
-use crate::pg::owner;
 use crate::pg::trigger::Column;
+use crate::pg::{owner, snapshot};
 use crate::rag::catalog;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -64,7 +64,8 @@ pub fn of(relation: pg_sys::Oid) -> Result<Watches> {
     if let Some(watches) = CACHE.with_borrow(|cache| cache.get(&relation).cloned()) {
         return Ok(watches);
     }
-    let watches = Rc::new(RefCell::new(read(relation)?));
+    // What is read is kept until somebody announces a change, so it must not be older than what was announced already.
+    let watches = Rc::new(RefCell::new(snapshot::with_latest(|| read(relation))?));
     if let Some(catalog) = find_table(c"rag", c"sync") {
         CATALOG.set(catalog);
     }
