@@ -67,6 +67,8 @@ SELECT count(*) FROM notes_rag;
 INSERT INTO notes VALUES (7, 2, 'Late', 'This came while the new index was built.', true, '{}');
 SELECT rag_resume_index('notes_rag_new');
 SELECT rag_wait('notes_rag_new', '2 min');
+-- the old chunks go when nobody can look for them any more
+DO $$ BEGIN FOR i IN 1..600 LOOP EXIT WHEN NOT EXISTS (SELECT FROM rag.replaced); PERFORM pg_sleep(0.1); END LOOP; END $$;
 SELECT i.index, i.template, i.size, i.replaces, i.chunks <> o.chunks AS has_other_chunks, to_regclass(o.chunks::text) IS NOT DISTINCT FROM o.chunks AS has_old_chunks
   FROM rag_indexes i JOIN old o USING (index);
 SELECT rag_wait('notes_rag', '2 min');
