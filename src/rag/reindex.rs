@@ -168,8 +168,8 @@ pub fn switch(new: &Index) -> Result<bool> {
 /// Drops chunk tables that were replaced and that no snapshot of this database may look for any more. Returns whether it did. Runs
 /// in a transaction of the worker, as the extension's owner.
 pub fn drop_replaced() -> Result<bool> {
-    let free = catalog::read_one::<Vec<String>>(
-        "SELECT array_agg(r.chunks::text) FROM rag.replaced r
+    let free = catalog::read_one::<Vec<pg_sys::Oid>>(
+        "SELECT array_agg(r.chunks::oid) FROM rag.replaced r
           WHERE NOT EXISTS (SELECT FROM pg_stat_activity a
                              WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
                                AND age(a.backend_xmin) >= age(r.replaced_by::xid))",
@@ -179,10 +179,10 @@ pub fn drop_replaced() -> Result<bool> {
     let _quiet = sync::events::Quiet::start();
     Spi::run(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).or_error()?;
     for chunks in free {
-        // Its row knows the table by its object id, which is shown as a number where the table is gone.
-        Spi::run_with_args("DELETE FROM rag.replaced WHERE chunks::text = $1", &[chunks.as_str().into()]).or_error()?;
-        if chunk_table::existing_relation(&chunks)?.is_some() {
-            Spi::run(&format!("DROP TABLE {chunks}")).or_error()?;
+        Spi::run_with_args("DELETE FROM rag.replaced WHERE chunks::oid = $1", &[chunks.into()]).or_error()?;
+        // It may be gone already, as its schema may.
+        if let Ok((schema, name)) = catalog::relation_names(chunks) {
+            Spi::run(&format!("DROP TABLE {}.{}", quote(&schema), quote(&name))).or_error()?;
         }
     }
     Ok(true)
