@@ -1,6 +1,6 @@
 //! What a PostgreSQL backend and `pg_rag_server` say to each other over a Unix socket.
 //!
-//! - [`message`]: the requests and responses, as plain data;
+//! - [`message`]: the requests and responses, as plain data, and why a request failed;
 //! - [`document`]: documents and their text, as parts of messages;
 //! - [`remote`]: servers that run models elsewhere, as parts of messages;
 //! - [`frame`]: how one message becomes bytes: a 4-byte length, then the message in postcard's encoding.
@@ -13,6 +13,7 @@
 //! were compiled from the same text.
 
 pub mod document;
+mod failure;
 pub mod frame;
 pub mod message;
 pub mod remote;

@@ -94,7 +94,7 @@ pub fn create_search_indexes(definition: &Definition, chunks: &str) -> Result<()
 ///
 /// It says of `embedding` only that it is a vector, not of how many dimensions: so it can be replaced by that of an index with
 /// another model.
-pub fn view_query(definition: &Definition, chunks: &str) -> Result<String> {
+fn view_query(definition: &Definition, chunks: &str) -> Result<String> {
     let source = &definition.source;
     let types = catalog::extension_schema()?;
     let pages: &[&str] = if definition.pages_column.is_some() { &PAGE_COLUMNS } else { &[] };

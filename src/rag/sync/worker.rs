@@ -194,7 +194,9 @@ impl Worker {
         for job in &jobs {
             worked |= self.serve(job)?;
         }
+        // Not in every round: while rows are worked on, rounds are short.
         if self.switch.next_at <= Instant::now() {
+            self.switch.next_at = Instant::now() + MIN_WAIT;
             // Who is in the way now will not be for ever: it is tried again in the next round.
             worked |= transaction::run(reindex::drop_replaced).unwrap_or_default();
             for index in transaction::run(jobs::replacements)? {
