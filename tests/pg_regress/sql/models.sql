@@ -1,11 +1,12 @@
 -- rag_add_model, rag_drop_model and what happens with files that are wrong.
 -- The folders are made inside the data directory: the one place that the server can surely read and write.
+-- No row is written to the programs: one that reads nothing may have ended before the row arrives.
 LOAD 'pg_rag';
-COPY (SELECT 1) TO PROGRAM 'rm -rf test_models && mkdir test_models';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf test_models && mkdir test_models';
 SELECT format('cp -R %s/all-MiniLM-L6-v2 test_models/good', current_setting('pg_rag.model_path')) AS copy_good,
        current_setting('data_directory') || '/test_models' AS folder \gset
-COPY (SELECT 1) TO PROGRAM :'copy_good';
-COPY (SELECT 1) TO PROGRAM '
+COPY (SELECT WHERE false) TO PROGRAM :'copy_good';
+COPY (SELECT WHERE false) TO PROGRAM '
     cd test_models
     cp -R good truncated && head -c 1000000 good/model.safetensors > truncated/model.safetensors
     cp -R good no_header && head -c 4 good/model.safetensors > no_header/model.safetensors
@@ -51,26 +52,26 @@ SELECT count(*) AS nothing_registered FROM rag_models WHERE name = 'new';
 
 -- Files that change after their registration
 SELECT rag_unload_model('absolute');
-COPY (SELECT 1) TO PROGRAM 'cd test_models && mv good/model.safetensors kept && cp kept good/model.safetensors && printf "x" | dd of=good/model.safetensors bs=1 seek=50000000 conv=notrunc 2>/dev/null';
+COPY (SELECT WHERE false) TO PROGRAM 'cd test_models && mv good/model.safetensors kept && cp kept good/model.safetensors && printf "x" | dd of=good/model.safetensors bs=1 seek=50000000 conv=notrunc 2>/dev/null';
 SELECT code, message, detail ~ '^Its SHA-256 should be [0-9a-f]{64}, but is [0-9a-f]{64}\.$' AS tells_both, hint
   FROM outcome($$SELECT embed('another text', 'absolute')$$);
 SELECT file, state, sha256 = found_sha256 AS same FROM rag_check_model('absolute') WHERE file IN ('model.safetensors', 'config.json') ORDER BY 1;
 SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND file = 'model.safetensors';
-COPY (SELECT 1) TO PROGRAM 'truncate -s 1000 test_models/good/model.safetensors';
+COPY (SELECT WHERE false) TO PROGRAM 'truncate -s 1000 test_models/good/model.safetensors';
 SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND state <> 'present';
-COPY (SELECT 1) TO PROGRAM 'rm test_models/good/model.safetensors';
+COPY (SELECT WHERE false) TO PROGRAM 'rm test_models/good/model.safetensors';
 SELECT file, bytes, found_bytes, state FROM rag_model_files WHERE model = 'absolute' AND state <> 'present';
 SELECT file, state ~ '/model.safetensors" does not exist$' AS missing, found_sha256 FROM rag_check_model('absolute') WHERE state <> 'ok';
 SELECT code, message, hint FROM outcome($$SELECT embed('another text', 'absolute')$$);
-COPY (SELECT 1) TO PROGRAM 'mv test_models/kept test_models/good/model.safetensors';
+COPY (SELECT WHERE false) TO PROGRAM 'mv test_models/kept test_models/good/model.safetensors';
 SELECT embed('another text', 'absolute') = embed('another text') AS works_again;
 
 -- Links may not lead out of the folder.
-COPY (SELECT 1) TO PROGRAM 'cd test_models && cp good/config.json config.json && mv good/config.json kept && ln -s ../config.json good/config.json';
+COPY (SELECT WHERE false) TO PROGRAM 'cd test_models && cp good/config.json config.json && mv good/config.json kept && ln -s ../config.json good/config.json';
 SELECT rag_unload_model('absolute');
 SELECT code, message, hint FROM outcome($$SELECT embed('a third text', 'absolute')$$);
 SELECT code, message FROM outcome(format($$SELECT rag_add_model('linked', 'embed', %L)$$, :'folder' || '/good'));
-COPY (SELECT 1) TO PROGRAM 'cd test_models && mv kept good/config.json';
+COPY (SELECT WHERE false) TO PROGRAM 'cd test_models && mv kept good/config.json';
 
 -- Loading and unloading
 SELECT rag_load_model('absolute');
@@ -82,7 +83,7 @@ SELECT count(*) FROM rag_loaded_models WHERE name = 'absolute';
 SELECT rag_drop_model('absolute');
 SELECT code, message, hint FROM outcome($$SELECT embed('a text', 'absolute')$$);
 SELECT code, message FROM outcome($$SELECT rag_drop_model('absolute')$$);
-COPY (SELECT 1) TO PROGRAM 'cd test_models && cp -R good other && printf " " >> other/config.json';
+COPY (SELECT WHERE false) TO PROGRAM 'cd test_models && cp -R good other && printf " " >> other/config.json';
 SELECT code, message, detail, hint FROM outcome(format($$SELECT rag_add_model('absolute', 'embed', %L)$$, :'folder' || '/other'));
 SELECT rag_add_model('absolute', 'embed', :'folder' || '/good');
 SELECT vector_dims(embed('a text', 'absolute'));
@@ -95,7 +96,7 @@ SELECT embed('a text about databases', 'eight_bits') <=> embed('a text about dat
 SELECT rag_drop_model('eight_bits');
 
 -- What is known of where a model comes from
-COPY (SELECT 1) TO PROGRAM 'cd test_models && printf "%s\n" --- "license: bsd-3-clause" --- > good/README.md';
+COPY (SELECT WHERE false) TO PROGRAM 'cd test_models && printf "%s\n" --- "license: bsd-3-clause" --- > good/README.md';
 SELECT rag_add_model('from the card', 'embed', :'folder' || '/good', '{"revision": "v1"}');
 SELECT rag_add_model('from the options', 'embed', :'folder' || '/good', '{"license": "mit"}');
 SELECT name, license, revision, repository, options, granted_to FROM rag_models WHERE license <> 'apache-2.0' ORDER BY name;
@@ -134,4 +135,4 @@ SELECT pid > 0 AS pid, uptime > '0' AS uptime, threads > 0 AS threads, connectio
 SELECT kind, name <> '' AS named, memory_bytes > 0 AS memory, compute_capability, features IS NOT NULL AS features FROM rag_devices WHERE kind = 'cpu';
 
 SELECT rag_drop_model('absolute'), rag_drop_model('relative');
-COPY (SELECT 1) TO PROGRAM 'chmod -R u+rwX test_models && rm -rf test_models';
+COPY (SELECT WHERE false) TO PROGRAM 'chmod -R u+rwX test_models && rm -rf test_models';

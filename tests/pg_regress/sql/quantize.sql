@@ -42,4 +42,4 @@ RESET ROLE;
 DROP ROLE quantize_nobody;
 
 SELECT rag_drop_model('small');
-COPY (SELECT 1) TO PROGRAM 'rm -rf pg_rag_models';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf pg_rag_models';

@@ -10,7 +10,7 @@ SELECT rag_create_index('manuals', 'body', sync => 'manual');
 \getenv inputs PG_ABS_SRCDIR
 SELECT format('rm -rf test_ranking && mkdir test_ranking && cp -R %s/../data/encoder_families/bert_pair test_ranking', :'inputs') AS copy_model,
        current_setting('data_directory') || '/test_ranking/bert_pair' AS folder \gset
-COPY (SELECT 1) TO PROGRAM :'copy_model';
+COPY (SELECT WHERE false) TO PROGRAM :'copy_model';
 SELECT rag_add_model('tiny-ranker', 'rerank', :'folder');
 
 -- A reranker: its order, its scores. This one has random weights, so its order is not that of the search.
@@ -87,6 +87,6 @@ SELECT code, message FROM outcome($$SELECT rag_answer('pump', 'manuals_rag', whe
 
 SELECT rag_drop_index('manuals_rag');
 SELECT rag_drop_model('tiny-ranker');
-COPY (SELECT 1) TO PROGRAM 'rm -rf test_ranking';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf test_ranking';
 DROP TABLE manuals, novels, questions;
 DROP ROLE regress_rag_reader;

@@ -1,11 +1,11 @@
 -- rerank, rerank_score and embed_tokens
 LOAD 'pg_rag';
-COPY (SELECT 1) TO PROGRAM 'rm -rf test_rerankers && mkdir test_rerankers';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf test_rerankers && mkdir test_rerankers';
 \getenv inputs PG_ABS_SRCDIR
 SELECT format('cp -R %1$s/../data/encoder_families/bert_pair %1$s/../data/encoder_families/xlm_roberta test_rerankers',
               :'inputs') AS copy_models,
        current_setting('data_directory') || '/test_rerankers' AS folder \gset
-COPY (SELECT 1) TO PROGRAM :'copy_models';
+COPY (SELECT WHERE false) TO PROGRAM :'copy_models';
 SELECT rag_add_model('tiny-reranker', 'rerank', :'folder' || '/bert_pair');
 SELECT rag_add_model('tiny-xlm', 'embed', :'folder' || '/xlm_roberta');
 SELECT rag_add_model('tiny-xlm-10', 'embed', :'folder' || '/xlm_roberta', '{"dims": 10}');
@@ -39,4 +39,4 @@ SELECT vector_dims(embed('index', 'tiny-xlm-10')),
        embed('index', 'tiny-xlm-10') <-> l2_normalize(subvector(embed('index', 'tiny-xlm'), 1, 10)) < 1e-5 AS same;
 
 SELECT rag_drop_model('tiny-reranker'), rag_drop_model('tiny-xlm'), rag_drop_model('tiny-xlm-10');
-COPY (SELECT 1) TO PROGRAM 'rm -rf test_rerankers';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf test_rerankers';
