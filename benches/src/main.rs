@@ -1,7 +1,7 @@
 //! Benchmarks of pg_rag.
 //!
 //! ```text
-//! pg_rag_bench [--only models|embedding|generation|retrieval|sql|types] [--models DIR] [--threads N] [--repeat N]
+//! pg_rag_bench [--only models|embedding|generation|retrieval|rag|sql|types] [--models DIR] [--threads N] [--repeat N]
 //!              [--eval DIR] [--server URL] [--peer URL] [--rows N] [--json FILE]
 //! ```
 //!
@@ -10,8 +10,8 @@
 //! a server, the whole path
 //! through SQL in its database "demo" (`sql`: ingest, answers; these beside a program in Python that searches the server
 //! with pgvector that `--peer` names) and the vector types beside pgvector's, where its library is
-//! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost. Every
-//! figure is the median of several runs; a benchmark is never a test.
+//! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost, and with a
+//! server, too, `rag` an index over `--rows` rows: triggers, indexing, searches. Every figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
 
 mod embedding;
@@ -19,6 +19,7 @@ mod generation;
 mod measurement;
 mod peer;
 mod peers;
+mod rag;
 mod retrieval;
 mod sql;
 mod types;
@@ -27,7 +28,7 @@ use measurement::Report;
 use std::error::Error;
 use std::path::PathBuf;
 
-const PARTS: [&str; 6] = ["models", "embedding", "generation", "retrieval", "sql", "types"];
+const PARTS: [&str; 7] = ["models", "embedding", "generation", "retrieval", "rag", "sql", "types"];
 
 struct Options {
     models: PathBuf,
@@ -95,6 +96,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             if wanted("sql") {
                 let peer = options.peer.as_deref();
                 sql::run(&format!("{url} dbname=demo"), peer, models, *threads, &mut report)?;
+            }
+            if let Some(data) = options.eval.as_ref().filter(|_| wanted("rag")) {
+                rag::run(url, data, *rows, &mut report)?;
             }
             if wanted("types") {
                 types::run(url, *rows, *repeat, &mut report)?;

@@ -87,13 +87,13 @@ fn embed(encoder: &Encoder, pool: &Pool, texts: &[String], purpose: Purpose) -> 
     Ok(vectors)
 }
 
-fn lines(path: &Path) -> Result<Vec<serde_json::Value>, Box<dyn Error>> {
+pub fn lines(path: &Path) -> Result<Vec<serde_json::Value>, Box<dyn Error>> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
 /// Ids may be numbers.
-fn text(value: &serde_json::Value) -> String {
+pub fn text(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

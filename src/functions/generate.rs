@@ -3,6 +3,7 @@
 use crate::error::{invalid_parameter, required, unexpected_response, Result};
 use crate::gucs;
 use crate::models::catalog::{self, Model};
+use crate::pg::client::send_returned_rows;
 use crate::server::client::{self, Exchange, Next};
 use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
 use pgrx::iter::SetOfIterator;
@@ -247,7 +248,9 @@ impl Iterator for Pieces {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        let next = self.exchange.as_mut()?.next();
+        let exchange = self.exchange.as_mut()?;
+        send_returned_rows();
+        let next = exchange.next();
         match next {
             Ok(Next::Piece(piece)) => Some(piece),
             Ok(Next::Final(_)) => {

@@ -6,6 +6,7 @@ pub mod append;
 pub mod backend;
 pub mod buffer;
 pub mod bytea;
+pub mod client;
 pub mod condition;
 pub mod drop_notice;
 pub mod expression;

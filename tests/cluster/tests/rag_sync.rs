@@ -163,7 +163,7 @@ fn terminated_worker_comes_back() {
 }
 
 #[test]
-fn databases_take_turns_where_there_is_one_slot() {
+fn databases_with_twenty_indexes_take_turns_where_there_is_one_slot() {
     // One slot for the supervisor, one for workers.
     let conf = [("max_worker_processes", "2"), ("max_logical_replication_workers", "0")];
     let cluster = Cluster::with_extension(ClusterOptions { conf: &conf, ..Default::default() });
@@ -173,7 +173,7 @@ fn databases_take_turns_where_there_is_one_slot() {
     execute(&mut clients[1], "CREATE EXTENSION pg_rag");
     for client in &mut clients {
         make_notes(client, 60);
-        for index in 0..5 {
+        for index in 0..10 {
             execute(
                 client,
                 &format!("SELECT rag_create_index('notes', 'body', name => 'index_{index}', wait => false)"),
@@ -181,7 +181,7 @@ fn databases_take_turns_where_there_is_one_slot() {
         }
     }
     for client in &mut clients {
-        for index in 0..5 {
+        for index in 0..10 {
             wait_for(client, &format!("index_{index}"));
             assert_complete(client, &format!("index_{index}"));
         }

@@ -106,7 +106,9 @@ impl Condition {
         match self {
             Condition::NotNull => {}
             Condition::Between(first, last) => match (K::of(*first), K::of((*last).min(K::GREATEST))) {
-                (Some(first), Some(last)) => each(keys, into, |key: K| key.is_from(first) & last.is_from(key)),
+                (Some(first), Some(last)) if last.is_from(first) => {
+                    each(keys, into, |key: K| key.is_between(first, last));
+                }
                 _ => into.fill(0),
             },
             Condition::Not(other) => {
@@ -154,6 +156,8 @@ trait Key<const W: usize>: Copy {
     fn is(self, other: Self) -> bool;
     /// Whether it is not below.
     fn is_from(self, other: Self) -> bool;
+    /// Whether it is from `first` to `last`, which is not below `first`.
+    fn is_between(self, first: Self, last: Self) -> bool;
     fn and(self, other: Self) -> Self;
 }
 
@@ -185,6 +189,12 @@ macro_rules! keys {
             #[inline(always)]
             fn is_from(self, other: Self) -> bool {
                 self >= other
+            }
+
+            /// One comparison: what is below `first` wraps around to the greatest.
+            #[inline(always)]
+            fn is_between(self, first: Self, last: Self) -> bool {
+                self.wrapping_sub(first) <= last.wrapping_sub(first)
             }
 
             #[inline(always)]
@@ -231,6 +241,11 @@ impl Key<16> for Halves {
     #[inline(always)]
     fn is_from(self, other: Self) -> bool {
         (self.high > other.high) | ((self.high == other.high) & (self.low >= other.low))
+    }
+
+    #[inline(always)]
+    fn is_between(self, first: Self, last: Self) -> bool {
+        self.is_from(first) & last.is_from(self)
     }
 
     #[inline(always)]

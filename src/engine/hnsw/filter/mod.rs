@@ -74,12 +74,12 @@ impl Filter {
         self.conditions.iter().any(|(_, condition)| condition.is_never()) || self.mask().is_some_and(RowMask::is_empty)
     }
 
-    /// A bit for each of the first `nodes` nodes of a key page: whether its row meets the conditions. Replaces what is in `into`.
-    pub fn matching(&self, layout: &KeyLayout, page: &Page, nodes: u32, into: &mut Vec<u64>) -> Result<(), PageError> {
-        into.clear();
-        into.resize(nodes.div_ceil(64) as usize, u64::MAX);
-        if let Some(last) = into.last_mut().filter(|_| !nodes.is_multiple_of(64)) {
-            *last = (1 << (nodes % 64)) - 1;
+    /// A bit for each of the first `nodes` nodes of a key page: whether its row meets the conditions. Replaces what is in
+    /// `into`, which has room for them; bits of further nodes are 0.
+    pub fn matching(&self, layout: &KeyLayout, page: &Page, nodes: u32, into: &mut [u64]) -> Result<(), PageError> {
+        for (at, word) in into.iter_mut().enumerate() {
+            let left = nodes.saturating_sub(at as u32 * 64);
+            *word = if left >= 64 { u64::MAX } else { (1 << left) - 1 };
         }
         for (column, condition) in &self.conditions {
             let width = layout.key_bytes(*column).ok_or(PageError::Refused("condition on no filter column"))?;

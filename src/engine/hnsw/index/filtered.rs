@@ -428,7 +428,12 @@ impl<S: PageStore> Index<S> {
             None => self.matching(&filtered.filter)?,
         };
         let returned: HashSet<u32> = filtered.returned.drain(..).collect();
-        let left: Vec<u32> = matches.iter().filter(|node| !returned.contains(node)).collect();
+        let mut left = Vec::with_capacity(matches.len() as usize);
+        matches.for_each(|node| {
+            if returned.is_empty() || !returned.contains(&node) {
+                left.push(node);
+            }
+        });
         filtered.scored += left.len();
         scan.scored_apart += left.len() as u64;
         filtered.left.clear();

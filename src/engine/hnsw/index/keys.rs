@@ -19,6 +19,10 @@ use crate::hnsw::search::Found;
 
 /// Pages that an estimate reads.
 const SAMPLED_PAGES: u32 = 8;
+/// Pages whose keys are tested between two looks for interrupts.
+const TESTED_PAGES: usize = 64;
+/// How much of a page's keys is fetched ahead: the CPU sees by itself that the rest follows.
+const FETCHED_KEY_BYTES: usize = 512;
 /// Rows that a block may hold of which nothing else is known.
 const ROWS_PER_WHOLE_BLOCK: u64 = 8;
 
@@ -136,11 +140,13 @@ impl<S: PageStore> Index<S> {
     /// All nodes that meet the conditions of a filter, whatever their state.
     fn meeting(&mut self, filter: &Filter) -> Result<NodeSet, S::Error> {
         let mut set = NodeSet::with_nodes(self.entry.nodes);
+        let pages = self.shape.layout.keys().pages(self.entry.nodes);
         let mut words = Vec::new();
-        for page_index in 0..self.shape.layout.keys().pages(self.entry.nodes) {
-            let first = self.matching_of_page(filter, page_index, &mut words)?;
-            for (at, &word) in (0u32..).zip(&words) {
-                set.insert_word(first + 64 * at, word);
+        for first in (0..pages).step_by(TESTED_PAGES) {
+            let some: Vec<u32> = (first..pages).take(TESTED_PAGES).collect();
+            self.matching_of_pages(filter, &some, &mut words)?;
+            for (&page_index, words) in some.iter().zip(words.chunks(self.words_of_page())) {
+                set.insert_words(self.first_of_page(page_index), words);
             }
         }
         Ok(set)
@@ -161,32 +167,66 @@ impl<S: PageStore> Index<S> {
     /// About which share of the nodes meets the conditions of a filter.
     fn share_meeting(&mut self, filter: &Filter) -> Result<f64, S::Error> {
         let pages = self.shape.layout.keys().pages(self.entry.nodes);
-        let sampled = pages.min(SAMPLED_PAGES);
-        let (mut words, mut nodes, mut matching) = (Vec::new(), 0u32, 0u32);
-        for sample in 0..sampled {
-            let page_index = (u64::from(sample) * u64::from(pages) / u64::from(sampled)) as u32;
-            let first = self.matching_of_page(filter, page_index, &mut words)?;
-            nodes += (self.entry.nodes - first).min(self.shape.layout.keys().nodes_per_page());
-            matching += words.iter().map(|word| word.count_ones()).sum::<u32>();
-        }
+        let sampled = u64::from(pages.min(SAMPLED_PAGES));
+        let some: Vec<u32> = (0..sampled).map(|sample| (sample * u64::from(pages) / sampled) as u32).collect();
+        let mut words = Vec::new();
+        self.matching_of_pages(filter, &some, &mut words)?;
+        let nodes: u32 = some.iter().map(|&page_index| self.nodes_of_page(page_index)).sum();
+        let matching: u32 = words.iter().map(|word| word.count_ones()).sum();
         Ok(f64::from(matching) / f64::from(nodes.max(1)))
     }
 
-    /// A bit for each node of a key page that the index has, and the first of them.
-    fn matching_of_page(&mut self, filter: &Filter, page_index: u32, into: &mut Vec<u64>) -> Result<u32, S::Error> {
+    /// The first node whose keys are on a page.
+    fn first_of_page(&self, page_index: u32) -> u32 {
+        page_index.saturating_mul(self.shape.layout.keys().nodes_per_page())
+    }
+
+    /// How many nodes of the index have their keys on a page.
+    fn nodes_of_page(&self, page_index: u32) -> u32 {
+        let nodes = self.entry.nodes.saturating_sub(self.first_of_page(page_index));
+        nodes.min(self.shape.layout.keys().nodes_per_page())
+    }
+
+    /// Words with a bit for each node of a page.
+    fn words_of_page(&self) -> usize {
+        self.shape.layout.keys().nodes_per_page().div_ceil(64) as usize
+    }
+
+    /// A bit for each node of some key pages, which begin a word each: whether it meets the conditions of a filter. Replaces
+    /// what is in `into`.
+    ///
+    /// Keys are read without a lock, as in [`Index::passing`].
+    fn matching_of_pages(&mut self, filter: &Filter, pages: &[u32], into: &mut Vec<u64>) -> Result<(), S::Error> {
         self.store.check_interrupts()?;
         let layout = *self.shape.layout.keys();
-        let first = page_index.saturating_mul(layout.nodes_per_page());
-        let nodes = self.entry.nodes.saturating_sub(first).min(layout.nodes_per_page());
-        let block = self.block(PageClass::Keys, page_index)?;
-        let read = self.store.read(block, |page| match written(page, PageClass::Keys, page_index)? {
-            Some(page) => filter.matching(&layout, page, nodes, into),
-            None => {
-                into.clear();
-                Ok::<_, PageError>(())
+        let mut spans = Vec::with_capacity(pages.len());
+        for &page_index in pages {
+            let block = self.block(PageClass::Keys, page_index)?;
+            let Range { start, .. } = filter.first_key_range(&layout, 0)?;
+            spans.push(Span { block, offset: start, length_bytes: FETCHED_KEY_BYTES });
+        }
+        let words_of_page = self.words_of_page();
+        let nodes: Vec<u32> = pages.iter().map(|&page_index| self.nodes_of_page(page_index)).collect();
+        into.clear();
+        into.resize(pages.len() * words_of_page, 0);
+        let mut damage: Vec<Option<PageError>> = vec![None; pages.len()];
+        self.store.read_stable(&spans, |index, page| {
+            let words = into.chunks_mut(words_of_page).nth(index);
+            let (Some(words), Some(&page_index), Some(&nodes)) = (words, pages.get(index), nodes.get(index)) else {
+                return;
+            };
+            let tested = match written(page, PageClass::Keys, page_index) {
+                Ok(Some(page)) => filter.matching(&layout, page, nodes, words),
+                Ok(None) => {
+                    words.fill(0);
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            };
+            if let Some(damage) = damage.get_mut(index) {
+                *damage = tested.err();
             }
         })?;
-        read?;
-        Ok(first)
+        damage.into_iter().flatten().next().map_or(Ok(()), |error| Err(error.into()))
     }
 }

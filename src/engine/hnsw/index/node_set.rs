@@ -24,16 +24,20 @@ impl NodeSet {
         }
     }
 
-    /// Adds those of the 64 nodes from `first` whose bit is set. `first` is a multiple of 8, and none of them is there yet.
-    pub fn insert_word(&mut self, first: u32, word: u64) {
+    /// Adds those of the nodes from `first` whose bit is set, 64 to a word. `first` is a multiple of 8, and none of them is
+    /// there yet.
+    pub fn insert_words(&mut self, first: u32, words: &[u64]) {
         let (at, shift) = (first as usize / 64, first % 64);
-        if let Some(low) = self.words.get_mut(at) {
-            *low |= word << shift;
-            self.count += (word << shift).count_ones();
-        }
-        if let Some(high) = self.words.get_mut(at + 1).filter(|_| shift > 0) {
-            *high |= word >> (64 - shift);
-            self.count += (word >> (64 - shift)).count_ones();
+        for (index, &word) in words.iter().enumerate().filter(|(_, &word)| word != 0) {
+            if let Some(low) = self.words.get_mut(at + index) {
+                *low |= word << shift;
+                self.count += (word << shift).count_ones();
+            }
+            let carried = if shift > 0 { word >> (64 - shift) } else { 0 };
+            if let Some(high) = self.words.get_mut(at + index + 1).filter(|_| carried != 0) {
+                *high |= carried;
+                self.count += carried.count_ones();
+            }
         }
     }
 
@@ -48,6 +52,18 @@ impl NodeSet {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Calls `visit` with the nodes, ascending.
+    #[inline]
+    pub fn for_each(&self, mut visit: impl FnMut(u32)) {
+        for (at, &word) in self.words.iter().enumerate() {
+            let mut left = word;
+            while left != 0 {
+                visit(at as u32 * 64 + left.trailing_zeros());
+                left &= left - 1;
+            }
+        }
     }
 
     /// The nodes, ascending.
@@ -72,9 +88,14 @@ mod tests {
         for first in [0u32, 8, 56, 64, 120] {
             let mut set = NodeSet::with_nodes(200);
             let word = 0x8000_0000_0000_0401;
-            set.insert_word(first, word);
-            let expected: Vec<u32> = [0, 10, 63].iter().map(|bit| first + bit).filter(|&node| node < 256).collect();
+            set.insert_words(first, &[word, 0, 1]);
+            // 200 nodes take four words.
+            let bits = [0, 10, 63, 128].iter().map(|bit| first + bit);
+            let expected: Vec<u32> = bits.filter(|&node| node < 256).collect();
             assert_eq!(set.iter().collect::<Vec<_>>(), expected);
+            let mut visited = Vec::new();
+            set.for_each(|node| visited.push(node));
+            assert_eq!(visited, expected);
             assert_eq!(set.len(), expected.len() as u32);
             assert!(!set.insert(first) && set.insert(first + 1) && set.contains(first + 1));
         }

@@ -26,6 +26,8 @@ const EXHAUSTIVE_ROWS: u32 = if cfg!(any(fuzzing, miri)) {
 } else {
     4_000
 };
+/// The share of a further batch that is given at once; the others wait for the next.
+const SURE_SHARE: f32 = 0.75;
 /// Nodes on the pages that such a search reads, as a multiple: those that vacuum has left over are passed by quickly.
 const EXHAUSTIVE_NODES: u32 = 4 * EXHAUSTIVE_ROWS;
 pub(super) const SCORED_AT_ONCE: usize = 256;
@@ -201,6 +203,12 @@ impl<S: PageStore> Index<S> {
             }
         }
         self.take_batch(scan, batch)?;
+        // Rows at the edge of what a beam has seen are found less surely than those before it: whoever reads so far that
+        // it was not enough at first has them after the next batch, which makes sure of them.
+        if scan.horizon.is_finite() {
+            let sure = batch.get((batch.len() as f32 * SURE_SHARE) as usize);
+            scan.horizon = sure.map_or(scan.horizon, |sure| scan.horizon.min(sure.distance));
+        }
         Ok(true)
     }
 

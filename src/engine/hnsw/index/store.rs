@@ -23,7 +23,7 @@ pub trait PageStore {
     /// Calls `read` with the index of each span and its block: bytes that are written once, so that no lock is needed
     /// to read them. The spans are what will be looked at, so that they can be fetched ahead. `read` may be called more
     /// than once with an index, with any bytes, and in any order; what counts is the last time, when the bytes are
-    /// right. It neither calls the store nor panics nor allocates.
+    /// right. It neither calls the store nor panics, and keeps nothing that it allocates.
     fn read_stable(&mut self, spans: &[Span], read: impl FnMut(usize, &Page)) -> Result<(), Self::Error>;
 
     /// Changes up to [`MAX_CHANGED_PAGES`] blocks, which are given in ascending order, each once, as one: all of it
