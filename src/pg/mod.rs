@@ -21,6 +21,7 @@ pub mod progress;
 pub mod role;
 pub mod settings;
 pub mod snapshot;
+pub mod statistics;
 pub mod table;
 pub mod toast;
 pub mod transaction;

@@ -7,11 +7,12 @@
 use super::statements::Statements;
 use super::Scored;
 use crate::error::{OrError, Result};
-use crate::pg::owner;
-use crate::rag::catalog::{self, Index};
+use crate::pg::statistics;
+use crate::rag::catalog::Index;
 use crate::rag::lexemes::{self, decode};
 use pg_rag_engine::lexical::bm25;
 use pg_rag_engine::lexical::terms::{self, Term};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::HashMap;
 
@@ -75,48 +76,27 @@ fn words_of(index: &Index, question: &str) -> Result<(Vec<Word>, Option<f64>)> {
         .take(MOST_WORDS)
         .map(|lexeme| String::from_utf8_lossy(lexeme.text).into_owned())
         .collect();
-    let hidden = catalog::read_one::<bool>(
-        "SELECT pg_catalog.row_security_active($1::pg_catalog.regclass)",
-        &[index.chunks.as_str().into()],
-    )?;
-    let mut rows = HashMap::new();
-    let mut chunks = None;
-    if hidden == Some(false) && !texts.is_empty() {
-        (rows, chunks) = statistics(index, &texts)?;
-    }
-    Ok((texts.into_iter().map(|text| Word { rows: rows.get(&text).copied(), text }).collect(), chunks))
+    let Some((table, chunks)) = readable_table(index)? else {
+        return Ok((texts.into_iter().map(|text| Word { rows: None, text }).collect(), None));
+    };
+    let shares = statistics::frequencies(table, c"lexemes", &texts);
+    let rows = |text: &String| shares.get(text).map(|share| share * chunks);
+    Ok((texts.into_iter().map(|text| Word { rows: rows(&text), text }).collect(), Some(chunks)))
 }
 
-/// How many chunks have each of the words, as far as statistics know, and how many chunks there are.
-fn statistics(index: &Index, words: &[String]) -> Result<(HashMap<String, f64>, Option<f64>)> {
-    let chunks = catalog::read_one::<f64>(
-        "SELECT reltuples::pg_catalog.float8 FROM pg_catalog.pg_class WHERE oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass",
-        &[index.chunks.as_str().into()],
-    )?;
-    let Some(chunks) = chunks.filter(|&count| count > 0.0) else { return Ok((HashMap::new(), None)) };
-    // The view shows statistics to those who may read the column of every row.
-    let frequencies = owner::as_extension_owner(|| {
-        Spi::connect(|client| {
-            let query = "SELECT e.word, e.frequency::pg_catalog.float8
-                   FROM pg_catalog.pg_stats s
-                   JOIN pg_catalog.pg_class c ON c.relname OPERATOR(pg_catalog.=) s.tablename
-                   JOIN pg_catalog.pg_namespace n
-                     ON n.oid OPERATOR(pg_catalog.=) c.relnamespace AND n.nspname OPERATOR(pg_catalog.=) s.schemaname,
-                LATERAL ROWS FROM (pg_catalog.unnest(s.most_common_elems::text::text[]),
-                                   pg_catalog.unnest(s.most_common_elem_freqs)) e(word, frequency)
-                  WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass
-                    AND s.attname OPERATOR(pg_catalog.=) 'lexemes'
-                    AND e.word OPERATOR(pg_catalog.=) ANY ($2)";
-            let rows = client.select(query, None, &[index.chunks.as_str().into(), words.to_vec().into()]).or_error()?;
-            rows.into_iter()
-                .map(|row| {
-                    let word = row.get::<String>(1).or_error()?.unwrap_or_default();
-                    Ok((word, row.get::<f64>(2).or_error()?.unwrap_or_default() * chunks))
-                })
-                .collect::<Result<HashMap<_, _>>>()
-        })
-    })?;
-    Ok((frequencies, Some(chunks)))
+/// The chunk table, and about how many rows it has; None where that is not known, or nobody's business: under row security.
+fn readable_table(index: &Index) -> Result<Option<(pg_sys::Oid, f64)>> {
+    Spi::connect(|client| {
+        let query = "SELECT c.oid, c.reltuples::pg_catalog.float8 FROM pg_catalog.pg_class c
+              WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND c.reltuples OPERATOR(pg_catalog.>) 0
+                AND NOT pg_catalog.row_security_active(c.oid)";
+        let rows = client.select(query, None, &[index.chunks.as_str().into()]).or_error()?;
+        let mut found = rows.into_iter().map(|row| {
+            let table = row.get::<pg_sys::Oid>(1).or_error()?;
+            Ok(table.zip(row.get::<f64>(2).or_error()?))
+        });
+        found.next().unwrap_or(Ok(None))
+    })
 }
 
 /// A lexeme as `tsquery` reads it.
