@@ -62,3 +62,8 @@ CREATE FUNCTION chat(
     LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'chat_wrapper';
 COMMENT ON FUNCTION chat(jsonb, text, integer, real, real, integer, real, bigint, text[], json) IS
     'next turn of the assistant in a conversation of messages with role and content';
+
+CREATE FUNCTION summarize(input text, max_words integer DEFAULT 100, model text DEFAULT NULL) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000000 AS 'MODULE_PATHNAME', 'summarize_wrapper';
+COMMENT ON FUNCTION summarize(text, integer, text) IS
+    'a text in at most so many words, by a generation model; one longer than its context is read in pieces';

@@ -17,6 +17,8 @@ CREATE TABLE rag.index (
     where_sql    text,
     filter_columns name[] NOT NULL DEFAULT '{}',
     pages_column name,
+    summary_model text,
+    summary_max_words integer,
     replaces     regclass,
     created_at   timestamptz NOT NULL DEFAULT now()
 );
@@ -24,12 +26,14 @@ COMMENT ON TABLE rag.index IS 'RAG indexes; the view of an index stands for it';
 COMMENT ON COLUMN rag.index.where_sql IS 'which rows of the source are indexed; columns are those of s';
 COMMENT ON COLUMN rag.index.filter_columns IS 'columns of the source of which the chunk table has copies, as filter_<name>';
 COMMENT ON COLUMN rag.index.pages_column IS 'column that tells where the pages of the text start';
+COMMENT ON COLUMN rag.index.summary_model IS 'model that writes summaries of pages, or of rows without pages; NULL: there are none';
+COMMENT ON COLUMN rag.index.summary_max_words IS 'most words of a summary';
 COMMENT ON COLUMN rag.index.replaces IS 'index whose place this one takes as soon as it is complete (rag_reindex)';
 SELECT pg_catalog.pg_extension_config_dump('rag.index', '');
 
 CREATE VIEW rag_indexes AS
     SELECT i.index, i.source, i.column_name, i.chunks, i.model, i.strategy, i.size, i.overlap, i.unit, i.template, i.fts_config,
-           i.where_sql, i.filter_columns, i.pages_column, i.replaces, i.created_at
+           i.where_sql, i.filter_columns, i.pages_column, i.summary_model, i.summary_max_words, i.replaces, i.created_at
       FROM rag.index i JOIN pg_catalog.pg_class v ON v.oid = i.index;
 COMMENT ON VIEW rag_indexes IS 'RAG indexes of this database';
 
@@ -47,16 +51,18 @@ CREATE FUNCTION rag_create_index(
     chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
     backfill boolean DEFAULT true, if_not_exists boolean DEFAULT false,
     sync text DEFAULT 'async', wait boolean DEFAULT true, fts_config regconfig DEFAULT NULL,
-    where_sql text DEFAULT NULL, filter_columns text[] DEFAULT '{}', pages_column text DEFAULT NULL) RETURNS regclass
+    where_sql text DEFAULT NULL, filter_columns text[] DEFAULT '{}', pages_column text DEFAULT NULL,
+    summarize boolean DEFAULT false, summary_model text DEFAULT NULL, summary_max_words integer DEFAULT 80) RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_index_wrapper';
-COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean, regconfig, text, text[], text) IS
+COMMENT ON FUNCTION rag_create_index(regclass, text, text, text, jsonb, text, boolean, boolean, text, boolean, regconfig, text, text[], text, boolean, text, integer) IS
     'cuts and embeds a text column of a table; returns the view that joins rows and chunks';
 
 CREATE FUNCTION rag_create_collection(
     name text, model text DEFAULT NULL, chunking jsonb DEFAULT '{}', template text DEFAULT '{chunk}',
-    sync text DEFAULT 'async', fts_config regconfig DEFAULT NULL, filter_columns text[] DEFAULT '{}') RETURNS regclass
+    sync text DEFAULT 'async', fts_config regconfig DEFAULT NULL, filter_columns text[] DEFAULT '{}',
+    summarize boolean DEFAULT false, summary_model text DEFAULT NULL, summary_max_words integer DEFAULT 80) RETURNS regclass
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_create_collection_wrapper';
-COMMENT ON FUNCTION rag_create_collection(text, text, jsonb, text, text, regconfig, text[]) IS
+COMMENT ON FUNCTION rag_create_collection(text, text, jsonb, text, text, regconfig, text[], boolean, text, integer) IS
     'creates a table for documents, with an index <name>_rag over their text; rag_ingest fills it';
 
 CREATE FUNCTION rag_ingest(

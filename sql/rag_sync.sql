@@ -16,7 +16,11 @@ CREATE TABLE rag.sync (
     failures         integer NOT NULL DEFAULT 0,
     retry_at         timestamptz,
     last_error       text,
-    last_error_at    timestamptz
+    last_error_at    timestamptz,
+    summaries_done   bigint NOT NULL DEFAULT 0,
+    summaries_per_s  real,
+    summarized_at    timestamptz,
+    summaries_retry_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE rag.sync IS 'how each index follows its table, and how far it is';
 COMMENT ON COLUMN rag.sync.filled IS 'whether every row has been looked at once';
@@ -25,6 +29,7 @@ COMMENT ON COLUMN rag.sync.sweep IS 'what a comparison of the whole table is at:
 COMMENT ON COLUMN rag.sync.sweep_number IS 'counts comparisons, so that a new one is not taken for the one that runs';
 COMMENT ON COLUMN rag.sync.sweep_after IS 'key of the last row that was compared';
 COMMENT ON COLUMN rag.sync.retry_at IS 'when an index that cannot be worked on at all is tried again';
+COMMENT ON COLUMN rag.sync.summaries_retry_at IS 'when summaries are tried again that cannot be written at all; texts do not wait for them';
 
 -- Written by the triggers of source tables; no index and no unique key, so that a writer never waits for another
 -- writer or for the worker, whatever its isolation level.
@@ -47,11 +52,13 @@ CREATE TABLE rag.queue (
     failed     boolean NOT NULL DEFAULT false,
     error      text,
     error_at   timestamptz,
+    summaries  integer NOT NULL DEFAULT 0,
     PRIMARY KEY (index, key)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX ON rag.queue (index, due_at) WHERE NOT failed;
 COMMENT ON TABLE rag.queue IS 'rows that an index has to look at again, one entry for each';
 COMMENT ON COLUMN rag.queue.version IS 'counts changes, so that an entry which changed while it was worked on stays';
+COMMENT ON COLUMN rag.queue.summaries IS 'summaries that are still to be written, once the text of the row is in the index; 0 before';
 COMMENT ON COLUMN rag.queue.due_at IS 'when the entry may be taken: at once, after a pause, or when its lease ends';
 
 CREATE TABLE rag.index_column (
@@ -122,15 +129,20 @@ CREATE VIEW rag_index_status WITH (security_barrier = true) AS
                y.sweep, y.sweep_rows, y.last_error_at, y.retry_at,
                CASE WHEN pg_catalog.pg_has_role(v.relowner, 'USAGE') THEN y.last_error END AS last_error,
                CASE WHEN y.worked_at > pg_catalog.clock_timestamp() - interval '10 s' THEN y.rows_per_s END AS rows_per_s,
-               y.worked_at, y.rows_done,
-               rag.source_rows(i.index) AS source_rows, w.waiting + c.waiting AS pending, w.failed,
+               y.worked_at, y.rows_done, y.summaries_done, y.summaries_retry_at,
+               CASE WHEN y.summarized_at > pg_catalog.clock_timestamp() - interval '1 min' THEN y.summaries_per_s END AS summaries_per_s,
+               rag.source_rows(i.index) AS source_rows, w.waiting + c.waiting AS pending, w.failed, w.failed_texts,
+               w.summaries AS summaries_pending,
                least(w.oldest, c.oldest) AS oldest
           FROM rag.index i
           JOIN pg_catalog.pg_class v ON v.oid = i.index
           LEFT JOIN rag.sync y ON y.index = i.index
           CROSS JOIN LATERAL (
-              SELECT pg_catalog.count(*) FILTER (WHERE NOT q.failed) AS waiting, pg_catalog.count(*) FILTER (WHERE q.failed) AS failed,
-                     pg_catalog.min(q.queued_at) FILTER (WHERE NOT q.failed) AS oldest
+              SELECT pg_catalog.count(*) FILTER (WHERE NOT q.failed AND q.summaries = 0) AS waiting,
+                     pg_catalog.count(*) FILTER (WHERE q.failed) AS failed,
+                     pg_catalog.count(*) FILTER (WHERE q.failed AND q.summaries = 0) AS failed_texts,
+                     coalesce(pg_catalog.sum(q.summaries) FILTER (WHERE NOT q.failed), 0)::bigint AS summaries,
+                     pg_catalog.min(q.queued_at) FILTER (WHERE NOT q.failed AND q.summaries = 0) AS oldest
                 FROM rag.queue q WHERE q.index = i.index) w
           CROSS JOIN LATERAL (
               SELECT coalesce(pg_catalog.sum(pg_catalog.cardinality(h.keys)), 0)::bigint AS waiting, pg_catalog.min(h.changed_at) AS oldest
@@ -142,21 +154,25 @@ CREATE VIEW rag_index_status WITH (security_barrier = true) AS
     SELECT c.index, c.source, c.model, c.mode AS sync,
            CASE WHEN c.mode = 'manual' THEN 'manual'
                 WHEN c.paused THEN 'paused'
-                WHEN c.retry_at IS NOT NULL THEN 'failing'
+                WHEN c.retry_at IS NOT NULL OR c.summaries_retry_at IS NOT NULL THEN 'failing'
                 WHEN c.pending > 0 OR c.unseen > 0 THEN 'indexing'
                 WHEN c.sweep <> 'none' THEN 'checking'
+                WHEN c.summaries_pending > 0 THEN 'summarizing'
                 ELSE 'ready' END AS state,
            c.source_rows,
            CASE WHEN c.mode = 'manual' OR NOT c.filled AND c.sweep = 'none' THEN NULL
                 WHEN c.source_rows = 0 THEN 1
-                ELSE pg_catalog.round(greatest(0, 1 - (c.pending + c.failed + c.unseen)::numeric / greatest(c.source_rows, c.pending + c.failed + c.unseen)), 4)
+                ELSE pg_catalog.round(greatest(0, 1 - (c.pending + c.failed_texts + c.unseen)::numeric / greatest(c.source_rows, c.pending + c.failed_texts + c.unseen)), 4)
                 END AS coverage,
            c.pending + c.unseen AS pending, c.failed, c.rows_per_s,
            CASE WHEN c.rows_per_s > 0 AND c.pending + c.unseen > 0
-                THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => (c.pending + c.unseen) / c.rows_per_s)) END AS eta,
+                THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => (c.pending + c.unseen) / c.rows_per_s))
+                WHEN c.summaries_per_s > 0 AND c.pending + c.unseen = 0 AND c.summaries_pending > 0
+                THEN pg_catalog.date_trunc('second', pg_catalog.make_interval(secs => c.summaries_pending / c.summaries_per_s)) END AS eta,
            pg_catalog.clock_timestamp() - c.oldest AS oldest_pending_age,
            c.rows_done, c.worked_at, c.last_error, c.last_error_at, c.retry_at,
-           CASE WHEN c.mode <> 'manual' THEN rag.sync_worker() END AS worker_pid, c.replaces
+           CASE WHEN c.mode <> 'manual' THEN rag.sync_worker() END AS worker_pid, c.replaces,
+           c.summaries_pending, c.summaries_done, c.summaries_per_s
       FROM counted c;
 COMMENT ON VIEW rag_index_status IS 'how complete each index is, what waits, how fast it goes, and what went wrong';
 

@@ -16,6 +16,7 @@
 //! - [`diversity`]: a ranking that does not repeat itself (maximal marginal relevance).
 //! - [`map`]: a collection of vectors as a picture.
 //! - [`prompt`]: packing passages into a token budget, the prompt around them, the citations in the answer.
+//! - [`summary`]: summaries of texts of any length, in pieces that fit a model.
 
 pub mod code;
 pub mod context;
@@ -30,6 +31,7 @@ pub mod neighbors;
 pub mod prompt;
 pub mod rank;
 pub mod sparse;
+pub mod summary;
 #[cfg(test)]
 mod test_scale;
 pub mod text;

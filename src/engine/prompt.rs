@@ -213,7 +213,7 @@ fn write_context(out: &mut String, passages: &[Passage], fence: &str) {
 
 /// The text with every occurrence of the fence, in any case, replaced. The replacement is no part of a fence, so that
 /// what remains on both sides cannot join to a new one.
-fn without_fence(text: &str, fence: &str) -> String {
+pub(crate) fn without_fence(text: &str, fence: &str) -> String {
     let (lower_text, lower_fence) = (text.to_ascii_lowercase(), fence.to_ascii_lowercase());
     let mut out = String::with_capacity(text.len());
     let mut from = 0;

@@ -6,4 +6,5 @@ pub mod embed;
 pub mod extract;
 pub mod generate;
 pub mod rerank;
+pub mod summarize;
 pub mod tokens;

@@ -217,7 +217,7 @@ fn rag_drop_model(name: &str) -> Result<()> {
     access::require_ownership(name)?;
     let used_by = Spi::get_one_with_args::<String>(
         "SELECT pg_catalog.string_agg(index::text, ', ' ORDER BY index::text) FROM rag.index
-          WHERE model OPERATOR(pg_catalog.=) $1",
+          WHERE model OPERATOR(pg_catalog.=) $1 OR summary_model OPERATOR(pg_catalog.=) $1",
         &[name.into()],
     )
     .or_error()?;

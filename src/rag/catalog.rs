@@ -8,6 +8,14 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{pg_sys, FromDatum, IntoDatum, PgSqlErrorCode};
 
+/// How an index has its pages summarised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summaries {
+    /// The model that writes them.
+    pub model: String,
+    pub max_words: i32,
+}
+
 /// An index as registered. Names of relations are qualified and quoted, ready to be put into a statement.
 #[derive(Clone, Debug)]
 pub struct Index {
@@ -34,6 +42,8 @@ pub struct Index {
     pub filter_columns: Vec<String>,
     /// Column that tells where the pages of the text start.
     pub pages_column: Option<String>,
+    /// Summaries of its pages, if it has some.
+    pub summaries: Option<Summaries>,
     /// The index whose place this one takes when it is complete.
     pub replaces: Option<pg_sys::Oid>,
 }
@@ -126,7 +136,8 @@ const COLUMNS: &str = "i.index::oid, i.source::oid, i.column_name::text, i.key_c
     i.model, i.strategy, i.size, i.overlap, i.unit, i.template,
     pg_catalog.format('%I.%I', vn.nspname, v.relname), pg_catalog.format('%I.%I', sn.nspname, s.relname),
     pg_catalog.format('%I.%I', cn.nspname, c.relname), pg_catalog.format('%I.%I', fn.nspname, f.cfgname),
-    i.where_sql, i.filter_columns::text[], i.pages_column::text, i.replaces::oid";
+    i.where_sql, i.filter_columns::text[], i.pages_column::text, i.replaces::oid,
+    i.summary_model, i.summary_max_words";
 
 const TABLES: &str = "rag.index i
     JOIN pg_catalog.pg_class v ON v.oid OPERATOR(pg_catalog.=) i.index
@@ -171,6 +182,10 @@ fn select(condition: &str, oid: Option<pg_sys::Oid>) -> Result<Vec<Index>> {
                     filter_columns: row.get::<Vec<String>>(17).or_error()?.unwrap_or_default(),
                     pages_column: row.get::<String>(18).or_error()?,
                     replaces: row.get::<pg_sys::Oid>(19).or_error()?,
+                    summaries: match (row.get::<String>(20).or_error()?, row.get::<i32>(21).or_error()?) {
+                        (Some(model), Some(max_words)) => Some(Summaries { model, max_words }),
+                        _ => None,
+                    },
                 })
             })
             .collect()

@@ -8,7 +8,7 @@ use super::definition::Definition;
 use crate::error::{error, OrError, Result};
 use crate::pg::owner;
 use crate::rag::catalog::{self, chunk_key_column, filter_column, literal, quote};
-use crate::rag::source::{self, Source, PAGE_COLUMNS};
+use crate::rag::source::{self, Source, PAGE_COLUMNS, SUMMARY_COLUMN};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
 
@@ -51,6 +51,7 @@ pub fn create(definition: &Definition, index: &str) -> Result<String> {
                  {filters}
                  source_hash bytea NOT NULL,
                  chunk_hash bytea NOT NULL,
+                 summary_hash bytea,
                  embedding {types}.vector({dimensions}) NOT NULL,
                  lexemes tsvector NOT NULL
                      GENERATED ALWAYS AS (pg_catalog.to_tsvector({config}::pg_catalog.regconfig, chunk)) STORED)",
@@ -61,6 +62,9 @@ pub fn create(definition: &Definition, index: &str) -> Result<String> {
         // Statistics of more words than the default: they say which words of a question are rare.
         format!("ALTER TABLE {table} ALTER lexemes SET STATISTICS {LEXEME_STATISTICS}"),
         format!("CREATE INDEX ON {table} ({})", key_names.join(", ")),
+        format!(
+            "COMMENT ON COLUMN {table}.summary_hash IS 'of the page that the chunk is a summary of; NULL: a piece of the text'"
+        ),
         format!("COMMENT ON TABLE {table} IS {}", literal(&format!("chunks of {from}.{text}"))),
         // Whoever may not see a row, or not its text, may not see its chunks. The sub-select runs with the rights and
         // under the policies of whoever asks.
@@ -98,8 +102,10 @@ fn view_query(definition: &Definition, chunks: &str) -> Result<String> {
     let source = &definition.source;
     let types = catalog::extension_schema()?;
     let pages: &[&str] = if definition.pages_column.is_some() { &PAGE_COLUMNS } else { &[] };
-    let columns = source::VIEW_COLUMNS.iter().chain(pages).map(|column| match *column {
+    let summary: &[&str] = if definition.summaries.is_some() { &[SUMMARY_COLUMN] } else { &[] };
+    let columns = source::VIEW_COLUMNS.iter().chain(pages).chain(summary).map(|column| match *column {
         "embedding" => format!("c.embedding::{types}.vector AS embedding"),
+        SUMMARY_COLUMN => format!("c.summary_hash IS NOT NULL AS {SUMMARY_COLUMN}"),
         column => format!("c.{column}"),
     });
     let same_row = source

@@ -42,6 +42,9 @@ fn rag_create_collection(
     sync: Option<&str>,
     fts_config: Option<pg_sys::Oid>,
     filter_columns: Option<Vec<Option<String>>>,
+    summarize: Option<bool>,
+    summary_model: Option<&str>,
+    summary_max_words: Option<i32>,
 ) -> Result<pg_sys::Oid> {
     require_writable(c"rag_create_collection()");
     let name = required("name", name)?;
@@ -83,6 +86,9 @@ fn rag_create_collection(
             where_sql: None,
             filter_columns: &filter_columns.unwrap_or_default(),
             pages_column: Some("pages"),
+            summarize: required("summarize", summarize)?,
+            summary_model,
+            summary_max_words: required("summary_max_words", summary_max_words)?,
         },
     )?;
     Ok(relation)

@@ -28,6 +28,9 @@ pub struct Arguments<'a> {
     pub where_sql: Option<&'a str>,
     pub filter_columns: &'a [Option<String>],
     pub pages_column: Option<&'a str>,
+    pub summarize: bool,
+    pub summary_model: Option<&'a str>,
+    pub summary_max_words: i32,
 }
 
 #[pg_extern(sql = false)]
@@ -47,6 +50,9 @@ fn rag_create_index(
     where_sql: Option<&str>,
     filter_columns: Option<Vec<Option<String>>>,
     pages_column: Option<&str>,
+    summarize: Option<bool>,
+    summary_model: Option<&str>,
+    summary_max_words: Option<i32>,
 ) -> Result<pg_sys::Oid> {
     require_writable(c"rag_create_index()");
     create(
@@ -65,6 +71,9 @@ fn rag_create_index(
             where_sql,
             filter_columns: &filter_columns.unwrap_or_default(),
             pages_column,
+            summarize: required("summarize", summarize)?,
+            summary_model,
+            summary_max_words: required("summary_max_words", summary_max_words)?,
         },
     )
 }
@@ -99,6 +108,12 @@ pub fn create(relation: pg_sys::Oid, arguments: &Arguments<'_>) -> Result<pg_sys
         where_sql: definition::row_condition(&source, arguments.where_sql)?,
         filter_columns: definition::filter_columns(&source, arguments.filter_columns)?,
         pages_column: definition::pages_column(&source, arguments.pages_column)?,
+        summaries: definition::summaries(
+            &source,
+            arguments.summarize,
+            arguments.summary_model,
+            arguments.summary_max_words,
+        )?,
         replaces: None,
         source,
     };

@@ -2,9 +2,10 @@
 
 use crate::error::{error, invalid_parameter, OrError, Result};
 use crate::functions::chunk::Chunking;
-use crate::models::catalog::Model;
+use crate::functions::summarize;
+use crate::models::catalog::{self as models, Model};
 use crate::pg::{condition, owner};
-use crate::rag::catalog;
+use crate::rag::catalog::{self, Summaries};
 use crate::rag::source::{self, Source};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
@@ -101,6 +102,7 @@ pub struct Definition {
     pub where_sql: Option<String>,
     pub filter_columns: Vec<String>,
     pub pages_column: Option<String>,
+    pub summaries: Option<Summaries>,
     /// The index whose place this one is to take.
     pub replaces: Option<pg_sys::Oid>,
 }
@@ -112,10 +114,11 @@ impl Definition {
         let view_oid = owner::as_extension_owner(|| {
             Spi::get_one_with_args::<pg_sys::Oid>(
                 "INSERT INTO rag.index (index, source, chunks, column_name, key_columns, title_column, model, strategy, size,
-                                        overlap, unit, template, fts_config, where_sql, filter_columns, pages_column, replaces)
+                                        overlap, unit, template, fts_config, where_sql, filter_columns, pages_column, replaces,
+                                        summary_model, summary_max_words)
                  VALUES ($1::pg_catalog.regclass, $2::pg_catalog.oid::pg_catalog.regclass, $3::pg_catalog.regclass,
                          $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::pg_catalog.regconfig, $14, $15::name[], $16,
-                         $17::pg_catalog.oid::pg_catalog.regclass)
+                         $17::pg_catalog.oid::pg_catalog.regclass, $18, $19)
                  RETURNING index::oid",
                 &[
                     view.into(),
@@ -135,6 +138,8 @@ impl Definition {
                     self.filter_columns.clone().into(),
                     self.pages_column.clone().into(),
                     self.replaces.into(),
+                    self.summaries.as_ref().map(|summaries| summaries.model.clone()).into(),
+                    self.summaries.as_ref().map(|summaries| summaries.max_words).into(),
                 ],
             )
             .or_error()
@@ -186,6 +191,22 @@ pub fn pages_column(source: &Source, named: Option<&str>) -> Result<Option<Strin
         return Err(source::taken_column(&source.table, taken));
     }
     Ok(Some(name.to_owned()))
+}
+
+/// The arguments `summarize`, `summary_model` and `summary_max_words`.
+pub fn summaries(source: &Source, wanted: bool, model: Option<&str>, max_words: i32) -> Result<Option<Summaries>> {
+    summarize::check_words("summary_max_words", max_words)?;
+    if !wanted {
+        return match model {
+            Some(_) => Err(invalid_parameter("summary_model needs summarize => true")),
+            None => Ok(None),
+        };
+    }
+    let model = models::generation(model)?.reference.name.clone();
+    if source::columns(source.oid)?.iter().any(|(own, _)| own == source::SUMMARY_COLUMN) {
+        return Err(source::taken_column(&source.table, source::SUMMARY_COLUMN));
+    }
+    Ok(Some(Summaries { model, max_words }))
 }
 
 fn no_such_column(name: &str, table: &str) -> ErrorReport {

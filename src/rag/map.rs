@@ -124,7 +124,9 @@ fn read(
     title: Option<&str>,
     most: i64,
 ) -> Result<(i64, Vec<Drawn>, Vec<f32>)> {
-    let from = format!("{} s JOIN {} c ON {}", index.source, index.chunks, index.join_condition());
+    // Of the text: a summary says again what is there already.
+    let joined = index.join_condition();
+    let from = format!("{} s JOIN {} c ON {joined} AND c.summary_hash IS NULL", index.source, index.chunks);
     let total = catalog::read_one::<i64>(&format!("SELECT pg_catalog.count(*) FROM {from}"), &[])?.unwrap_or_default();
     // Chosen by their numbers first, so that vectors are not sorted.
     let sample = format!("SELECT c.chunk_id FROM {from} ORDER BY pg_catalog.hashint8(c.chunk_id), c.chunk_id LIMIT $1");

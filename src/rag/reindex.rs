@@ -82,6 +82,7 @@ fn rag_reindex(
         where_sql: old.where_sql.clone(),
         filter_columns: old.filter_columns.clone(),
         pages_column: old.pages_column.clone(),
+        summaries: old.summaries.clone(),
         replaces: Some(old.view_oid),
     };
     let _quiet = sync::events::Quiet::start();
@@ -195,7 +196,7 @@ fn pass_on(from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
         "UPDATE rag.change SET index = $2::oid::regclass WHERE index::oid = $1",
         "INSERT INTO rag.queue AS q (index, key, queued_at, due_at)
          SELECT $2::oid::regclass, key, queued_at, clock_timestamp() FROM rag.queue WHERE index::oid = $1
-         ON CONFLICT (index, key) DO UPDATE SET version = q.version + 1",
+         ON CONFLICT (index, key) DO UPDATE SET version = q.version + 1, summaries = 0",
     ] {
         Spi::run_with_args(statement, &[from.into(), to.into()]).or_error()?;
     }

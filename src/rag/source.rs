@@ -12,6 +12,9 @@ pub const VIEW_COLUMNS: [&str; 7] = ["chunk_seq", "chunk", "char_start", "char_e
 /// Columns that it adds where the text has pages.
 pub const PAGE_COLUMNS: [&str; 2] = ["page", "last_page"];
 
+/// Column that it adds where the index has summaries: whether a chunk is one.
+pub const SUMMARY_COLUMN: &str = "is_summary";
+
 #[derive(Debug)]
 pub struct Source {
     pub oid: pg_sys::Oid,

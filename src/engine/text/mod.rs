@@ -16,4 +16,4 @@ mod pages;
 pub(crate) use boundary::{ends_sentence, sentence_starts};
 pub use chunker::{chunk, Chunk, ChunkError, ChunkOptions, Strategy};
 pub use measure::{CharMeasure, Measure, TokenMeasure};
-pub use pages::{chunk_pages, PageChunk, PageMark, PageText, PagedText};
+pub use pages::{chunk_pages, PageChunk, PageMark, PageSpan, PageText, PagedText};

@@ -40,6 +40,17 @@ pub struct PageMark {
     pub char_start: usize,
 }
 
+/// What a page takes of a joined text, without white space around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageSpan<'a> {
+    /// None for a text without pages.
+    pub number: Option<u32>,
+    pub name: Option<&'a str>,
+    /// In bytes.
+    pub range: Range<usize>,
+    pub char_range: Range<usize>,
+}
+
 /// The pages of a document as one text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PagedText {
@@ -116,6 +127,22 @@ impl PagedText {
     /// Whether it says of no chunk on which page it is.
     pub fn is_without_pages(&self) -> bool {
         self.pages.is_empty()
+    }
+
+    /// The pages in order, or the whole text as the only one where there are none.
+    pub fn spans(&self) -> Vec<PageSpan<'_>> {
+        let chars = CharMeasure::new(&self.text);
+        let span = |number, name, range: Range<usize>| {
+            let (start, text) = (range.start, &self.text[range]);
+            let start = start + (text.len() - text.trim_start().len());
+            let range = start..start + text.trim().len();
+            PageSpan { number, name, char_range: chars.chars_before(range.start)..chars.chars_before(range.end), range }
+        };
+        if self.pages.is_empty() {
+            return vec![span(None, None, 0..self.text.len())];
+        }
+        let pages = self.pages.iter().enumerate();
+        pages.map(|(at, page)| span(Some(page.number), page.name.as_deref(), page.start..self.end(at))).collect()
     }
 
     /// Where the text of the page at `index` ends, with the white space behind it.
@@ -257,6 +284,18 @@ mod tests {
                 ("without a name".to_owned(), 3, 3, String::new()),
             ]
         );
+    }
+
+    #[test]
+    fn pages_know_what_they_take_of_the_text() {
+        let paged = PagedText::join([page(1, Some("Käse"), " ä b \n"), page(2, None, "  "), page(7, None, "c ü")]);
+        let spans: Vec<_> =
+            paged.spans().into_iter().map(|s| (s.number, s.name, &paged.text()[s.range], s.char_range)).collect();
+        assert_eq!(spans, [(Some(1), Some("Käse"), "ä b", 0..3), (Some(7), None, "c ü", 5..8)]);
+        let whole = PagedText::from_marks("\n ü x ".to_owned(), &[]).unwrap();
+        let spans: Vec<_> =
+            whole.spans().into_iter().map(|s| (s.number, &whole.text()[s.range], s.char_range)).collect();
+        assert_eq!(spans, [(None, "ü x", 2..5)]);
     }
 
     #[test]

@@ -94,6 +94,8 @@ impl Question<'_> {
             mode: self.mode,
             rerank_model: self.rerank_model,
             neighbors: self.neighbors,
+            // Citations are the source's own words.
+            only_texts: true,
             ..Options::hybrid(self.k, self.where_sql, self.where_args.take(), self.min_score)
         };
         let ways: Vec<&str> = standalone.searched.iter().map(String::as_str).collect();

@@ -1,7 +1,8 @@
 //! Cutting documents into chunks: HTML becomes Markdown, a text with pages keeps them, and the template makes of a chunk what
 //! is embedded.
 
-use super::{Document, PendingChunk};
+use super::summaries::{self, Page};
+use super::{sha256, Document, PendingChunk};
 use crate::error::{invalid_parameter, Result};
 use crate::functions::chunk::{chunk_all, chunk_all_paged, ChunkRow, Chunking};
 use crate::functions::tokens::html_to_markdown_all;
@@ -36,8 +37,25 @@ enum Text {
     Paged(PagedText),
 }
 
-/// Cuts the documents.
-pub fn cut(index: &Index, model: &Model, documents: &[Document]) -> Result<Vec<Vec<PendingChunk>>> {
+impl Text {
+    /// The pages that have a summary.
+    fn pages(&self, index: &Index) -> Vec<Page> {
+        let Some(options) = &index.summaries else { return Vec::new() };
+        match self {
+            Text::Paged(text) => summaries::pages_of(text, options),
+            Text::Plain(text) | Text::Markdown(text) => PagedText::from_marks(text.clone(), &[])
+                .map_or_else(Vec::new, |text| summaries::pages_of(&text, options)),
+        }
+    }
+}
+
+/// The pages of the documents that have a summary.
+pub fn pages(index: &Index, documents: &[Document]) -> Result<Vec<Vec<Page>>> {
+    Ok(readable(documents)?.iter().map(|text| text.pages(index)).collect())
+}
+
+/// Cuts the documents. Each has its chunks and its pages that have a summary.
+pub fn cut(index: &Index, model: &Model, documents: &[Document]) -> Result<Vec<(Vec<PendingChunk>, Vec<Page>)>> {
     let texts = readable(documents)?;
     let mut rows: Vec<Vec<ChunkRow>> = Vec::with_capacity(texts.len());
     rows.resize_with(texts.len(), Vec::new);
@@ -75,15 +93,14 @@ pub fn cut(index: &Index, model: &Model, documents: &[Document]) -> Result<Vec<V
             }
         }
     }
-    let pending = |(document, rows): (&Document, Vec<ChunkRow>)| {
-        rows.into_iter()
-            .map(|row| {
-                let input = fill_template(&index.template, &row, &document.fields);
-                PendingChunk { hash: sha256(&input), input, row, vector: None }
-            })
-            .collect()
+    let pending = |((document, text), rows): ((&Document, &Text), Vec<ChunkRow>)| {
+        let chunks = rows.into_iter().zip(1..).map(|(row, seq)| {
+            let input = fill_template(&index.template, &row, &document.fields);
+            PendingChunk { seq, hash: sha256(&input), input, row, vector: None, summary_hash: None }
+        });
+        (chunks.collect(), text.pages(index))
     };
-    Ok(documents.iter().zip(rows).map(pending).collect())
+    Ok(documents.iter().zip(&texts).zip(rows).map(pending).collect())
 }
 
 /// The documents' texts, those of HTML as Markdown.
@@ -145,7 +162,7 @@ fn looks_like_html(text: &str) -> bool {
 }
 
 /// Replaces `{chunk}`, `{headings}` and `{column}`. One pass: braces in the values stay as they are.
-fn fill_template(template: &str, chunk: &ChunkRow, fields: &[(String, String)]) -> String {
+pub fn fill_template(template: &str, chunk: &ChunkRow, fields: &[(String, String)]) -> String {
     let mut filled = String::with_capacity(template.len() + chunk.content.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('{') {
@@ -164,10 +181,4 @@ fn fill_template(template: &str, chunk: &ChunkRow, fields: &[(String, String)]) 
     }
     filled.push_str(rest);
     filled
-}
-
-/// In hexadecimal digits.
-fn sha256(text: &str) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,7 @@
 //! The statements by which chunks are compared with their rows, and replaced.
 
-use super::{Document, KnownVectors, PendingChunk};
+use super::summaries::KnownSummaries;
+use super::{Document, Known, KnownVectors, PendingChunk, Prepared};
 use crate::error::{OrError, Result};
 use crate::rag::catalog::{self, chunk_key_column, quote, Index};
 use crate::rag::source;
@@ -14,6 +15,8 @@ const BATCH_ROWS: i64 = 16;
 pub struct Read {
     /// Rows that must be cut again.
     pub stale: Vec<Document>,
+    /// Rows whose text is in the index as it is, if they were asked for.
+    pub current: Vec<Document>,
     /// Keys that have chunks, or may have, but no row with a text.
     pub gone: Vec<String>,
 }
@@ -27,6 +30,8 @@ pub struct Statements<'a> {
     /// Joins `c`, the chunk table, to `u.key`, the key as an array of texts.
     key_condition: String,
     insert: String,
+    /// Chunk tables whose summaries are taken over: the own one, and that of the index which this one replaces.
+    summarized: Vec<String>,
 }
 
 impl<'a> Statements<'a> {
@@ -108,16 +113,18 @@ impl<'a> Statements<'a> {
         };
         let insert = format!(
             "INSERT INTO {chunks} ({keys}, chunk_seq, chunk, char_start, char_end, tokens, headings, source_hash,
-                                   chunk_hash, embedding, page, last_page{filter_names})
+                                   chunk_hash, embedding, page, last_page, summary_hash{filter_names})
              SELECT {values}, u.seq, u.chunk, u.char_start, u.char_end, u.tokens, u.headings, u.source_hash,
-                    u.chunk_hash, u.embedding, u.page, u.last_page{filter_values}
+                    u.chunk_hash, u.embedding, u.page, u.last_page, u.summary_hash{filter_values}
                FROM (SELECT t.key::text[] AS key, t.seq, t.chunk, t.char_start, t.char_end, t.tokens,
                             t.headings::text[] AS headings, pg_catalog.decode(t.source_hash, 'hex') AS source_hash,
-                            pg_catalog.decode(t.chunk_hash, 'hex') AS chunk_hash, t.embedding, t.page, t.last_page
+                            pg_catalog.decode(t.chunk_hash, 'hex') AS chunk_hash, t.embedding, t.page, t.last_page,
+                            pg_catalog.decode(t.summary_hash, 'hex') AS summary_hash
                        FROM unnest($1::text[], $2::integer[], $3::text[], $4::integer[], $5::integer[], $6::integer[],
-                                   $7::text[], $8::text[], $9::text[], $10::{types}.vector[], $11::integer[], $12::integer[])
+                                   $7::text[], $8::text[], $9::text[], $10::{types}.vector[], $11::integer[], $12::integer[],
+                                   $13::text[])
                             t(key, seq, chunk, char_start, char_end, tokens, headings, source_hash, chunk_hash, embedding,
-                              page, last_page)
+                              page, last_page, summary_hash)
                      OFFSET 0) u {row}",
             chunks = index.chunks,
             keys = key_names.join(", "),
@@ -125,12 +132,12 @@ impl<'a> Statements<'a> {
             filter_names = filter_names.concat(),
             filter_values = filter_values.concat(),
         );
-        Ok(Self { index, fields, select_stale, select_keys, key_condition, insert })
+        Ok(Self { index, fields, select_stale, select_keys, key_condition, insert, summarized: summarized(index) })
     }
 
     /// Looks at the rows with these keys.
-    pub fn read(&self, keys: &[String]) -> Result<Read> {
-        let mut read = Read { stale: Vec::new(), gone: Vec::new() };
+    pub fn read(&self, keys: &[String], with_current: bool) -> Result<Read> {
+        let mut read = Read { stale: Vec::new(), current: Vec::new(), gone: Vec::new() };
         Spi::connect(|client| -> Result<()> {
             let rows = client.select(self.select_keys.as_str(), None, &[keys.to_vec().into()]).or_error()?;
             for row in rows {
@@ -140,6 +147,8 @@ impl<'a> Statements<'a> {
                     read.gone.push(row.get::<String>(1).or_error()?.unwrap_or_default());
                 } else if !is_current {
                     read.stale.push(self.document(&row)?);
+                } else if with_current {
+                    read.current.push(self.document(&row)?);
                 }
             }
             Ok(())
@@ -194,8 +203,48 @@ impl<'a> Statements<'a> {
         })
     }
 
+    /// What these rows have now that need not be made again.
+    pub fn known(&self, documents: &[Document]) -> Result<Known> {
+        Ok(Known { vectors: self.known_vectors(documents)?, summaries: self.known_summaries(documents)? })
+    }
+
+    /// The summaries that these rows have in the index.
+    pub fn own_summaries(&self, documents: &[Document]) -> Result<KnownSummaries> {
+        self.summaries_in(self.summarized.get(..1).unwrap_or_default(), documents)
+    }
+
+    /// The same, and those that they have in the index which this one replaces.
+    pub fn known_summaries(&self, documents: &[Document]) -> Result<KnownSummaries> {
+        self.summaries_in(&self.summarized, documents)
+    }
+
+    fn summaries_in(&self, tables: &[String], documents: &[Document]) -> Result<KnownSummaries> {
+        let mut known = KnownSummaries::new();
+        if documents.is_empty() {
+            return Ok(known);
+        }
+        let keys: Vec<String> = documents.iter().map(|document| document.key.clone()).collect();
+        for chunks in tables {
+            let query = format!(
+                "SELECT u.number, pg_catalog.encode(c.summary_hash, 'hex'), c.chunk
+                   FROM (SELECT number, k::text[] AS key FROM pg_catalog.unnest($1::text[]) WITH ORDINALITY t(k, number)) u
+                   JOIN {chunks} c ON {} WHERE c.summary_hash IS NOT NULL",
+                self.key_condition
+            );
+            Spi::connect(|client| -> Result<()> {
+                for row in client.select(query.as_str(), None, &[keys.clone().into()]).or_error()? {
+                    let number = row.get::<i64>(1).or_error()?.unwrap_or(1) as usize;
+                    let hash = row.get::<String>(2).or_error()?.unwrap_or_default();
+                    known.insert((number - 1, hash), row.get::<String>(3).or_error()?.unwrap_or_default());
+                }
+                Ok(())
+            })?;
+        }
+        Ok(known)
+    }
+
     /// Vectors of the chunks that these rows have now.
-    pub fn known_vectors(&self, documents: &[Document]) -> Result<KnownVectors> {
+    fn known_vectors(&self, documents: &[Document]) -> Result<KnownVectors> {
         let keys: Vec<String> = documents.iter().map(|document| document.key.clone()).collect();
         let query = format!(
             "SELECT u.number, pg_catalog.encode(c.chunk_hash, 'hex'), c.embedding
@@ -226,12 +275,12 @@ impl<'a> Statements<'a> {
     }
 
     /// Replaces the chunks of these documents. Returns how many there are now.
-    pub fn store(&self, documents: &[Document], pending: Vec<Vec<PendingChunk>>) -> Result<u64> {
+    pub fn store(&self, documents: &[Document], prepared: Vec<Prepared>) -> Result<u64> {
         self.delete(documents.iter().map(|document| document.key.clone()).collect())?;
         let mut rows = Rows::default();
-        for (document, chunks) in documents.iter().zip(pending) {
-            for (at, chunk) in chunks.into_iter().enumerate() {
-                rows.push(document, at as i32 + 1, chunk)?;
+        for (document, prepared) in documents.iter().zip(prepared) {
+            for chunk in prepared.chunks {
+                rows.push(document, chunk)?;
             }
         }
         let stored = rows.keys.len() as u64;
@@ -240,6 +289,29 @@ impl<'a> Statements<'a> {
         }
         Ok(stored)
     }
+
+    /// Adds summaries to the chunks of a document.
+    pub fn add_summaries(&self, document: &Document, chunks: Vec<PendingChunk>) -> Result<()> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Rows::default();
+        for chunk in chunks {
+            rows.push(document, chunk)?;
+        }
+        rows.insert(&self.insert)
+    }
+}
+
+/// Chunk tables with summaries that an index may take over.
+fn summarized(index: &Index) -> Vec<String> {
+    if index.summaries.is_none() {
+        return Vec::new();
+    }
+    let replaced = index.replaces.and_then(|view| catalog::find(view).ok());
+    // Another key finds other rows.
+    let replaced = replaced.filter(|old| old.key_columns == index.key_columns).map(|old| old.chunks);
+    std::iter::once(index.chunks.clone()).chain(replaced).collect()
 }
 
 /// Rows of a chunk table, by column.
@@ -257,13 +329,14 @@ struct Rows {
     vectors: Vec<Vector>,
     pages: Vec<Option<i32>>,
     last_pages: Vec<Option<i32>>,
+    summary_hashes: Vec<Option<String>>,
 }
 
 impl Rows {
-    fn push(&mut self, document: &Document, seq: i32, chunk: PendingChunk) -> Result<()> {
+    fn push(&mut self, document: &Document, chunk: PendingChunk) -> Result<()> {
         self.vectors.push(Vector::new(chunk.vector.unwrap_or_default())?);
         self.keys.push(document.key.clone());
-        self.seqs.push(seq);
+        self.seqs.push(chunk.seq);
         self.chunks.push(chunk.row.content);
         self.starts.push(chunk.row.char_start);
         self.ends.push(chunk.row.char_end);
@@ -273,6 +346,7 @@ impl Rows {
         self.chunk_hashes.push(chunk.hash);
         self.pages.push(chunk.row.pages.map(|(first, _)| first));
         self.last_pages.push(chunk.row.pages.map(|(_, last)| last));
+        self.summary_hashes.push(chunk.summary_hash);
         Ok(())
     }
 
@@ -292,6 +366,7 @@ impl Rows {
                 self.vectors.into(),
                 self.pages.into(),
                 self.last_pages.into(),
+                self.summary_hashes.into(),
             ],
         )
         .or_error()

@@ -58,6 +58,7 @@ fn rag_search(
         rerank_model,
         mmr_lambda,
         neighbors: required("neighbors", neighbors)?,
+        only_texts: false,
     };
     let hits = search(&index, &[question], &options)?;
     Ok(TableIterator::new(hits.into_iter().enumerate().map(|(at, hit)| {

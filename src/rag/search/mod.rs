@@ -2,7 +2,8 @@
 //!
 //! Two lists are made and fused by rank: of the chunks nearest to the question's vector, and of those that have its words,
 //! by BM25 ([`words`]). Then the best chunks are read ([`statements`]), ranked anew by a model that reads them, thinned out
-//! where they say the same ([`select`]), and extended by their neighbours ([`neighbors`]), as the caller asks. Everything
+//! where they say the same ([`select`]), replaced by the text that they summarise where they are summaries and an answer is to be
+//! made of them ([`summaries`]), and extended by their neighbours ([`neighbors`]), as the caller asks. Everything
 //! runs with the caller's rights and joins the source table in every statement, so row security and ordinary WHERE clauses
 //! of the source decide what can be found and what is counted.
 
@@ -11,6 +12,7 @@ mod neighbors;
 mod options;
 mod select;
 mod statements;
+mod summaries;
 mod words;
 
 pub use options::Options;
@@ -54,6 +56,8 @@ pub struct Hit {
     pub headings: Vec<String>,
     /// First and last page, where the text has pages.
     pub pages: Option<(i32, i32)>,
+    /// Whether it was written by a model, of the characters and the page that it is said to have.
+    pub is_summary: bool,
     pub vector_rank: Option<i32>,
     pub text_rank: Option<i32>,
     /// The chunk's vector, where chunks are compared with one another; else empty.
@@ -66,6 +70,9 @@ impl Hit {
         if let Some((first, last)) = self.pages {
             metadata["page"] = first.into();
             metadata["last_page"] = last.into();
+        }
+        if self.is_summary {
+            metadata["summary"] = true.into();
         }
         metadata
     }
@@ -98,6 +105,9 @@ pub fn search(index: &Index, questions: &[&str], options: &Options<'_>) -> Resul
         _ => fused(&lists, &plan)?,
     };
     let mut hits = select::best(&statements, &plan, question, &vector, &ranking)?;
+    if options.only_texts && index.summaries.is_some() {
+        hits = summaries::replaced(&statements, &plan, &vector, hits)?;
+    }
     if plan.neighbors > 0 {
         neighbors::extend(&statements, &mut hits, plan.neighbors)?;
     }

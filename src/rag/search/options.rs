@@ -56,6 +56,8 @@ pub struct Options<'a> {
     pub mmr_lambda: Option<f32>,
     /// Chunks of the same row that each found one is extended by, on both sides.
     pub neighbors: i32,
+    /// What a summary is found for is returned in the words of the text itself.
+    pub only_texts: bool,
 }
 
 impl<'a> Options<'a> {
@@ -74,6 +76,7 @@ impl<'a> Options<'a> {
             rerank_model: None,
             mmr_lambda: None,
             neighbors: 0,
+            only_texts: false,
         }
     }
 }

@@ -30,7 +30,8 @@ impl Admission {
     /// Whether a chunk may join those taken: few of a row, and none that a neighbour brings along anyway.
     fn admit(&mut self, hit: &Hit) -> bool {
         let of_row = self.taken.entry(hit.source_key.to_string()).or_default();
-        let is_there = of_row.iter().any(|seq| self.neighbors > 0 && (seq - hit.chunk_seq).abs() <= self.neighbors);
+        let brings = |seq: i32| seq > 0 && hit.chunk_seq > 0 && (seq - hit.chunk_seq).abs() <= self.neighbors;
+        let is_there = self.neighbors > 0 && of_row.iter().any(|&seq| brings(seq));
         let is_admitted = of_row.len() < self.per_source && !is_there;
         if is_admitted {
             of_row.push(hit.chunk_seq);

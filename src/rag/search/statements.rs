@@ -83,7 +83,8 @@ impl<'a> Statements<'a> {
             index.title_column.as_ref().map_or_else(|| "NULL".to_owned(), |column| format!("s.{}", quote(column)));
         let query = format!(
             "SELECT pg_catalog.jsonb_build_object({keys}), c.chunk_seq, c.chunk, c.char_start, c.char_end,
-                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id, {own}, c.page, c.last_page
+                    c.embedding OPERATOR({types}.<=>) $2, {title}::text, c.headings, c.chunk_id, {own}, c.page, c.last_page,
+                    c.summary_hash IS NOT NULL
                FROM {from} WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($3)",
             keys = keys.join(", "),
             types = self.types,
@@ -107,6 +108,7 @@ impl<'a> Statements<'a> {
                     (Some(first), Some(last)) => Some((first, last)),
                     _ => None,
                 },
+                is_summary: row.get::<bool>(13).or_error()?.unwrap_or_default(),
                 vector_rank: None,
                 text_rank: None,
                 vector: row.get::<Vector>(10).or_error()?.map(Vector::into_elements).unwrap_or_default(),
@@ -116,24 +118,45 @@ impl<'a> Statements<'a> {
         Ok(hits.into_iter().collect())
     }
 
+    /// The `most` chunks of the text nearest to a vector under each of these summaries: summary, chunk.
+    pub fn under(&self, vector: Vector, ids: Vec<i64>, most: i64) -> Result<Vec<(i64, i64)>> {
+        let query = format!(
+            "SELECT c.chunk_id, t.chunk_id
+               FROM {from} CROSS JOIN LATERAL (
+                        SELECT n.chunk_id, n.embedding OPERATOR({types}.<=>) $2 AS distance FROM {chunks} n
+                         WHERE {same_row} AND n.summary_hash IS NULL
+                           AND n.char_start OPERATOR(pg_catalog.<) c.char_end AND n.char_end OPERATOR(pg_catalog.>) c.char_start
+                         -- Of one row: not what the index of the vectors is for.
+                         ORDER BY (n.embedding OPERATOR({types}.<=>) $2) OPERATOR(pg_catalog.+) 0.0 LIMIT $4) t
+              WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($3) ORDER BY c.chunk_id, t.distance",
+            from = self.from,
+            types = self.types,
+            chunks = self.index.chunks,
+            same_row = self.same_row(),
+        );
+        self.select(&query, vec![vector.into(), ids.into(), most.into()], |row| {
+            let id = |at: usize| -> Result<i64> { Ok(row.get::<i64>(at).or_error()?.unwrap_or_default()) };
+            Ok((id(1)?, id(2)?))
+        })
+    }
+
+    /// Joins chunks `n` to those of the same row.
+    fn same_row(&self) -> String {
+        let keys = self.index.key_columns.iter().map(|key| quote(&catalog::chunk_key_column(key)));
+        keys.map(|key| format!("n.{key} OPERATOR(pg_catalog.=) c.{key}")).collect::<Vec<_>>().join(" AND ")
+    }
+
     /// The chunks of the same row that are at most `reach` places from those with these ids: whose neighbour, place, chunk.
     pub fn around(&self, ids: Vec<i64>, reach: i32) -> Result<Vec<(i64, i32, Piece)>> {
-        let same_row: Vec<_> = self
-            .index
-            .key_columns
-            .iter()
-            .map(|key| quote(&catalog::chunk_key_column(key)))
-            .map(|key| format!("n.{key} OPERATOR(pg_catalog.=) c.{key}"))
-            .collect();
         let query = format!(
             "SELECT c.chunk_id, n.chunk_seq, n.chunk, n.char_start, n.char_end
                FROM {from} JOIN {chunks} n ON {same_row}
-              WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($2)
+              WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($2) AND c.summary_hash IS NULL AND n.summary_hash IS NULL
                 AND n.chunk_seq OPERATOR(pg_catalog.>=) (c.chunk_seq OPERATOR(pg_catalog.-) $3)
                 AND n.chunk_seq OPERATOR(pg_catalog.<=) (c.chunk_seq OPERATOR(pg_catalog.+) $3)",
             from = self.from,
             chunks = self.index.chunks,
-            same_row = same_row.join(" AND "),
+            same_row = self.same_row(),
         );
         self.select(&query, vec![ids.into(), reach.into()], |row| {
             let number = |at: usize| -> Result<i32> { Ok(row.get::<i32>(at).or_error()?.unwrap_or_default()) };

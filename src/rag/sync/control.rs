@@ -111,7 +111,7 @@ fn rag_pause_index(index: pg_sys::Oid) -> Result<()> {
 
 #[pg_extern(sql = false)]
 fn rag_resume_index(index: pg_sys::Oid) -> Result<()> {
-    change(c"rag_resume_index()", index, "paused = false, failures = 0, retry_at = NULL")
+    change(c"rag_resume_index()", index, "paused = false, failures = 0, retry_at = NULL, summaries_retry_at = NULL")
 }
 
 /// Tries rows again that failed, at once. Returns how many.
@@ -129,7 +129,7 @@ fn rag_retry(index: pg_sys::Oid) -> Result<i64> {
         )
         .or_error()
     })?;
-    change(c"rag_retry()", index, "failures = 0, retry_at = NULL")?;
+    change(c"rag_retry()", index, "failures = 0, retry_at = NULL, summaries_retry_at = NULL")?;
     Ok(count.unwrap_or_default())
 }
 

@@ -8,7 +8,7 @@ use crate::models::catalog as models;
 use crate::pg::object_lock::Mode;
 use crate::pg::owner;
 use crate::rag::catalog::{self, Index};
-use crate::rag::refresh::{self, Statements};
+use crate::rag::refresh::{self, Statements, Summarize};
 use crate::rag::sync::state;
 use pgrx::pg_sys;
 
@@ -23,9 +23,9 @@ pub fn apply(view: pg_sys::Oid, keys: &[String]) -> Result<()> {
     as_owner(view, |index, statements| {
         let model = models::embedding(Some(&index.model))?;
         for keys in keys.chunks(BATCH) {
-            let read = statements.read(keys)?;
+            let read = statements.read(keys, false)?;
             statements.delete(read.gone)?;
-            refresh::process(index, &model, statements, &read.stale)?;
+            refresh::process(index, &model, statements, &read.stale, Summarize::Now)?;
         }
         Ok(())
     })

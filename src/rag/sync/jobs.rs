@@ -88,6 +88,30 @@ pub fn note_hindrance(job: &Job, message: &str, pause: Duration) -> Result<()> {
     .or_error()
 }
 
+/// Notes that summaries were written. The rate is that of the last minute.
+pub fn note_summaries(job: &Job, written: i64, took: Duration) -> Result<()> {
+    let rate = written as f64 / took.as_secs_f64().max(0.001);
+    Spi::run_with_args(
+        "UPDATE rag.sync SET summaries_done = summaries_done + $2, summaries_retry_at = NULL, summarized_at = clock_timestamp(),
+                summaries_per_s = CASE WHEN $2 = 0 THEN summaries_per_s
+                                       WHEN summaries_per_s IS NULL OR summarized_at < clock_timestamp() - interval '1 min' THEN $3
+                                       ELSE 0.8 * summaries_per_s + 0.2 * $3 END
+          WHERE index::oid = $1",
+        &[job.index.view_oid.into(), written.into(), rate.into()],
+    )
+    .or_error()
+}
+
+/// Notes that no summaries of an index can be written now: they are put off for some time, up to five minutes.
+pub fn postpone_summaries(job: &Job, message: &str, pause: Duration) -> Result<()> {
+    Spi::run_with_args(
+        "UPDATE rag.sync SET summaries_retry_at = clock_timestamp() + make_interval(secs => least(300, $3 * 12)),
+                last_error = $2, last_error_at = clock_timestamp() WHERE index::oid = $1",
+        &[job.index.view_oid.into(), message.into(), pause.as_secs_f64().into()],
+    )
+    .or_error()
+}
+
 /// Notes the error of one row.
 pub fn note_error(job: &Job, message: &str) -> Result<()> {
     Spi::run_with_args(

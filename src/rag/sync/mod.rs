@@ -19,7 +19,8 @@
 //! 5. *Read.* A short transaction, as the index' owner, reads the rows and the vectors that their chunks have.
 //! 6. *Cut and embedded*, outside of any transaction: no snapshot is held while the models work.
 //! 7. *Stored.* A transaction deletes the entry if its version is still that of the claim, and only then replaces the chunks.
-//!    A change that is committed between 5 and 7 is in `rag.change` and comes later.
+//!    A change that is committed between 5 and 7 is in `rag.change` and comes later. Where the index has summaries that are not
+//!    written yet, the entry stays for [`summaries`], which come after all texts.
 //! 8. *Failed.* A batch that fails is halved until the rows are known that fail. Their entries get the error and a pause that
 //!    grows; after [`queue::MAX_ATTEMPTS`] they stay as `failed` until the row changes or `rag_retry` is called. What is
 //!    nobody's fault (no model, no server) puts the whole index to sleep for a while and counts against no row.
@@ -50,7 +51,7 @@
 //!
 //! - `capture`: the trigger's function; `watched`: which indexes a table has, from memory; `changes`: writing `rag.change`;
 //! - `triggers`: making and dropping the triggers; `events`: what other DDL does to an index;
-//! - `wake`, `worker`: the worker's start and its loop; `jobs`, `queue`, `sweep`: its transactions;
+//! - `wake`, `worker`: the worker's start and its loop; `jobs`, `queue`, `sweep`: its transactions; `summaries`: what it does last;
 //! - `immediate`: the work in the writer's statement; `state`: rows of `rag.sync`;
 //! - `control`: `rag_wait`, `rag_pause_index`, `rag_resume_index`, `rag_retry`, and what the status views ask.
 
@@ -62,11 +63,14 @@ mod immediate;
 mod jobs;
 mod queue;
 pub mod state;
+mod summaries;
 mod sweep;
 pub mod triggers;
 pub mod wake;
 mod watched;
 mod worker;
+
+pub use summaries::leave as leave_summaries;
 
 /// Starts to notice changes of tables. Called once, from `_PG_init`.
 pub fn init() {

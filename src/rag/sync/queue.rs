@@ -6,6 +6,7 @@ use crate::rag::catalog::read_one;
 use crate::rag::sync::state;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Attempts after which an entry is left alone.
@@ -27,6 +28,28 @@ pub struct Claim {
     pub attempts: i32,
 }
 
+/// What is to be done for an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Its text is looked at.
+    Texts,
+    /// Its text is there, summaries of it are missing.
+    Summaries,
+}
+
+impl Due {
+    /// Over entries `e`.
+    fn condition(self) -> &'static str {
+        match self {
+            Due::Texts => "e.summaries = 0",
+            Due::Summaries => {
+                "e.summaries > 0 AND NOT EXISTS (SELECT FROM rag.sync y
+                     WHERE y.index = e.index AND y.summaries_retry_at > clock_timestamp())"
+            }
+        }
+    }
+}
+
 /// Moves changes into the queue. Returns how many rows of `rag.change` it moved.
 pub fn collect() -> Result<i64> {
     let sweeps = Spi::connect_mut(|client| -> Result<(i64, Vec<pg_sys::Oid>)> {
@@ -43,7 +66,7 @@ pub fn collect() -> Result<i64> {
                                  ON CONFLICT (index, key) DO UPDATE
                                     SET version = q.version + 1, due_at = CASE WHEN q.claimed THEN q.due_at ELSE excluded.due_at END,
                                         queued_at = CASE WHEN q.failed THEN excluded.queued_at ELSE q.queued_at END,
-                                        attempts = 0, failed = false, error = NULL, error_at = NULL)
+                                        attempts = 0, failed = false, error = NULL, error_at = NULL, summaries = 0)
                  SELECT (SELECT count(*) FROM moved),
                         ARRAY(SELECT DISTINCT a.index::oid FROM alive a WHERE cardinality(a.keys) = 0)",
                 None,
@@ -68,7 +91,7 @@ pub fn free_claims() -> Result<()> {
 }
 
 /// Claims up to `most` entries of an index that are due. Entries that have been tried come alone, first of them all.
-pub fn claim(index: pg_sys::Oid, most: i64) -> Result<Vec<Claim>> {
+pub fn claim(index: pg_sys::Oid, most: i64, due: Due) -> Result<Vec<Claim>> {
     // Who was claimed too often and never came to an end, is given up.
     Spi::run_with_args(
         "UPDATE rag.queue SET failed = true, claimed = false, error = coalesce(error, $3), error_at = coalesce(error_at, clock_timestamp())
@@ -80,12 +103,13 @@ pub fn claim(index: pg_sys::Oid, most: i64) -> Result<Vec<Claim>> {
         let rows = client
             .update(
                 &format!(
-                    "WITH due AS (SELECT index, key FROM rag.queue
-                                   WHERE index::oid = $1 AND NOT failed AND due_at <= clock_timestamp()
-                                   ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+                    "WITH due AS (SELECT e.index, e.key FROM rag.queue e
+                                   WHERE e.index::oid = $1 AND NOT e.failed AND e.due_at <= clock_timestamp() AND {}
+                                   ORDER BY e.due_at LIMIT $2 FOR UPDATE OF e SKIP LOCKED)
                      UPDATE rag.queue q SET claimed = true, attempts = q.attempts + 1, due_at = clock_timestamp() + interval '{LEASE}'
                        FROM due d WHERE q.index = d.index AND q.key = d.key
-                     RETURNING q.key::text, q.version, q.attempts"
+                     RETURNING q.key::text, q.version, q.attempts",
+                    due.condition()
                 ),
                 None,
                 &[index.into(), most.into()],
@@ -103,8 +127,9 @@ pub fn claim(index: pg_sys::Oid, most: i64) -> Result<Vec<Claim>> {
     })
 }
 
-/// Removes the entries of these claims whose row has not changed meanwhile. Returns the keys of these.
-pub fn finish(index: pg_sys::Oid, claims: &[Claim]) -> Result<Vec<String>> {
+/// Removes the entries of these claims whose row has not changed meanwhile; those that have summaries `left`, by key, wait for
+/// them. Returns the keys of both.
+pub fn finish(index: pg_sys::Oid, claims: &[Claim], left: &HashMap<String, i32>) -> Result<Vec<String>> {
     // An entry that has changed is free again: it has its new version to be worked on.
     Spi::run_with_args(
         "UPDATE rag.queue q SET claimed = false, due_at = clock_timestamp()
@@ -113,18 +138,68 @@ pub fn finish(index: pg_sys::Oid, claims: &[Claim]) -> Result<Vec<String>> {
         &[index.into(), keys(claims).into(), versions(claims).into()],
     )
     .or_error()?;
-    Spi::connect_mut(|client| {
+    let left_of = |claim: &Claim| left.get(&claim.key).copied().unwrap_or_default();
+    let (unfinished, finished): (Vec<_>, Vec<_>) = claims.iter().cloned().partition(|claim| left_of(claim) > 0);
+    let mut done = Spi::connect_mut(|client| {
         let rows = client
             .update(
                 "DELETE FROM rag.queue q USING unnest($2::text[], $3::bigint[]) c(key, version)
                   WHERE q.index::oid = $1 AND q.key = c.key::text[] AND q.version = c.version
                   RETURNING c.key",
                 None,
-                &[index.into(), keys(claims).into(), versions(claims).into()],
+                &[index.into(), keys(&finished).into(), versions(&finished).into()],
             )
             .or_error()?;
-        rows.into_iter().map(|row| Ok(row.get::<String>(1).or_error()?.unwrap_or_default())).collect()
-    })
+        rows.into_iter().map(|row| Ok(row.get::<String>(1).or_error()?.unwrap_or_default())).collect::<Result<Vec<_>>>()
+    })?;
+    if !unfinished.is_empty() {
+        let summaries: Vec<i32> = unfinished.iter().map(left_of).collect();
+        done.extend(Spi::connect_mut(|client| {
+            let rows = client
+                .update(
+                    "UPDATE rag.queue q SET summaries = c.summaries, claimed = false, attempts = 0, error = NULL, error_at = NULL,
+                            due_at = clock_timestamp()
+                       FROM unnest($2::text[], $3::bigint[], $4::integer[]) c(key, version, summaries)
+                      WHERE q.index::oid = $1 AND q.key = c.key::text[] AND q.version = c.version
+                      RETURNING c.key",
+                    None,
+                    &[index.into(), keys(&unfinished).into(), versions(&unfinished).into(), summaries.into()],
+                )
+                .or_error()?;
+            rows.into_iter()
+                .map(|row| Ok(row.get::<String>(1).or_error()?.unwrap_or_default()))
+                .collect::<Result<Vec<_>>>()
+        })?);
+    }
+    Ok(done)
+}
+
+/// Rows whose texts were stored and whose summaries are missing, with how many these are.
+pub fn add_for_summaries(index: pg_sys::Oid, rows: Vec<(String, i32)>) -> Result<()> {
+    let (keys, missing): (Vec<String>, Vec<i32>) = rows.into_iter().unzip();
+    Spi::run_with_args(
+        "INSERT INTO rag.queue AS q (index, key, queued_at, due_at, summaries)
+         SELECT $1::oid::regclass, u.key::text[], clock_timestamp(), clock_timestamp(), u.missing
+           FROM unnest($2::text[], $3::integer[]) u(key, missing)
+         ON CONFLICT (index, key) DO UPDATE
+            SET version = q.version + 1, failed = false, error = NULL, error_at = NULL,
+                attempts = CASE WHEN q.failed THEN 0 ELSE q.attempts END,
+                due_at = CASE WHEN q.failed THEN excluded.due_at ELSE q.due_at END,
+                -- One that waits for its text to be looked at goes on waiting for that.
+                summaries = CASE WHEN q.summaries = 0 AND NOT q.failed THEN 0 ELSE excluded.summaries END",
+        &[index.into(), keys.into(), missing.into()],
+    )
+    .or_error()
+}
+
+/// Lets the text of a row be looked at before its summaries.
+pub fn look_again(index: pg_sys::Oid, claim: &Claim) -> Result<()> {
+    Spi::run_with_args(
+        "UPDATE rag.queue SET summaries = 0, claimed = false, attempts = 0, due_at = clock_timestamp()
+          WHERE index::oid = $1 AND key = $2::text[]",
+        &[index.into(), claim.key.as_str().into()],
+    )
+    .or_error()
 }
 
 /// Gives claims back, as if they had never been made.
@@ -176,7 +251,11 @@ pub fn next_due() -> Result<Option<f64>> {
         "SELECT extract(epoch FROM min(least(due, clock_timestamp() + interval '1 hour')) - clock_timestamp())::float8
            FROM (SELECT greatest(q.due_at, y.retry_at) AS due FROM rag.sync y
                   CROSS JOIN LATERAL (SELECT q.due_at FROM rag.queue q WHERE q.index = y.index AND NOT q.failed
-                                       ORDER BY q.due_at LIMIT 1) q WHERE NOT y.paused
+                                       ORDER BY q.due_at LIMIT 1) q WHERE NOT y.paused AND y.summaries_retry_at IS NULL
+                 UNION ALL
+                 SELECT greatest(q.due_at, y.retry_at, CASE WHEN q.summaries > 0 THEN y.summaries_retry_at END)
+                   FROM rag.sync y JOIN rag.queue q ON q.index = y.index AND NOT q.failed
+                  WHERE NOT y.paused AND y.summaries_retry_at IS NOT NULL
                  UNION ALL
                  SELECT coalesce(y.retry_at, clock_timestamp()) FROM rag.sync y WHERE y.sweep <> 'none' AND NOT y.paused
                  UNION ALL

@@ -85,7 +85,15 @@ pub fn request_sweep(view: pg_sys::Oid) -> Result<()> {
 pub fn note_refreshed(view: pg_sys::Oid) -> Result<()> {
     owner::as_extension_owner(|| {
         Spi::run_with_args(
-            "DELETE FROM rag.queue WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND failed",
+            "DELETE FROM rag.queue WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND failed
+                AND summaries OPERATOR(pg_catalog.=) 0",
+            &[view.into()],
+        )
+        .or_error()?;
+        // Their texts are there: only summaries are missing, and are tried again.
+        Spi::run_with_args(
+            "UPDATE rag.queue SET failed = false, attempts = 0, due_at = pg_catalog.clock_timestamp()
+              WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1 AND failed",
             &[view.into()],
         )
         .or_error()?;
@@ -95,6 +103,19 @@ pub fn note_refreshed(view: pg_sys::Oid) -> Result<()> {
         )
         .or_error()
     })
+}
+
+/// Whether the worker keeps the index up to date.
+pub fn is_async(view: pg_sys::Oid) -> Result<bool> {
+    let found = owner::as_extension_owner(|| {
+        Spi::get_one_with_args::<bool>(
+            "SELECT EXISTS (SELECT FROM rag.sync WHERE index::pg_catalog.oid OPERATOR(pg_catalog.=) $1
+                               AND mode OPERATOR(pg_catalog.=) 'async')",
+            &[view.into()],
+        )
+        .or_error()
+    })?;
+    Ok(found.unwrap_or_default())
 }
 
 /// Whether some index over `source` other than `view` needs its triggers.

@@ -84,7 +84,7 @@ fn compare_rows(index: &Index, after: Option<&[String]>) -> Result<Found> {
     })?;
     let rows = keys.len() as i64;
     // Rows without a text have no chunks, unless they lost it: the search for orphans finds these, too.
-    let stale = statements.read(&keys)?.stale.into_iter().map(|document| document.key).collect();
+    let stale = statements.read(&keys, false)?.stale.into_iter().map(|document| document.key).collect();
     Ok(Found { stale, rows, last })
 }
 

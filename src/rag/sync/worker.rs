@@ -11,12 +11,13 @@ use crate::rag::catalog::Index;
 use crate::rag::refresh::{self, Statements};
 use crate::rag::reindex;
 use crate::rag::sync::jobs::{self, Job};
-use crate::rag::sync::queue::{self, Claim};
+use crate::rag::sync::queue::{self, Claim, Due};
 use crate::rag::sync::wake::{self, Listener, Note};
-use crate::rag::sync::{state, sweep};
+use crate::rag::sync::{state, summaries, sweep};
 use pg_rag_protocol::message::{Lane, Purpose};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -71,7 +72,7 @@ enum End {
 }
 
 /// What the worker's steps end with: a fault hinders the index, and not one of its rows.
-type Outcome<T> = std::result::Result<T, Fault>;
+pub type Outcome<T> = std::result::Result<T, Fault>;
 
 /// When an index may take another's place: readers of the old one are not to be bothered all the time.
 struct Switch {
@@ -194,6 +195,10 @@ impl Worker {
         for job in &jobs {
             worked |= self.serve(job)?;
         }
+        // Some seconds for one index, then texts are looked for again.
+        for job in &jobs {
+            worked = worked || summaries::work(job)?;
+        }
         // Not in every round: while rows are worked on, rounds are short.
         if self.switch.next_at <= Instant::now() {
             self.switch.next_at = Instant::now() + MIN_WAIT;
@@ -220,7 +225,7 @@ impl Worker {
     /// Works on some rows of one index. Returns whether it did.
     fn serve(&mut self, job: &Job) -> Outcome<bool> {
         let view = job.index.view_oid;
-        let claims = transaction::run(|| queue::claim(view, BATCH))?;
+        let claims = transaction::run(|| queue::claim(view, BATCH, Due::Texts))?;
         transaction::show_activity(Some(&format!("pg_rag: {}", job.index.view)));
         let began = Instant::now();
         let outcome = match (claims.is_empty(), &job.position) {
@@ -294,28 +299,34 @@ impl Worker {
 /// One attempt: reads in a transaction, cuts and embeds in none, stores in another one.
 fn attempt(job: &Job, claims: &[Claim]) -> Outcome<()> {
     let keys: Vec<String> = claims.iter().map(|claim| claim.key.clone()).collect();
-    let (statements, model, read, known) = transaction::run(|| {
+    let (statements, model, read, known, known_of_current) = transaction::run(|| {
         owner::as_restricted_user(job.owner, || {
             let model = models::embedding(Some(&job.index.model))?;
             let statements = Statements::new(&job.index)?;
-            let read = statements.read(&keys)?;
-            let known = statements.known_vectors(&read.stale)?;
-            Ok((statements, model, read, known))
+            // Summaries may be missing of a row although its text is there.
+            let read = statements.read(&keys, job.index.summaries.is_some())?;
+            let known = statements.known(&read.stale)?;
+            let known_of_current = statements.own_summaries(&read.current)?;
+            Ok((statements, model, read, known, known_of_current))
         })
     })?;
-    let pending = transaction::catch(|| {
-        let mut pending = refresh::prepare(&job.index, &model, &read.stale, &known)?;
-        refresh::embed(&model, &mut pending)?;
-        Ok(pending)
+    let (prepared, left) = transaction::catch(|| {
+        let mut prepared = refresh::prepare(&job.index, &model, &read.stale, &known)?;
+        refresh::embed(&model, prepared.iter_mut().flat_map(|document| &mut document.chunks))?;
+        let of_current = refresh::missing_summaries(&job.index, &read.current, &known_of_current)?;
+        let of_current = read.current.iter().zip(of_current).map(|(row, pages)| (row.key.clone(), pages.len() as i32));
+        let of_stale = read.stale.iter().zip(&prepared).map(|(row, prepared)| (row.key.clone(), prepared.missing()));
+        let left: HashMap<String, i32> = of_stale.chain(of_current).collect();
+        Ok((prepared, left))
     })?;
     transaction::run(|| {
         if !state::lock(job.index.view_oid, object_lock::Mode::Exclusive, false) {
             return Err(error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "somebody refreshes the index"));
         }
-        let kept: std::collections::HashSet<String> = queue::finish(job.index.view_oid, claims)?.into_iter().collect();
+        let kept: HashSet<String> = queue::finish(job.index.view_oid, claims, &left)?.into_iter().collect();
         let gone: Vec<String> = read.gone.into_iter().filter(|key| kept.contains(key)).collect();
         let (documents, chunks): (Vec<_>, Vec<_>) =
-            read.stale.into_iter().zip(pending).filter(|(document, _)| kept.contains(&document.key)).unzip();
+            read.stale.into_iter().zip(prepared).filter(|(document, _)| kept.contains(&document.key)).unzip();
         owner::as_restricted_user(job.owner, || {
             if !gone.is_empty() {
                 statements.delete(gone)?;
@@ -329,7 +340,7 @@ fn attempt(job: &Job, claims: &[Claim]) -> Outcome<()> {
 }
 
 /// Whether an error says that no row of the index can be worked on now.
-fn concerns_index(report: &Fault) -> bool {
+pub fn concerns_index(report: &Fault) -> bool {
     use PgSqlErrorCode as Code;
     matches!(
         report.code,
