@@ -4,7 +4,7 @@
 
 use crate::error::{unexpected_response, Result};
 use crate::models::catalog::{self, Model};
-use crate::server::client;
+use crate::server::client::{self, Exchange};
 use crate::types::Vector;
 use pg_rag_protocol::message::{Lane, Purpose, Request, Response};
 use pgrx::prelude::*;
@@ -55,32 +55,80 @@ fn remember(model: &str, purpose: Purpose, text: &str, vector: &[f32]) {
     });
 }
 
-/// One vector per text, in one round trip.
-pub fn embed_all(model: &Model, texts: Vec<String>, purpose: Purpose, lane: Lane) -> Result<Vec<Vec<f32>>> {
-    if texts.is_empty() {
-        return Ok(Vec::new());
+/// Texts on their way through a model.
+pub struct Embedding {
+    /// None without a text.
+    exchange: Option<Exchange>,
+    texts: usize,
+    dimensions: u32,
+}
+
+impl Embedding {
+    /// Sends texts to the model.
+    pub fn start(model: &Model, texts: Vec<String>, purpose: Purpose, lane: Lane) -> Result<Self> {
+        let (count, dimensions) = (texts.len(), model.dimensions);
+        let request = Request::Embed { model: model.reference.clone(), texts, purpose, lane, caller: client::caller() };
+        let exchange = if count > 0 { Some(Exchange::start(&request)?) } else { None };
+        Ok(Self { exchange, texts: count, dimensions })
     }
-    let expected = texts.len();
-    let request = Request::Embed { model: model.reference.clone(), texts, purpose, lane, caller: client::caller() };
-    match client::call(&request)? {
-        Response::Embeddings { dimensions, values, .. }
-            if dimensions == model.dimensions && values.len() == expected * dimensions as usize && dimensions > 0 =>
-        {
-            Ok(values.chunks_exact(dimensions as usize).map(<[f32]>::to_vec).collect())
+
+    /// Waits for the vectors, in the order of the texts.
+    pub fn finish(self) -> Result<Vec<Vec<f32>>> {
+        let Some(exchange) = self.exchange else { return Ok(Vec::new()) };
+        match exchange.finish()? {
+            Response::Embeddings { dimensions, values, .. }
+                if dimensions == self.dimensions
+                    && values.len() == self.texts * dimensions as usize
+                    && dimensions > 0 =>
+            {
+                Ok(values.chunks_exact(dimensions as usize).map(<[f32]>::to_vec).collect())
+            }
+            _ => Err(unexpected_response("one vector for each text")),
         }
-        _ => Err(unexpected_response("one vector for each text")),
+    }
+}
+
+/// The vectors of texts, in their order.
+pub fn embed_all(model: &Model, texts: Vec<String>, purpose: Purpose, lane: Lane) -> Result<Vec<Vec<f32>>> {
+    Embedding::start(model, texts, purpose, lane)?.finish()
+}
+
+/// One text on its way through a model, unless its vector is in the memo.
+pub struct EmbeddingOfOne<'a> {
+    model: &'a str,
+    text: &'a str,
+    purpose: Purpose,
+    state: State,
+}
+
+enum State {
+    Known(Vec<f32>),
+    Underway(Embedding),
+}
+
+impl<'a> EmbeddingOfOne<'a> {
+    pub fn start(model: &'a Model, text: &'a str, purpose: Purpose) -> Result<Self> {
+        let state = match recall(&model.reference.name, purpose, text) {
+            Some(vector) => State::Known(vector),
+            None => State::Underway(Embedding::start(model, vec![text.to_owned()], purpose, Lane::Interactive)?),
+        };
+        Ok(Self { model: &model.reference.name, text, purpose, state })
+    }
+
+    pub fn finish(self) -> Result<Vec<f32>> {
+        let embedding = match self.state {
+            State::Known(vector) => return Ok(vector),
+            State::Underway(embedding) => embedding,
+        };
+        let vector = embedding.finish()?.into_iter().next().ok_or_else(|| unexpected_response("a vector"))?;
+        remember(self.model, self.purpose, self.text, &vector);
+        Ok(vector)
     }
 }
 
 /// The vector of one text, from the memo if it is there.
 pub fn embed_one(model: &Model, text: &str, purpose: Purpose) -> Result<Vec<f32>> {
-    if let Some(vector) = recall(&model.reference.name, purpose, text) {
-        return Ok(vector);
-    }
-    let vectors = embed_all(model, vec![text.to_owned()], purpose, Lane::Interactive)?;
-    let vector = vectors.into_iter().next().ok_or_else(|| unexpected_response("a vector"))?;
-    remember(&model.reference.name, purpose, text, &vector);
-    Ok(vector)
+    EmbeddingOfOne::start(model, text, purpose)?.finish()
 }
 
 #[pg_extern(sql = false)]

@@ -1,7 +1,8 @@
 //! Words of texts, as a text search configuration sees them.
 
 use crate::error::{error, OrError, Result};
-use pg_rag_engine::lexical::lexemes::{self, Lexeme};
+use pg_rag_engine::lexical::lexemes::{self, Lexeme, NotATsvector};
+use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::PgSqlErrorCode;
 
@@ -20,5 +21,14 @@ pub fn of_texts(fts_config: &str, texts: Vec<String>) -> Result<Vec<Vec<u8>>> {
 
 /// The lexemes in a value of [`of_texts`], or of `tsvectorsend`.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Lexeme<'_>>> {
-    lexemes::decode(bytes).map_err(|failure| error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, failure.to_string()))
+    lexemes::decode(bytes).map_err(damaged)
+}
+
+/// Calls `visit` with the lexemes in such a value.
+pub fn for_each<'a>(bytes: &'a [u8], visit: impl FnMut(Lexeme<'a>)) -> Result<()> {
+    lexemes::for_each(bytes, visit).map_err(damaged)
+}
+
+fn damaged(failure: NotATsvector) -> ErrorReport {
+    error(PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, failure.to_string())
 }

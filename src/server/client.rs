@@ -29,12 +29,7 @@ pub fn waiter() -> Waiter {
 
 /// Sends `request` and returns the final response; a [`Response::Failed`] becomes an error.
 pub fn call(request: &Request) -> Result<Response> {
-    let mut exchange = Exchange::start(request)?;
-    loop {
-        if let Next::Final(response) = exchange.next()? {
-            return Ok(response);
-        }
-    }
+    Exchange::start(request)?.finish()
 }
 
 /// Sends a request that has nothing to return.
@@ -83,6 +78,15 @@ impl Exchange {
         connection.send(&frame)?;
         self.connection = Some(connection);
         Ok(())
+    }
+
+    /// Waits for the final response.
+    pub fn finish(mut self) -> Result<Response> {
+        loop {
+            if let Next::Final(response) = self.next()? {
+                return Ok(response);
+            }
+        }
     }
 
     /// Waits for the next response.

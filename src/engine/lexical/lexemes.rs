@@ -17,18 +17,23 @@ pub struct NotATsvector;
 
 /// The lexemes of a `tsvector`, in its own order.
 pub fn decode(bytes: &[u8]) -> Result<Vec<Lexeme<'_>>, NotATsvector> {
+    let mut lexemes = Vec::new();
+    for_each(bytes, |lexeme| lexemes.push(lexeme))?;
+    Ok(lexemes)
+}
+
+/// Calls `visit` with the lexemes of a `tsvector`, in its own order.
+pub fn for_each<'a>(bytes: &'a [u8], mut visit: impl FnMut(Lexeme<'a>)) -> Result<(), NotATsvector> {
     let (count, mut rest) = number::<4>(bytes)?;
-    // A lexeme takes three bytes at least.
-    let mut lexemes = Vec::with_capacity((count as usize).min(rest.len() / 3));
     for _ in 0..count {
         let end = rest.iter().position(|&byte| byte == 0).ok_or(NotATsvector)?;
         let (text, after) = (&rest[..end], &rest[end + 1..]);
         let (positions, after) = number::<2>(after)?;
         rest = after.get(2 * positions as usize..).ok_or(NotATsvector)?;
-        lexemes.push(Lexeme { text, count: positions.max(1) });
+        visit(Lexeme { text, count: positions.max(1) });
     }
     if rest.is_empty() {
-        Ok(lexemes)
+        Ok(())
     } else {
         Err(NotATsvector)
     }

@@ -17,7 +17,7 @@ mod summaries;
 
 use crate::error::{OrError, Result};
 use crate::functions::chunk::ChunkRow;
-use crate::functions::embed::embed_all;
+use crate::functions::embed::Embedding;
 use crate::models::catalog::{self as models, Model};
 use crate::pg::backend::require_writable;
 use crate::pg::object_lock;
@@ -263,13 +263,23 @@ pub fn prepare(index: &Index, model: &Model, documents: &[Document], known: &Kno
 
 /// Embeds the chunks that have no vector. Returns how many these were.
 pub fn embed<'a>(model: &Model, chunks: impl IntoIterator<Item = &'a mut PendingChunk>) -> Result<u64> {
-    let mut without: Vec<_> = chunks.into_iter().filter(|chunk| chunk.vector.is_none()).collect();
-    let inputs: Vec<String> = without.iter().map(|chunk| chunk.input.clone()).collect();
-    let vectors = embed_all(model, inputs, Purpose::Passage, Lane::Bulk)?;
-    for (chunk, vector) in without.iter_mut().zip(vectors) {
-        chunk.vector = Some(vector);
-    }
-    Ok(without.len() as u64)
+    let mut chunks: Vec<_> = chunks.into_iter().collect();
+    let vectors = start_embedding(model, chunks.iter().map(|chunk| &**chunk))?.finish()?;
+    let embedded = vectors.len() as u64;
+    take_vectors(chunks.iter_mut().map(|chunk| &mut **chunk), vectors);
+    Ok(embedded)
+}
+
+/// Sends the chunks that have no vector to the model.
+pub fn start_embedding<'a>(model: &Model, chunks: impl IntoIterator<Item = &'a PendingChunk>) -> Result<Embedding> {
+    let without = chunks.into_iter().filter(|chunk| chunk.vector.is_none());
+    Embedding::start(model, without.map(|chunk| chunk.input.clone()).collect(), Purpose::Passage, Lane::Bulk)
+}
+
+/// Gives the chunks that have no vector theirs, which came in the same order.
+pub fn take_vectors<'a>(chunks: impl IntoIterator<Item = &'a mut PendingChunk>, vectors: Vec<Vec<f32>>) {
+    let without = chunks.into_iter().filter(|chunk| chunk.vector.is_none());
+    without.zip(vectors).for_each(|(chunk, vector)| chunk.vector = Some(vector));
 }
 
 /// In hexadecimal digits.

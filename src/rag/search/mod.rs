@@ -18,7 +18,7 @@ mod words;
 pub use options::Options;
 
 use crate::error::{invalid_parameter, Result};
-use crate::functions::embed::embed_one;
+use crate::functions::embed::EmbeddingOfOne;
 use crate::models::catalog as models;
 use crate::rag::catalog::Index;
 use crate::types::Vector;
@@ -84,21 +84,28 @@ pub fn search(index: &Index, questions: &[&str], options: &Options<'_>) -> Resul
     let plan = Plan::of(options)?;
     let Some(&question) = questions.first() else { return Ok(Vec::new()) };
     let model = models::embedding(Some(&index.model))?;
-    let vector = embed_one(&model, question, Purpose::Query)?;
     let statements = Statements::new(index, options.where_sql, options.where_args.as_ref())?;
 
     let mut lists = Vec::with_capacity(questions.len());
+    let mut of_question = Vec::new();
     for &question in questions {
-        let by_vector = match plan.mode {
-            Mode::Text => Vec::new(),
-            _ => statements.nearest(Vector::new(embed_one(&model, question, Purpose::Query)?)?, plan.candidates)?,
-        };
+        // The model works while words are looked for.
+        let embedding = EmbeddingOfOne::start(&model, question, Purpose::Query)?;
         let by_words = match plan.mode {
             Mode::Vector => Vec::new(),
             _ => words::best(index, &statements, question, plan.candidates as usize)?,
         };
+        let vector = embedding.finish()?;
+        if of_question.is_empty() {
+            of_question.clone_from(&vector);
+        }
+        let by_vector = match plan.mode {
+            Mode::Text => Vec::new(),
+            _ => statements.nearest(Vector::new(vector)?, plan.candidates)?,
+        };
         lists.push((by_vector, by_words));
     }
+    let vector = of_question;
     let ranking = match (plan.mode, lists.as_mut_slice()) {
         (Mode::Vector, [(only, _)]) => alone(std::mem::take(only), 0),
         (Mode::Text, [(_, only)]) => alone(std::mem::take(only), 1),

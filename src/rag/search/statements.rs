@@ -9,13 +9,14 @@ use pg_rag_engine::neighbors::Piece;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::JsonB;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The statements of a search, in which `$1` is the caller's `where_args`.
 pub struct Statements<'a> {
     index: &'a Index,
     /// `source s JOIN chunks c`.
     from: String,
+    has_condition: bool,
     /// The schema of the vector types.
     types: String,
     where_args: Option<&'a JsonB>,
@@ -34,7 +35,7 @@ impl<'a> Statements<'a> {
         };
         let copies = conditions_on_copies(index, where_sql)?;
         let from = format!("{source} s JOIN {} c ON {}{copies}", index.chunks, index.join_condition());
-        Ok(Self { index, from, types: catalog::extension_schema()?, where_args })
+        Ok(Self { index, from, has_condition: where_sql.is_some(), types: catalog::extension_schema()?, where_args })
     }
 
     fn select<T>(
@@ -62,17 +63,31 @@ impl<'a> Statements<'a> {
         })
     }
 
-    /// Chunks with one of the words of a `tsquery`, at most `limit`, with their lexemes in wire form.
-    pub fn having(&self, words: &str, limit: i64) -> Result<Vec<(i64, Vec<u8>)>> {
+    /// Whether rows have to satisfy a condition.
+    pub fn has_condition(&self) -> bool {
+        self.has_condition
+    }
+
+    /// Chunks with one of the words of a `tsquery`, at most `limit`, with their lexemes in wire form. `all`: whether or not
+    /// their rows are in the source, see [`Statements::visible`].
+    pub fn having(&self, words: &str, limit: i64, all: bool) -> Result<Vec<(i64, Vec<u8>)>> {
+        let of_chunks = format!("{} c", self.index.chunks);
         let query = format!(
             "SELECT c.chunk_id, pg_catalog.tsvectorsend(c.lexemes) FROM {}
               WHERE c.lexemes OPERATOR(pg_catalog.@@) $2::pg_catalog.tsquery LIMIT $3",
-            self.from
+            if all { &of_chunks } else { &self.from }
         );
         self.select(&query, vec![words.into(), limit.into()], |row| {
             let id = row.get::<i64>(1).or_error()?.unwrap_or_default();
             Ok((id, row.get::<Vec<u8>>(2).or_error()?.unwrap_or_default()))
         })
+    }
+
+    /// Those of these chunks whose rows are in the source.
+    pub fn visible(&self, ids: Vec<i64>) -> Result<HashSet<i64>> {
+        let query = format!("SELECT c.chunk_id FROM {} WHERE c.chunk_id OPERATOR(pg_catalog.=) ANY ($2)", self.from);
+        let found = self.select(&query, vec![ids.into()], |row| row.get::<i64>(1).or_error())?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Chunks with all that is returned of them but score and ranks, by their ids.

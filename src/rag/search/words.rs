@@ -14,7 +14,6 @@ use pg_rag_engine::lexical::bm25;
 use pg_rag_engine::lexical::terms::{self, Term};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::collections::HashMap;
 
 /// About as many chunks are read and ranked.
 const RANKED_CHUNKS: f64 = 2_000.0;
@@ -39,17 +38,21 @@ pub fn best(index: &Index, statements: &Statements<'_>, question: &str, limit: u
     let terms: Vec<Term> = words.iter().map(|word| Term { rows: word.rows.unwrap_or(0.0) }).collect();
     let selecting = terms::selecting(&terms, RANKED_CHUNKS);
     let query: Vec<String> = selecting.iter().map(|&at| quoted(&words[at].text)).collect();
-    let found = statements.having(&query.join(" | "), MOST_CHUNKS)?;
+    // Where all rows may be known, only the best are looked for in the source table.
+    let ranks_all = chunks.is_some() && !statements.has_condition();
+    let found = statements.having(&query.join(" | "), MOST_CHUNKS, ranks_all)?;
 
     // By chunk: how often it has each word, and its length.
     let mut counts = Vec::with_capacity(found.len());
     for (id, bytes) in &found {
-        let lexemes = decode(bytes)?;
-        let length: u32 = lexemes.iter().map(|lexeme| lexeme.count).sum();
-        let count = |word: &Word| {
-            lexemes.iter().find(|lexeme| lexeme.text == word.text.as_bytes()).map_or(0, |lexeme| lexeme.count)
-        };
-        counts.push((*id, f64::from(length), words.iter().map(count).collect::<Vec<u32>>()));
+        let (mut length, mut of_words) = (0u32, vec![0u32; words.len()]);
+        lexemes::for_each(bytes, |lexeme| {
+            length += lexeme.count;
+            if let Some(at) = words.iter().position(|word| word.text.as_bytes() == lexeme.text) {
+                of_words[at] = lexeme.count;
+            }
+        })?;
+        counts.push((*id, f64::from(length), of_words));
     }
     let mean_length = counts.iter().map(|(_, length, _)| length).sum::<f64>() / counts.len().max(1) as f64;
     let weight = |at: usize| {
@@ -64,8 +67,24 @@ pub fn best(index: &Index, statements: &Statements<'_>, question: &str, limit: u
         })
         .collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    if ranks_all {
+        scored = visible(statements, &scored, limit)?;
+    }
     scored.truncate(limit);
     Ok(scored)
+}
+
+/// The first of these chunks, `limit` if there are so many, that belong to rows of the source.
+fn visible(statements: &Statements<'_>, scored: &[Scored], limit: usize) -> Result<Vec<Scored>> {
+    let mut found = Vec::new();
+    for some in scored.chunks(limit.max(1)) {
+        let visible = statements.visible(some.iter().map(|&(id, _)| id).collect())?;
+        found.extend(some.iter().filter(|(id, _)| visible.contains(id)));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// The lexemes of a question, and about how many chunks there are, if that may be known.
@@ -84,13 +103,14 @@ fn words_of(index: &Index, question: &str) -> Result<(Vec<Word>, Option<f64>)> {
     Ok((texts.into_iter().map(|text| Word { rows: rows(&text), text }).collect(), Some(chunks)))
 }
 
-/// The chunk table, and about how many rows it has; None where that is not known, or nobody's business: under row security.
+/// The chunk table, and about how many rows it has; None where that is not known, or nobody's business: under row security
+/// of this table or of the source.
 fn readable_table(index: &Index) -> Result<Option<(pg_sys::Oid, f64)>> {
     Spi::connect(|client| {
         let query = "SELECT c.oid, c.reltuples::pg_catalog.float8 FROM pg_catalog.pg_class c
               WHERE c.oid OPERATOR(pg_catalog.=) $1::pg_catalog.regclass AND c.reltuples OPERATOR(pg_catalog.>) 0
-                AND NOT pg_catalog.row_security_active(c.oid)";
-        let rows = client.select(query, None, &[index.chunks.as_str().into()]).or_error()?;
+                AND NOT pg_catalog.row_security_active(c.oid) AND NOT pg_catalog.row_security_active($2)";
+        let rows = client.select(query, None, &[index.chunks.as_str().into(), index.source_oid.into()]).or_error()?;
         let mut found = rows.into_iter().map(|row| {
             let table = row.get::<pg_sys::Oid>(1).or_error()?;
             Ok(table.zip(row.get::<f64>(2).or_error()?))

@@ -21,6 +21,7 @@
 //! 7. *Stored.* A transaction deletes the entry if its version is still that of the claim, and only then replaces the chunks.
 //!    A change that is committed between 5 and 7 is in `rag.change` and comes later. Where the index has summaries that are not
 //!    written yet, the entry stays for [`summaries`], which come after all texts.
+//!    While the models work on one batch, the one before it is stored and the one after it is read.
 //! 8. *Failed.* A batch that fails is halved until the rows are known that fail. Their entries get the error and a pause that
 //!    grows; after [`queue::MAX_ATTEMPTS`] they stay as `failed` until the row changes or `rag_retry` is called. What is
 //!    nobody's fault (no model, no server) puts the whole index to sleep for a while and counts against no row.
@@ -51,10 +52,11 @@
 //!
 //! - `capture`: the trigger's function; `watched`: which indexes a table has, from memory; `changes`: writing `rag.change`;
 //! - `triggers`: making and dropping the triggers; `events`: what other DDL does to an index;
-//! - `wake`, `worker`: the worker's start and its loop; `jobs`, `queue`, `sweep`: its transactions; `summaries`: what it does last;
+//! - `wake`, `worker`: the worker's start and its loop; `batch`: steps 5 to 7 for some rows; `jobs`, `queue`, `sweep`: its transactions; `summaries`: what it does last;
 //! - `immediate`: the work in the writer's statement; `state`: rows of `rag.sync`;
 //! - `control`: `rag_wait`, `rag_pause_index`, `rag_resume_index`, `rag_retry`, and what the status views ask.
 
+mod batch;
 mod capture;
 mod changes;
 mod control;

@@ -1,6 +1,5 @@
 //! The sync worker: a background worker for one database, which brings its indexes up to date until nothing waits.
 
-use crate::error::error;
 use crate::functions::embed::embed_all;
 use crate::gucs;
 use crate::models::catalog::{self as models, Model};
@@ -8,22 +7,23 @@ use crate::pg::settings::PORTABLE_TEXTS;
 use crate::pg::transaction::Fault;
 use crate::pg::{latch, object_lock, owner, transaction};
 use crate::rag::catalog::Index;
-use crate::rag::refresh::{self, Statements};
 use crate::rag::reindex;
+use crate::rag::sync::batch::{concerns_index, Batch};
 use crate::rag::sync::jobs::{self, Job};
 use crate::rag::sync::queue::{self, Claim, Due};
 use crate::rag::sync::wake::{self, Listener, Note};
-use crate::rag::sync::{state, summaries, sweep};
+use crate::rag::sync::{summaries, sweep};
 use pg_rag_protocol::message::{Lane, Purpose};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
-use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Entries that are claimed, read, cut, embedded and stored together.
 const BATCH: i64 = 128;
+/// How long a worker stays with an index whose rows do not end, before it looks after the others.
+const STRETCH: Duration = Duration::from_secs(3);
 /// How long a worker works before a database that has no worker gets its slot.
 const TURN: Duration = Duration::from_secs(5);
 /// Longest pause between attempts to let an index take another's place.
@@ -225,23 +225,13 @@ impl Worker {
     /// Works on some rows of one index. Returns whether it did.
     fn serve(&mut self, job: &Job) -> Outcome<bool> {
         let view = job.index.view_oid;
-        let claims = transaction::run(|| queue::claim(view, BATCH, Due::Texts))?;
+        let mut claims = transaction::run(|| queue::claim(view, BATCH, Due::Texts))?;
         transaction::show_activity(Some(&format!("pg_rag: {}", job.index.view)));
         let began = Instant::now();
         let outcome = match (claims.is_empty(), &job.position) {
             (true, None) => return Ok(false),
             (true, Some(position)) => transaction::run(|| sweep::step(&job.index, job.owner, position)),
-            (false, _) => {
-                // Rows that have failed before come alone: nobody else shall suffer.
-                let (once, again): (Vec<_>, Vec<_>) = claims.iter().cloned().partition(|claim| claim.attempts == 1);
-                again.chunks(1).try_for_each(|claim| self.work_on(job, claim)).and_then(|()| {
-                    if once.is_empty() {
-                        Ok(())
-                    } else {
-                        self.work_on(job, &once)
-                    }
-                })
-            }
+            (false, _) => self.work_through(job, &mut claims, began),
         };
         match outcome {
             Ok(()) => {
@@ -264,13 +254,44 @@ impl Worker {
         }
     }
 
-    /// Brings these rows up to date; halves a batch that fails until it is known who is to blame.
+    /// Works on these rows, and for some time on those that come after them, which it adds to them: while the model has the
+    /// texts of one batch, the one before is stored and the one after is read.
+    fn work_through(&self, job: &Job, claims: &mut Vec<Claim>, began: Instant) -> Outcome<()> {
+        // A role that may ask for one thing at a time has to wait for its answer.
+        let overlaps = gucs::max_concurrent_requests() != 1;
+        let mut underway: Option<(Vec<Claim>, Outcome<Batch>)> = None;
+        let mut next = claims.clone();
+        loop {
+            pgrx::check_for_interrupts!();
+            // Rows that have failed before come alone: nobody else shall suffer.
+            let (once, again): (Vec<_>, Vec<_>) = next.into_iter().partition(|claim| claim.attempts == 1);
+            let begun = (!once.is_empty()).then(|| Batch::begin(job, &once));
+            if let Some((rows, batch)) = underway.take() {
+                self.finish(job, &rows, batch)?;
+            }
+            again.chunks(1).try_for_each(|claim| self.work_on(job, claim))?;
+            let Some(batch) = begun else { return Ok(()) };
+            next = match overlaps && began.elapsed() < STRETCH {
+                true => transaction::run(|| queue::claim(job.index.view_oid, BATCH, Due::Texts))?,
+                false => Vec::new(),
+            };
+            if next.is_empty() {
+                return self.finish(job, &once, batch);
+            }
+            claims.extend_from_slice(&next);
+            underway = Some((once, batch));
+        }
+    }
+
+    /// Brings these rows up to date.
     fn work_on(&self, job: &Job, claims: &[Claim]) -> Outcome<()> {
         pgrx::check_for_interrupts!();
-        let report = match attempt(job, claims) {
-            Ok(()) => return Ok(()),
-            Err(report) => report,
-        };
+        self.finish(job, claims, Batch::begin(job, claims))
+    }
+
+    /// Stores a batch; halves one that fails until it is known who is to blame.
+    fn finish(&self, job: &Job, claims: &[Claim], batch: Outcome<Batch>) -> Outcome<()> {
+        let Err(report) = batch.and_then(|batch| batch.finish(job, claims)) else { return Ok(()) };
         if concerns_index(&report) {
             return Err(report);
         }
@@ -294,75 +315,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// One attempt: reads in a transaction, cuts and embeds in none, stores in another one.
-fn attempt(job: &Job, claims: &[Claim]) -> Outcome<()> {
-    let keys: Vec<String> = claims.iter().map(|claim| claim.key.clone()).collect();
-    let (statements, model, read, known, known_of_current) = transaction::run(|| {
-        owner::as_restricted_user(job.owner, || {
-            let model = models::embedding(Some(&job.index.model))?;
-            let statements = Statements::new(&job.index)?;
-            // Summaries may be missing of a row although its text is there.
-            let read = statements.read(&keys, job.index.summaries.is_some())?;
-            let known = statements.known(&read.stale)?;
-            let known_of_current = statements.own_summaries(&read.current)?;
-            Ok((statements, model, read, known, known_of_current))
-        })
-    })?;
-    let (prepared, left) = transaction::catch(|| {
-        let mut prepared = refresh::prepare(&job.index, &model, &read.stale, &known)?;
-        refresh::embed(&model, prepared.iter_mut().flat_map(|document| &mut document.chunks))?;
-        let of_current = refresh::missing_summaries(&job.index, &read.current, &known_of_current)?;
-        let of_current = read.current.iter().zip(of_current).map(|(row, pages)| (row.key.clone(), pages.len() as i32));
-        let of_stale = read.stale.iter().zip(&prepared).map(|(row, prepared)| (row.key.clone(), prepared.missing()));
-        let left: HashMap<String, i32> = of_stale.chain(of_current).collect();
-        Ok((prepared, left))
-    })?;
-    transaction::run(|| {
-        if !state::lock(job.index.view_oid, object_lock::Mode::Exclusive, false) {
-            return Err(error(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, "somebody refreshes the index"));
-        }
-        let kept: HashSet<String> = queue::finish(job.index.view_oid, claims, &left)?.into_iter().collect();
-        let gone: Vec<String> = read.gone.into_iter().filter(|key| kept.contains(key)).collect();
-        let (documents, chunks): (Vec<_>, Vec<_>) =
-            read.stale.into_iter().zip(prepared).filter(|(document, _)| kept.contains(&document.key)).unzip();
-        owner::as_restricted_user(job.owner, || {
-            if !gone.is_empty() {
-                statements.delete(gone)?;
-            }
-            if !documents.is_empty() {
-                statements.store(&documents, chunks)?;
-            }
-            Ok(())
-        })
-    })
-}
-
-/// Whether an error says that no row of the index can be worked on now.
-pub fn concerns_index(report: &Fault) -> bool {
-    use PgSqlErrorCode as Code;
-    matches!(
-        report.code,
-        Code::ERRCODE_LOCK_NOT_AVAILABLE
-            | Code::ERRCODE_UNDEFINED_FILE
-            | Code::ERRCODE_IO_ERROR
-            | Code::ERRCODE_DATA_CORRUPTED
-            | Code::ERRCODE_CONFIGURATION_LIMIT_EXCEEDED
-            | Code::ERRCODE_OUT_OF_MEMORY
-            | Code::ERRCODE_DISK_FULL
-            | Code::ERRCODE_CANNOT_CONNECT_NOW
-            | Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            | Code::ERRCODE_UNDEFINED_OBJECT
-            | Code::ERRCODE_UNDEFINED_TABLE
-            | Code::ERRCODE_UNDEFINED_COLUMN
-            | Code::ERRCODE_INSUFFICIENT_PRIVILEGE
-            | Code::ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION
-            | Code::ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION
-            | Code::ERRCODE_CONFIG_FILE_ERROR
-            | Code::ERRCODE_QUERY_CANCELED
-            | Code::ERRCODE_ADMIN_SHUTDOWN
-    )
 }
 
 /// Whether the model server embeds a harmless text: then it is a row's text that it does not survive.
