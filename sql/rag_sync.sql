@@ -80,6 +80,8 @@ COMMENT ON TABLE rag.replaced IS 'chunk tables in whose place rag_reindex put an
 SELECT pg_catalog.pg_extension_config_dump('rag.sync', '');
 SELECT pg_catalog.pg_extension_config_dump('rag.change', '');
 SELECT pg_catalog.pg_extension_config_dump('rag.queue', '');
+-- The tables themselves are dumped like any other, and somebody has to drop them.
+SELECT pg_catalog.pg_extension_config_dump('rag.replaced', '');
 
 CREATE FUNCTION rag.note_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'pg_rag_note_change';

@@ -4,6 +4,7 @@
 //! The folder has `documents.jsonl` (id, title, text) and `questions.jsonl` (question, relevant: ids of documents).
 
 use crate::measurement::Report;
+use pg_rag_engine::evaluate::{self, Quality};
 use pg_rag_model::compute::Pool;
 use pg_rag_model::encoder::batch::plan_batches;
 use pg_rag_model::encoder::{Dtype, Encoder, EncoderOptions};
@@ -39,9 +40,9 @@ pub fn run(model: &Path, data: &Path, threads: usize, report: &mut Report) -> Re
         let encoder = Encoder::load(model, &EncoderOptions { dtype, ..Default::default() })?;
         let vectors = embed(&encoder, &pool, &documents, Purpose::Passage)?;
         let asked = embed(&encoder, &pool, &question_texts, Purpose::Query)?;
-        let (recall, gain) = quality(&encoder, &ids, &vectors, &questions, &asked);
+        let Quality { recall, ndcg, .. } = quality(&encoder, &ids, &vectors, &questions, &asked);
         report.add(format!("retrieval, recall@{DEPTH}, {name}"), recall, "");
-        report.add(format!("retrieval, nDCG@{DEPTH}, {name}"), gain, "");
+        report.add(format!("retrieval, nDCG@{DEPTH}, {name}"), ndcg, "");
         if exact.is_empty() {
             exact = vectors;
             continue;
@@ -55,22 +56,17 @@ pub fn run(model: &Path, data: &Path, threads: usize, report: &mut Report) -> Re
     Ok(())
 }
 
-/// Means over the questions of recall and of the normalised discounted cumulative gain (Järvelin and Kekäläinen, 2002).
-fn quality(encoder: &Encoder, ids: &[String], vectors: &[f32], questions: &[Question], asked: &[f32]) -> (f64, f64) {
+/// Means over the questions.
+fn quality(encoder: &Encoder, ids: &[String], vectors: &[f32], questions: &[Question], asked: &[f32]) -> Quality {
     let dims = encoder.dims();
-    let discount = |rank: usize| 1.0 / (rank as f64 + 2.0).log2();
-    let (mut recall, mut gain) = (0.0, 0.0);
-    for (question, vector) in questions.iter().zip(asked.chunks(dims)) {
+    let of = |(question, vector): (&Question, &[f32])| {
         let mut found: Vec<(f64, &String)> =
             vectors.chunks(dims).map(|document| dot(vector, document)).zip(ids).collect();
         found.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let hits: Vec<usize> =
-            (0..DEPTH.min(found.len())).filter(|&rank| question.relevant.contains(found[rank].1)).collect();
-        let possible = question.relevant.len().min(DEPTH);
-        recall += hits.len() as f64 / possible as f64;
-        gain += hits.into_iter().map(discount).sum::<f64>() / (0..possible).map(discount).sum::<f64>();
-    }
-    (recall / questions.len() as f64, gain / questions.len() as f64)
+        let ranking: Vec<bool> = found.iter().take(DEPTH).map(|(_, id)| question.relevant.contains(*id)).collect();
+        evaluate::quality(&ranking, question.relevant.len(), DEPTH)
+    };
+    evaluate::mean(&questions.iter().zip(asked.chunks(dims)).map(of).collect::<Vec<_>>())
 }
 
 fn embed(encoder: &Encoder, pool: &Pool, texts: &[String], purpose: Purpose) -> pg_rag_model::Result<Vec<f32>> {

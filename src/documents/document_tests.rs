@@ -193,3 +193,68 @@ fn encrypted_pdf_is_read_without_a_password_or_not_at_all() {
     let error = extract(&fixture("encrypted.pdf"), &Hints::default(), &Limits::default(), &|| false);
     assert_eq!(error, Err(DocumentError::Encrypted));
 }
+
+const SCRIPTS: [&str; 7] = [
+    "Η γρήγορη αλεπού πηδάει πάνω από τον τεμπέλη σκύλο.",
+    "Οι αριθμοί είναι 12, 34 και 56.",
+    "Съешь же ещё этих мягких французских булок, да выпей чаю. Второе предложение стоит в той же строке.",
+    "敏捷的棕色狐狸跳过了懒狗。这是第二句话，里面有标点符号。",
+    "いろはにほへと ちりぬるを。東京は日本の首都です。",
+    "Zażółć gęślą jaźń. Årsmøte på Ærø. Ñandú, çedilha, ğüş, ő and ű; “quotes” – dashes — and an ellipsis…",
+    "Η σημείωση αυτή είναι στα ελληνικά.",
+];
+
+const TITLES: [&str; 7] = ["Ελληνικά", "Русский", "Подраздел", "العربية", "中文", "日本語", "Latin"];
+
+#[test]
+fn scripts_of_the_world_in_every_format() {
+    for name in ["scripts.docx", "scripts.epub", "scripts.html", "scripts.pptx", "scripts.pdf"] {
+        let document = read(name);
+        let text = document.text();
+        // A line may end anywhere.
+        let unbroken = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for piece in SCRIPTS {
+            assert!(unbroken.contains(piece), "{name}: \"{piece}\" is not in:\n{text}");
+        }
+        assert_eq!(document.properties.title.as_deref(), Some("Многоязычный отчёт"), "{name}");
+        if name != "scripts.html" {
+            assert_eq!(document.properties.author.as_deref(), Some("Ωμέγα Παπαδοπούλου"), "{name}");
+        }
+        let titles: Vec<&str> = outline(&document).into_iter().map(|(_, title)| title).collect();
+        let titles: Vec<&str> = titles.into_iter().filter(|title| TITLES.contains(title)).collect();
+        let expected = TITLES.iter().filter(|title| name != "scripts.pptx" || **title != "Подраздел");
+        assert!(titles.iter().eq(expected), "{name}: {titles:?}");
+        assert!(unbroken.contains("- πρώτο στοιχείο") && unbroken.contains("- δεύτερο στοιχείο"), "{name}:\n{text}");
+        assert!(unbroken.contains("Москва") && unbroken.contains("13 010"), "{name}");
+        // From right to left, but for the number.
+        let arabic = "نص حكيم له سر قاطع وذو شأن عظيم مكتوب على ثوب أخضر ومغلف بجلد أزرق. بيع منه 250 نسخة.";
+        assert!(unbroken.contains(arabic), "{name}:\n{text}");
+    }
+    let error = extract(&fixture("scripts.odt"), &Hints::default(), &Limits::default(), &|| false).unwrap_err();
+    assert_eq!(error.to_string(), "document is an OpenDocument text (ODT), which cannot be read");
+}
+
+#[test]
+fn every_sentence_is_on_one_page_of_several_and_in_order() {
+    let document = read("chapters.pdf");
+    assert_eq!(document.pages.len(), 5);
+    let outline = outline(&document);
+    let chapters: Vec<&str> = outline.iter().filter(|(level, _)| *level == 2).map(|(_, title)| *title).collect();
+    assert_eq!(chapters, ["Chapter 1", "Chapter 2", "Chapter 3", "Chapter 4"]);
+    let text = document.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut rest = text.as_str();
+    for chapter in 1..=4 {
+        for part in 1..=7 {
+            for number in 1..=12 {
+                let sentence = format!("Sentence {chapter}.{part}.{number} stands in part {part} of its chapter.");
+                let at = rest.find(&sentence).unwrap_or_else(|| panic!("no \"{sentence}\" in order in:\n{text}"));
+                rest = &rest[at + sentence.len()..];
+            }
+        }
+    }
+    // The numbers at the foot of the pages are gone.
+    for page in &document.pages {
+        let last = page.text.trim_end().lines().last().unwrap_or_default();
+        assert!(last.parse::<u32>().is_err(), "{last}");
+    }
+}

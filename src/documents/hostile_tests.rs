@@ -2,12 +2,12 @@
 //! panic.
 
 use crate::document_tests::fixture;
-use crate::testing::zip;
+use crate::testing::{zip, zip_of, Packed};
 use crate::{extract, Document, DocumentError, Hints, Limits, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FIXTURES: [&str; 10] = [
+const FIXTURES: [&str; 14] = [
     "pandoc.docx",
     "libreoffice.docx",
     "pandoc.pptx",
@@ -18,10 +18,14 @@ const FIXTURES: [&str; 10] = [
     "encrypted_empty.pdf",
     "groff.pdf",
     "pandoc.html",
+    "article.md",
+    "locked.docx",
+    "scripts.docx",
+    "scripts.pdf",
 ];
 
 /// Small enough that no mutation can make a test slow.
-fn tight() -> Limits {
+pub fn tight() -> Limits {
     Limits {
         output_bytes: 1 << 20,
         pages: 200,
@@ -31,7 +35,7 @@ fn tight() -> Limits {
     }
 }
 
-fn read(bytes: Vec<u8>, limits: &Limits) -> Result<Document> {
+pub fn read(bytes: Vec<u8>, limits: &Limits) -> Result<Document> {
     let started = Instant::now();
     let result = extract(&Arc::new(bytes), &Hints::default(), limits, &|| false);
     assert!(started.elapsed() < limits.time + Duration::from_secs(3), "{:?}", started.elapsed());
@@ -143,6 +147,51 @@ fn a_zip_bomb_is_refused_before_it_is_unpacked() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
+/// 10 GB of zeros in 10 MB, behind a directory that tells the truth or claims that they are nothing.
+#[test]
+fn ten_gigabytes_of_zeros_end_at_the_limit() {
+    let packed = Packed::zeros(10 << 30);
+    assert!(packed.bytes.len() < 16 << 20, "{}", packed.bytes.len());
+    for claimed in [u32::MAX - 1, 0] {
+        let bytes = zip_of(&[("word/document.xml", &Packed { plain_bytes: claimed, ..packed.clone() })]);
+        let started = Instant::now();
+        let error = read(bytes, &tight()).unwrap_err();
+        assert_eq!(error, DocumentError::UnpackLimit { limit: tight().unpacked_bytes });
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+}
+
+/// One packed file that a thousand names share, as in the bombs that overlap.
+#[test]
+fn files_that_overlap_are_counted_each_time() {
+    let slides = 1000;
+    let ids: String = (0..slides).map(|slide| format!("<p:sldId r:id='r{slide}'/>")).collect();
+    let main = format!("<p:presentation><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>");
+    let relations: String = (0..slides)
+        .map(|slide| format!("<Relationship Id='r{slide}' Type='x/slide' Target='s{slide}.xml'/>"))
+        .collect();
+    let relations = format!("<Relationships>{relations}</Relationships>");
+    let slide = format!("<p:sld>{}</p:sld>", " ".repeat(1 << 20));
+    let names: Vec<String> = (0..slides).map(|slide| format!("ppt/s{slide}.xml")).collect();
+    let (main, relations, slide) =
+        (Packed::new(main.as_bytes()), Packed::new(relations.as_bytes()), Packed::new(slide.as_bytes()));
+    let mut files = vec![("ppt/presentation.xml", &main), ("ppt/_rels/presentation.xml.rels", &relations)];
+    files.extend(names.iter().map(|name| (name.as_str(), &slide)));
+    let bytes = zip_of(&files);
+    assert!(bytes.len() < 200_000, "the slides are not shared: {}", bytes.len());
+    let limit = crate::limits::RATIO_FREE_BYTES;
+    assert_eq!(read(bytes, &Limits::default()).unwrap_err(), DocumentError::UnpackLimit { limit });
+}
+
+#[test]
+fn more_files_than_an_archive_may_have_are_refused() {
+    let nothing = Packed::new(b"");
+    let names: Vec<String> = (0..70_000).map(|number| format!("{number}")).collect();
+    let files: Vec<(&str, &Packed)> = names.iter().map(|name| (name.as_str(), &nothing)).collect();
+    let error = read(zip_of(&files), &tight()).unwrap_err();
+    assert_eq!(error, DocumentError::StructureLimit { what: "files in its archive", limit: 65_535 });
+}
+
 #[test]
 fn an_archive_in_an_archive_is_not_opened() {
     let inner = zip(&[("word/document.xml", b"<w:document/>")]);
@@ -185,87 +234,53 @@ fn a_sheet_with_cells_far_apart_stays_small() {
     assert!(document.text().len() < 40_000);
 }
 
-/// Objects of a PDF file with a table of references, and the first as its root.
-fn pdf(objects: &[&str]) -> Vec<u8> {
-    let mut bytes = b"%PDF-1.4\n".to_vec();
-    let mut places = Vec::new();
-    for (index, object) in objects.iter().enumerate() {
-        places.push(bytes.len());
-        bytes.extend(format!("{} 0 obj\n{object}\nendobj\n", index + 1).bytes());
+/// Markup of a megabyte that is as deep, as long or as open as can be.
+#[test]
+fn html_that_never_ends_takes_no_time() {
+    let pieces = [
+        "<div>",
+        "<table><tr><td>",
+        "<ul><li>",
+        "<blockquote>",
+        "<b><i>",
+        "<a href='x'>",
+        "<!--",
+        "<![CDATA[",
+        "<p title=\"",
+        "&#x41;&amp",
+        "<pre><code>",
+        "<script>",
+        "</div>",
+        "<h1>",
+        "<",
+        "<select><option>",
+        "<dl><dt>",
+    ];
+    for piece in pieces {
+        let page = format!("<!DOCTYPE html><html><body>{}", piece.repeat((1 << 20) / piece.len()));
+        let started = Instant::now();
+        let _ = read(page.into_bytes(), &tight());
+        assert!(started.elapsed() < Duration::from_secs(1), "{piece}: {:?}", started.elapsed());
     }
-    let table = bytes.len();
-    bytes.extend(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).bytes());
-    for place in places {
-        bytes.extend(format!("{place:010} 00000 n \n").bytes());
+}
+
+#[test]
+fn what_is_locked_with_a_password_says_so() {
+    for name in ["locked.docx", "locked.pdf"] {
+        let error = extract(&fixture(name), &Hints::default(), &Limits::default(), &|| false);
+        assert_eq!(error, Err(DocumentError::Encrypted), "{name}");
     }
-    bytes
-        .extend(format!("trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1).bytes());
-    bytes
-}
-
-fn stream(dictionary: &str, content: &str) -> String {
-    format!("<< {dictionary} /Length {} >>\nstream\n{content}\nendstream", content.len())
-}
-
-const CATALOG: &str = "<< /Type /Catalog /Pages 2 0 R >>";
-const PAGES: &str = "<< /Type /Pages /Kids [3 0 R] /Count 1 /MediaBox [0 0 600 800] >>";
-const FONT: &str = "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>";
-
-/// Forms of which each draws the next one many times.
-#[test]
-fn forms_in_forms_end_at_a_limit() {
-    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /F 6 0 R >> >> >>";
-    let form = |next: usize| {
-        let resources = format!("/Resources << /XObject << /F {next} 0 R >> /Font << /A 5 0 R >> >>");
-        let content = format!("BT /A 10 Tf 50 50 Td (again) Tj ET {}", "/F Do ".repeat(10));
-        stream(&format!("/Type /XObject /Subtype /Form {resources}"), &content)
-    };
-    let content = stream("", "/F Do");
-    let forms: Vec<String> = (0..11).map(|index| form(7 + index)).collect();
-    let mut objects = vec![CATALOG, PAGES, page, &content, FONT];
-    objects.extend(forms.iter().map(String::as_str));
-    let error = read(pdf(&objects), &tight()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            DocumentError::UnpackLimit { .. } | DocumentError::TimeLimit { .. } | DocumentError::OutputLimit { .. }
-        ),
-        "{error}"
-    );
-    // One that draws itself is drawn once.
-    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /F 6 0 R >> >> >>";
-    let own = form(6);
-    let text = read(pdf(&[CATALOG, PAGES, page, &content, FONT, &own]), &tight()).map(|document| document.text());
-    assert!(text.is_ok_and(|text| text.contains("again")));
-}
-
-#[test]
-fn a_pdf_without_its_table_is_repaired() {
-    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /A 5 0 R >> >> >>";
-    let content = stream("", "BT /A 10 Tf 50 700 Td (Still readable.) Tj ET");
-    let mut bytes = pdf(&[CATALOG, PAGES, page, &content, FONT]);
-    let table = bytes.windows(5).position(|window| window == b"xref\n").unwrap();
-    bytes.truncate(table);
-    assert_eq!(read(bytes, &tight()).unwrap().text(), "Still readable.\n");
-}
-
-#[test]
-fn a_page_with_an_image_only_is_empty_and_noticed() {
-    let page = "<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /XObject << /I 5 0 R >> >> >>";
-    let image =
-        stream("/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8", "x");
-    let document =
-        read(pdf(&[CATALOG, PAGES, page, &stream("", "q 100 0 0 100 0 0 cm /I Do Q"), &image]), &tight()).unwrap();
-    assert_eq!((document.pages.len(), document.text().as_str()), (1, ""));
-    assert_eq!(document.notices, ["Page 1 has images and no text."]);
+    let hints = Hints { kind: Some("docx".into()), encoding: None };
+    assert_eq!(extract(&fixture("locked.docx"), &hints, &tight(), &|| false), Err(DocumentError::Encrypted));
 }
 
 #[test]
 fn a_document_of_500_mb_is_refused_by_its_size() {
     let bytes = Arc::new(vec![b'%'; 500 << 20]);
+    let limits = Limits { input_bytes: 128 << 20, ..Limits::default() };
     let started = Instant::now();
-    let error = extract(&bytes, &Hints::default(), &Limits::default(), &|| false).unwrap_err();
-    assert_eq!(error, DocumentError::InputLimit { bytes: 500 << 20, limit: Limits::default().input_bytes });
+    let error = extract(&bytes, &Hints::default(), &limits, &|| false).unwrap_err();
+    assert_eq!(error, DocumentError::InputLimit { bytes: 500 << 20, limit: limits.input_bytes });
     assert!(started.elapsed() < Duration::from_millis(50), "nothing was looked at");
     assert_eq!(Arc::strong_count(&bytes), 1);
 }

@@ -38,6 +38,8 @@ mod epub;
 mod error;
 mod headings;
 #[cfg(test)]
+mod hostile_pdf_tests;
+#[cfg(test)]
 mod hostile_tests;
 pub mod html;
 mod kind;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// The limits of one extraction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the document.
+    /// Bytes of the document. Unlimited unless the caller, who holds them, says what he bears.
     pub input_bytes: usize,
     /// Bytes of text (UTF-8), of all pages together.
     pub output_bytes: usize,
@@ -33,7 +33,7 @@ pub const RATIO_FREE_BYTES: u64 = 16 * 1024 * 1024;
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            input_bytes: 128 * 1024 * 1024,
+            input_bytes: usize::MAX,
             output_bytes: 64 * 1024 * 1024,
             pages: 20_000,
             unpacked_bytes: 512 * 1024 * 1024,

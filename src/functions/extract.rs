@@ -6,14 +6,11 @@
 use crate::error::{error, unexpected_response, Result};
 use crate::pg::bytea::Bytea;
 use crate::server::client;
-use pg_rag_protocol::document::{Bytes, ExtractOptions, ExtractedDocument, ExtractedPage};
+use pg_rag_protocol::document::{Bytes, ExtractOptions, ExtractedDocument, ExtractedPage, MAX_DOCUMENT_BYTES};
 use pg_rag_protocol::message::{Request, Response};
 use pgrx::iter::TableIterator;
 use pgrx::prelude::*;
 use pgrx::JsonB;
-
-/// Largest document; the server has the same limit.
-const MAX_DOCUMENT_BYTES: usize = 128 * 1024 * 1024;
 
 /// Reads a document. What could not be read of it is told in notices.
 pub fn extract(document: &Bytea, kind: Option<&str>, encoding: Option<&str>) -> Result<ExtractedDocument> {

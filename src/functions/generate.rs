@@ -5,7 +5,9 @@ use crate::gucs;
 use crate::models::catalog::{self, Model};
 use crate::pg::client::send_returned_rows;
 use crate::server::client::{self, Exchange, Next};
-use pg_rag_protocol::message::{ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage};
+use pg_rag_protocol::message::{
+    ChatMessage, FinishReason, GenerateParams, Request, Response, Role, Usage, MAX_SCHEMA_BYTES,
+};
 use pgrx::iter::SetOfIterator;
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -18,9 +20,8 @@ const MAX_TOKENS_LIMIT: i32 = 32_768;
 const MAX_STOP_TEXTS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
 
-/// Most turns of a conversation, and the longest schema.
+/// Most turns of a conversation.
 const MAX_MESSAGES: usize = 4096;
-const MAX_SCHEMA_BYTES: usize = 1 << 20;
 
 /// The sampling arguments of every function that generates, as SQL gives them.
 pub struct SamplingArguments {

@@ -38,6 +38,12 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+/// Largest document that is read. Clients refuse what is larger before they fetch it, the server whatever comes all the same.
+pub const MAX_DOCUMENT_BYTES: usize = 128 * 1024 * 1024;
+
+// With room for what else is in its message.
+const _: () = assert!(MAX_DOCUMENT_BYTES <= crate::frame::MAX_PAYLOAD_BYTES / 2);
+
 /// What to know about a document that is to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtractOptions {

@@ -159,6 +159,9 @@ pub struct ChatMessage {
     pub content: String,
 }
 
+/// Longest JSON schema.
+pub const MAX_SCHEMA_BYTES: usize = 1 << 20;
+
 /// How to choose the next token and when to stop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GenerateParams {
@@ -178,7 +181,7 @@ pub struct GenerateParams {
     pub stop: Vec<String>,
     /// Leave out a last sentence that `max_tokens` cuts, unless there is no other.
     pub whole_sentences: bool,
-    /// A JSON schema that the answer must satisfy.
+    /// A JSON schema that the answer must satisfy, of at most [`MAX_SCHEMA_BYTES`].
     pub json_schema: Option<String>,
 }
 

@@ -128,6 +128,7 @@ fn rag_ingest_text(
     kind: Option<&str>,
 ) -> Result<Option<i64>> {
     let Some(document) = document else { return Ok(None) };
+    extract::check_size(document.len())?;
     ingest(collection, document.as_bytes().to_vec(), About { uri, metadata, title, kind, encoding: Some("utf-8") })
 }
 

@@ -12,9 +12,10 @@
 //! waits [`LOCK_TIMEOUT_MS`]: the time that others may have to wait behind it. Otherwise it gives up and is tried again after a
 //! pause, which grows.
 //!
-//! What was the old chunk table goes into `rag.replaced`, and is dropped by [`drop_replaced`] when no snapshot is left that may see
+//! What was the old chunk table goes into `rag.replaced`, and is dropped by the worker when no snapshot is left that may see
 //! the old row of `rag.index`. So `rag_search` and its kin need no lock against the switch, and find under any isolation level
-//! what their snapshot says is the index.
+//! what their snapshot says is the index. A table that a user has built on, with a view of his own, is his from then on. Dumps have the
+//! list as they have the tables, so what waited to be dropped is dropped where they are restored.
 //!
 //! # Crashes
 //!
@@ -166,27 +167,37 @@ pub fn switch(new: &Index) -> Result<bool> {
     Ok(true)
 }
 
-/// Drops chunk tables that were replaced and that no snapshot of this database may look for any more. Returns whether it did. Runs
-/// in a transaction of the worker, as the extension's owner.
-pub fn drop_replaced() -> Result<bool> {
+/// Chunk tables that were replaced, and that no snapshot of this database may look for any more.
+///
+/// A transaction that is yet to come is one of another cluster, from which the database was restored: no snapshot here is older.
+pub fn replaced() -> Result<Vec<pg_sys::Oid>> {
     let free = catalog::read_one::<Vec<pg_sys::Oid>>(
         "SELECT array_agg(r.chunks::oid) FROM rag.replaced r
           WHERE NOT EXISTS (SELECT FROM pg_stat_activity a
                              WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
-                               AND age(a.backend_xmin) >= age(r.replaced_by::xid))",
+                               AND age(a.backend_xmin) >= age(r.replaced_by::xid)
+                               AND r.replaced_by < pg_snapshot_xmax(pg_current_snapshot()))",
         &[],
     )?;
-    let Some(free) = free else { return Ok(false) };
+    Ok(free.unwrap_or_default())
+}
+
+/// Drops one of [`replaced`]; fails if somebody reads it, or has built on it. Runs in a transaction of the worker, as the
+/// extension's owner.
+pub fn drop_replaced(chunks: pg_sys::Oid) -> Result<()> {
     let _quiet = sync::events::Quiet::start();
     Spi::run(&format!("SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")).or_error()?;
-    for chunks in free {
-        Spi::run_with_args("DELETE FROM rag.replaced WHERE chunks::oid = $1", &[chunks.into()]).or_error()?;
-        // It may be gone already, as its schema may.
-        if let Ok((schema, name)) = catalog::relation_names(chunks) {
-            Spi::run(&format!("DROP TABLE {}.{}", quote(&schema), quote(&name))).or_error()?;
-        }
+    forget_replaced(chunks)?;
+    // It may be gone already, as its schema may.
+    match catalog::relation_names(chunks) {
+        Ok((schema, name)) => Spi::run(&format!("DROP TABLE {}.{}", quote(&schema), quote(&name))).or_error(),
+        Err(_) => Ok(()),
     }
-    Ok(true)
+}
+
+/// Leaves one of [`replaced`] to whoever has built on it.
+pub fn forget_replaced(chunks: pg_sys::Oid) -> Result<()> {
+    Spi::run_with_args("DELETE FROM rag.replaced WHERE chunks::oid = $1", &[chunks.into()]).or_error()
 }
 
 /// What waits for the index `from` waits for the index `to`. Changes that writers have noted but not committed yet are no matter:

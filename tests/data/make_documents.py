@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes the documents in tests/data/documents, which the tests of src/documents read.
 
-Needs Debian's packages libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui, pandoc,
-texlive-latex-recommended, lmodern, ghostscript, qpdf and groff. Run it in any folder; the results are committed, since other
-versions of these programs write other bytes.
+Needs Debian's packages libreoffice-writer-nogui, libreoffice-calc-nogui, libreoffice-impress-nogui, python3-uno, pandoc,
+texlive-latex-recommended, lmodern, ghostscript, qpdf, groff, fonts-dejavu and fonts-droid-fallback. Run it in any folder, with
+the names of functions below (`articles`, `scripts`, …) to make only their documents; the results are committed, since
+other versions of these programs write other bytes.
 
 Each document is what its program makes of the sources below: nothing is written by hand here that a user would not write.
 """
@@ -11,6 +12,7 @@ Each document is what its program makes of the sources below: nothing is written
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 OUT = pathlib.Path(__file__).parent / "documents"
@@ -82,6 +84,65 @@ COLUMNS = r"""\documentclass[twocolumn,10pt]{article}
 \end{document}
 """
 
+# Scripts that are not Latin, one of them from right to left, with a note, lists and a table.
+SCRIPTS = """---
+title: Многоязычный отчёт
+author: Ωμέγα Παπαδοπούλου
+lang: en
+---
+
+# Ελληνικά
+
+Η γρήγορη αλεπού πηδάει πάνω από τον τεμπέλη σκύλο.[^greek] Οι αριθμοί είναι 12, 34 και 56.
+
+[^greek]: Η σημείωση αυτή είναι στα ελληνικά.
+
+- πρώτο στοιχείο
+- δεύτερο στοιχείο
+
+# Русский
+
+Съешь же ещё этих мягких французских булок, да выпей чаю. Второе предложение стоит в той же строке.
+
+## Подраздел
+
+1. первый пункт
+2. второй пункт
+
+| Город  | Население |
+|--------|-----------|
+| Москва | 13 010    |
+| Минск  | 1 996     |
+
+# العربية
+
+::: {dir=rtl}
+نص حكيم له سر قاطع وذو شأن عظيم مكتوب على ثوب أخضر ومغلف بجلد أزرق. بيع منه 250 نسخة.
+:::
+
+# 中文
+
+敏捷的棕色狐狸跳过了懒狗。这是第二句话，里面有标点符号。
+
+# 日本語
+
+いろはにほへと ちりぬるを。東京は日本の首都です。
+
+# Latin
+
+Zażółć gęślą jaźń. Årsmøte på Ærø. Ñandú, çedilha, ğüş, ő and ű; “quotes” – dashes — and an ellipsis…
+"""
+
+# Several pages, whose paragraphs and sentences go over the ends of pages.
+CHAPTERS = "---\ntitle: Pages of Numbers\n---\n\n" + "".join(
+    f"# Chapter {chapter}\n\n"
+    + "".join(
+        " ".join(f"Sentence {chapter}.{part}.{number} stands in part {part} of its chapter." for number in range(1, 13)) + "\n\n"
+        for part in range(1, 8)
+    )
+    for chapter in range(1, 5)
+)
+
 WORDS = (
     "The efficient officer %d filed a difficult affidavit about waffles, whose flavour the confident chef defined as "
     "first class; misunderstandings notwithstanding, the extraordinary characterization of constituencies continued "
@@ -100,51 +161,128 @@ def office(kind, source, folder, *options):
     return folder / "out" / (pathlib.Path(source).stem + "." + kind.split(":")[0])
 
 
-def main():
+def encrypted_by_office(source, folder, target):
+    """Opens a file with LibreOffice and stores it with a password, as its user would; a filter option cannot."""
+    program = """
+import sys, time, uno
+from com.sun.star.beans import NamedValue, PropertyValue
+source, target, pipe = sys.argv[1:]
+local = uno.getComponentContext()
+resolver = local.ServiceManager.createInstanceWithContext("com.sun.star.bridge.UnoUrlResolver", local)
+for attempt in range(60):
+    try:
+        context = resolver.resolve(f"uno:pipe,name={pipe};urp;StarOffice.ComponentContext")
+        break
+    except Exception:
+        time.sleep(0.5)
+desktop = context.ServiceManager.createInstanceWithContext("com.sun.star.frame.Desktop", context)
+def options(**values):
+    return tuple(PropertyValue(name, 0, value, 0) for name, value in values.items())
+document = desktop.loadComponentFromURL(f"file://{source}", "_blank", 0, options(Hidden=True))
+values = NamedValue("CryptoType", "Standard"), NamedValue("OOXPassword", "secret")
+password = uno.Any("[]com.sun.star.beans.NamedValue", values)
+document.storeToURL(f"file://{target}", options(FilterName="MS Word 2007 XML", EncryptionData=password))
+document.close(True)
+desktop.terminate()
+"""
+    pipe = folder.name
+    profile = f"-env:UserInstallation=file://{folder}/profile"
+    server = subprocess.Popen(["soffice", "--headless", profile, f"--accept=pipe,name={pipe};urp;"])
+    try:
+        # Debian's own Python, which has the module.
+        run("/usr/bin/python3", "-c", program, str(source), str(target), pipe)
+        server.wait(timeout=60)
+    finally:
+        server.kill()
+
+
+def articles(folder):
+    article = folder / "article.md"
+    article.write_text(ARTICLE)
+    (OUT / "article.md").write_text(ARTICLE)
+    for kind in ["docx", "epub", "html", "odt"]:
+        run("pandoc", "--standalone", str(article), "-o", str(folder / f"article.{kind}"))
+    shutil.copy(folder / "article.docx", OUT / "pandoc.docx")
+    shutil.copy(folder / "article.epub", OUT / "pandoc.epub")
+    shutil.copy(folder / "article.html", OUT / "pandoc.html")
+    # The same text through LibreOffice, which has its own ways of writing lists, notes and styles.
+    shutil.copy(office("docx", folder / "article.odt", folder), OUT / "libreoffice.docx")
+    shutil.copy(office("pdf", folder / "article.odt", folder), OUT / "libreoffice.pdf")
+    run("pandoc", str(article), "--pdf-engine=pdflatex", "-o", str(folder / "latex.pdf"))
+    # Ghostscript makes other fonts of those of LaTeX, and a quarter of the bytes.
+    run("gs", "-q", "-dBATCH", "-dNOPAUSE", "-sDEVICE=pdfwrite", f"-sOutputFile={OUT}/ghostscript.pdf", str(folder / "latex.pdf"))
+
+
+def slides(folder):
+    source = folder / "slides.md"
+    source.write_text(
+        "% Slides on Kestrels\n% Ada Example\n\n# Hovering\n\n- into the wind\n- over the moor\n\n::: notes\n"
+        "Say something about the wind.\n:::\n\n# Numbers\n\n| Place | Birds |\n|---|---|\n| Moor | 41 |\n\n# Thanks\n\nQuestions?\n"
+    )
+    run("pandoc", str(source), "-o", str(folder / "slides.pptx"))
+    shutil.copy(folder / "slides.pptx", OUT / "pandoc.pptx")
+    shutil.copy(office("pptx:Impress MS PowerPoint 2007 XML", folder / "slides.pptx", folder), OUT / "libreoffice.pptx")
+
+
+def sheets(folder):
+    sheet = folder / "sheet.html"
+    sheet.write_text(SHEET)
+    options = ["--infilter=HTML (StarCalc)"]
+    shutil.copy(office("xlsx", sheet, folder, *options), OUT / "libreoffice.xlsx")
+
+
+def typeset(folder):
+    columns = folder / "columns.tex"
+    texts = ["".join(WORDS % (10 * part + number) for number in range(8)) for part in range(3)]
+    columns.write_text(COLUMNS % tuple(texts))
+    run("pdflatex", "-interaction=batchmode", "columns.tex", cwd=folder)
+    shutil.copy(folder / "columns.pdf", OUT / "columns.pdf")
+    page = folder / "page.ms"
+    page.write_text(".TL\nOn Typesetting\n.PP\nA page by groff, with its own encoding of fonts: \\(lqquotes\\(rq and efficient ligatures.\n")
+    with open(OUT / "groff.pdf", "wb") as out:
+        subprocess.run(["groff", "-Tpdf", "-ms", str(page)], check=True, stdout=out)
+    for name, password in [("encrypted_empty", ""), ("encrypted", "secret")]:
+        run("qpdf", "--encrypt", password, "owner", "256", "--", str(OUT / "groff.pdf"), str(OUT / f"{name}.pdf"))
+
+
+def scripts(folder):
+    source = folder / "scripts.md"
+    source.write_text(SCRIPTS)
+    for kind in ["docx", "odt", "epub", "html", "pptx"]:
+        run("pandoc", "--standalone", str(source), "-o", str(folder / f"scripts.{kind}"))
+    for kind in ["odt", "epub", "html", "pptx"]:
+        shutil.copy(folder / f"scripts.{kind}", OUT / f"scripts.{kind}")
+    # Of pandoc's formats, DOCX is the one that keeps directions.
+    shutil.copy(office("pdf", folder / "scripts.docx", folder), OUT / "scripts.pdf")
+    shutil.copy(office("docx", folder / "scripts.odt", folder), OUT / "scripts.docx")
+
+
+def chapters(folder):
+    source = folder / "chapters.md"
+    source.write_text(CHAPTERS)
+    run("pandoc", "--standalone", str(source), "-o", str(folder / "chapters.odt"))
+    shutil.copy(office("pdf", folder / "chapters.odt", folder), OUT / "chapters.pdf")
+
+
+def locked(folder):
+    source = folder / "locked.md"
+    source.write_text("# Locked\n\nNobody reads this without the password.\n")
+    run("pandoc", "--standalone", str(source), "-o", str(folder / "locked.odt"))
+    encrypted_by_office(folder / "locked.odt", folder, OUT / "locked.docx")
+    password = '{"EncryptFile":{"type":"boolean","value":"true"},"DocumentOpenPassword":{"type":"string","value":"secret"}}'
+    shutil.copy(office(f"pdf:writer_pdf_Export:{password}", folder / "locked.odt", folder), OUT / "locked.pdf")
+
+
+ALL = [articles, slides, sheets, typeset, scripts, chapters, locked]
+
+
+def main(names):
     OUT.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        article = folder / "article.md"
-        article.write_text(ARTICLE)
-        (OUT / "article.md").write_text(ARTICLE)
-        for kind in ["docx", "epub", "html", "odt"]:
-            run("pandoc", "--standalone", str(article), "-o", str(folder / f"article.{kind}"))
-        shutil.copy(folder / "article.docx", OUT / "pandoc.docx")
-        shutil.copy(folder / "article.epub", OUT / "pandoc.epub")
-        shutil.copy(folder / "article.html", OUT / "pandoc.html")
-        # The same text through LibreOffice, which has its own ways of writing lists, notes and styles.
-        shutil.copy(office("docx", folder / "article.odt", folder), OUT / "libreoffice.docx")
-        shutil.copy(office("pdf", folder / "article.odt", folder), OUT / "libreoffice.pdf")
-        run("pandoc", str(article), "--pdf-engine=pdflatex", "-o", str(folder / "latex.pdf"))
-        # Ghostscript makes other fonts of those of LaTeX, and a quarter of the bytes.
-        run("gs", "-q", "-dBATCH", "-dNOPAUSE", "-sDEVICE=pdfwrite", f"-sOutputFile={OUT}/ghostscript.pdf", str(folder / "latex.pdf"))
-
-        slides = folder / "slides.md"
-        slides.write_text(
-            "% Slides on Kestrels\n% Ada Example\n\n# Hovering\n\n- into the wind\n- over the moor\n\n::: notes\n"
-            "Say something about the wind.\n:::\n\n# Numbers\n\n| Place | Birds |\n|---|---|\n| Moor | 41 |\n\n# Thanks\n\nQuestions?\n"
-        )
-        run("pandoc", str(slides), "-o", str(folder / "slides.pptx"))
-        shutil.copy(folder / "slides.pptx", OUT / "pandoc.pptx")
-        shutil.copy(office("pptx:Impress MS PowerPoint 2007 XML", folder / "slides.pptx", folder), OUT / "libreoffice.pptx")
-
-        sheet = folder / "sheet.html"
-        sheet.write_text(SHEET)
-        options = ["--infilter=HTML (StarCalc)"]
-        shutil.copy(office("xlsx", sheet, folder, *options), OUT / "libreoffice.xlsx")
-
-        columns = folder / "columns.tex"
-        texts = ["".join(WORDS % (10 * part + number) for number in range(8)) for part in range(3)]
-        columns.write_text(COLUMNS % tuple(texts))
-        run("pdflatex", "-interaction=batchmode", "columns.tex", cwd=folder)
-        shutil.copy(folder / "columns.pdf", OUT / "columns.pdf")
-        page = folder / "page.ms"
-        page.write_text(".TL\nOn Typesetting\n.PP\nA page by groff, with its own encoding of fonts: \\(lqquotes\\(rq and efficient ligatures.\n")
-        with open(OUT / "groff.pdf", "wb") as out:
-            subprocess.run(["groff", "-Tpdf", "-ms", str(page)], check=True, stdout=out)
-        for name, password in [("encrypted_empty", ""), ("encrypted", "secret")]:
-            run("qpdf", "--encrypt", password, "owner", "256", "--", str(OUT / "groff.pdf"), str(OUT / f"{name}.pdf"))
+    for make in ALL:
+        if not names or make.__name__ in names:
+            with tempfile.TemporaryDirectory() as name:
+                make(pathlib.Path(name))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

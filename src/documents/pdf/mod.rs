@@ -5,7 +5,7 @@
 //! empty password) is read by `hayro-syntax`, the predefined character maps by `hayro-cmap`.
 //!
 //! From the bottom up:
-//! - [`streams`]: unpacked contents, under limits;
+//! - [`predictor`], [`streams`]: unpacked contents, under limits;
 //! - [`encodings`], [`fonts`]: what codes show;
 //! - [`content`]: glyphs with their places;
 //! - [`fragments`], [`columns`], [`paragraphs`]: words, order, paragraphs;
@@ -21,6 +21,7 @@ mod encodings;
 mod fonts;
 mod fragments;
 mod paragraphs;
+mod predictor;
 mod streams;
 mod structure;
 

@@ -3,6 +3,7 @@
 //! The library could unpack them, too, but without a limit. What is damaged gives as much as was readable: half a page is
 //! worth more than none.
 
+use super::predictor::Predictor;
 use crate::archive::inflate_as_far_as_possible;
 use crate::error::{DocumentError, Result};
 use crate::limits::Guard;
@@ -31,12 +32,10 @@ pub fn contents(stream: &Stream, guard: &Guard) -> Result<Vec<u8>> {
             }
         };
     }
-    if has_predictor(stream) {
-        // Rows of pixels are predicted, not text; where it happens, the size is known to be bearable by now.
-        guard.unpack(bytes.len() as u64)?;
-        return Ok(stream.decoded_data().map(|data| data.into_owned()).unwrap_or_default());
+    match predictor(stream) {
+        Some(predictor) => predictor.undo(bytes, guard),
+        None => Ok(bytes),
     }
-    Ok(bytes)
 }
 
 fn parameters<'a>(stream: &Stream<'a>) -> Option<Dict<'a>> {
@@ -45,8 +44,16 @@ fn parameters<'a>(stream: &Stream<'a>) -> Option<Dict<'a>> {
         .or_else(|| dict.get::<Array>("DecodeParms")?.iter::<Object>().find_map(Object::into_dict))
 }
 
-fn has_predictor(stream: &Stream) -> bool {
-    parameters(stream).and_then(|parameters| parameters.get::<i32>("Predictor")).is_some_and(|predictor| predictor > 1)
+fn predictor(stream: &Stream) -> Option<Predictor> {
+    let parameters = parameters(stream)?;
+    let number = |name: &str, usual: i32| parameters.get::<i32>(name).unwrap_or(usual);
+    let kind = parameters.get::<i32>("Predictor")?;
+    Some(Predictor {
+        kind,
+        colors: number("Colors", 1),
+        bits: number("BitsPerComponent", 8),
+        columns: number("Columns", 1),
+    })
 }
 
 fn early_change(stream: &Stream) -> bool {

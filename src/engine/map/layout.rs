@@ -6,10 +6,12 @@
 //! others. As in t-SNE, nearness in the picture is `1 / (1 + d²)`: a power of its own would change little and cost much.
 
 use super::{Rows, SplitMix};
-use crate::distance::Metric;
+use crate::distance::inner_product;
 
 /// Neighbours of a point that count.
 const NEIGHBOURS: usize = 15;
+/// Rows along a side of the squares in which pairs are measured.
+const SQUARE: usize = 64;
 const EPOCHS: usize = 200;
 /// Points that a point is pushed away from for each that it is drawn to.
 const PUSHES: usize = 5;
@@ -84,35 +86,54 @@ fn spread(start: &[[f64; 2]]) -> Vec<[f64; 2]> {
     start.iter().map(|point| point.map(|place| place * scale + 1e-3 * random.signed())).collect()
 }
 
-/// The nearest neighbours of each row by cosine distance, nearest first.
-fn neighbours(rows: Rows<'_>, count: usize, pause: &mut dyn FnMut()) -> Vec<Vec<(usize, f64)>> {
-    let distance = Metric::Cosine.kernel::<f32>();
-    let most = NEIGHBOURS.min(count - 1);
-    let mut found = Vec::with_capacity(count);
-    for at in 0..count {
-        if at % 16 == 0 {
-            pause();
-        }
-        // A vector of zeros has no direction: it is as far from all as can be.
-        let apart = |other: usize| {
-            let apart = distance(rows.row(at), rows.row(other));
-            if apart.is_nan() {
-                2.0
-            } else {
-                apart.max(0.0)
+/// The nearest rows found so far, nearest first; of equally near ones, those that come first.
+struct Nearest {
+    most: usize,
+    found: Vec<(usize, f64)>,
+}
+
+impl Nearest {
+    fn offer(&mut self, other: usize, apart: f64) {
+        let is_before = |known: &(usize, f64)| known.1.total_cmp(&apart).then(known.0.cmp(&other)).is_lt();
+        if self.found.len() == self.most {
+            if self.found.last().is_none_or(is_before) {
+                return;
             }
-        };
-        let mut all: Vec<(usize, f64)> =
-            (0..count).filter(|&other| other != at).map(|other| (other, apart(other))).collect();
-        let by_distance = |a: &(usize, f64), b: &(usize, f64)| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0));
-        if all.len() > most {
-            all.select_nth_unstable_by(most, by_distance);
-            all.truncate(most);
+            self.found.pop();
         }
-        all.sort_by(by_distance);
-        found.push(all);
+        self.found.insert(self.found.partition_point(is_before), (other, apart));
     }
-    found
+}
+
+/// The nearest neighbours of each row by cosine distance, nearest first. Each pair is measured once, in squares that the
+/// processor's caches hold.
+fn neighbours(rows: Rows<'_>, count: usize, pause: &mut dyn FnMut()) -> Vec<Vec<(usize, f64)>> {
+    let dot = |a: usize, b: usize| f64::from(inner_product(rows.row(a), rows.row(b)));
+    let lengths: Vec<f64> = (0..count).map(|at| dot(at, at).sqrt()).collect();
+    // A vector of zeros has no direction: it is as far from all as can be.
+    let apart = |a: usize, b: usize| {
+        let cosine = dot(a, b) / (lengths[a] * lengths[b]);
+        if cosine.is_finite() {
+            (1.0 - cosine).max(0.0)
+        } else {
+            2.0
+        }
+    };
+    let most = NEIGHBOURS.min(count - 1);
+    let mut nearest: Vec<Nearest> = (0..count).map(|_| Nearest { most, found: Vec::with_capacity(most + 1) }).collect();
+    for first in (0..count).step_by(SQUARE) {
+        for second in (first..count).step_by(SQUARE) {
+            pause();
+            for a in first..(first + SQUARE).min(count) {
+                for b in second.max(a + 1)..(second + SQUARE).min(count) {
+                    let apart = apart(a, b);
+                    nearest[a].offer(b, apart);
+                    nearest[b].offer(a, apart);
+                }
+            }
+        }
+    }
+    nearest.into_iter().map(|nearest| nearest.found).collect()
 }
 
 /// The pairs with their weights: how near one is beside the other's neighbours, from both sides (`a + b - ab`).
@@ -197,6 +218,37 @@ mod tests {
         };
         assert!(kept(&points) > 0.95, "{}", kept(&points));
         assert!(kept(&plane) < 0.8, "the plane alone shows {}, so the test says nothing", kept(&plane));
+    }
+
+    #[test]
+    fn neighbours_are_those_of_all_pairs() {
+        let (count, dimensions) = (3 * SQUARE + 7, 5);
+        let mut elements = clustered(4, count / 4, dimensions);
+        // Equal ones, opposite ones, and one of zeros.
+        elements.extend_from_within(..2 * dimensions);
+        elements.extend(elements[..dimensions].iter().map(|element| -element).collect::<Vec<_>>());
+        elements.extend(vec![0.0; dimensions]);
+        let rows = Rows::new(&elements, dimensions);
+        let found = neighbours(rows, rows.len(), &mut || {});
+        assert_eq!(found.len(), rows.len());
+        for (at, found) in found.iter().enumerate() {
+            let apart = |other: usize| {
+                let apart = crate::distance::cosine(rows.row(at), rows.row(other));
+                if apart.is_nan() {
+                    2.0
+                } else {
+                    apart
+                }
+            };
+            let mut all: Vec<f64> = (0..rows.len()).filter(|&other| other != at).map(apart).collect();
+            all.sort_by(f64::total_cmp);
+            assert_eq!(found.len(), NEIGHBOURS);
+            assert!(found.iter().all(|&(other, _)| other != at));
+            assert!(found.windows(2).all(|pair| (pair[0].1, pair[0].0) < (pair[1].1, pair[1].0)));
+            for (&(other, apart_found), apart_true) in found.iter().zip(&all) {
+                assert!((apart_found - apart_true).abs() < 1e-5, "{at} {other}: {apart_found} {apart_true}");
+            }
+        }
     }
 
     #[test]

@@ -13,11 +13,9 @@ use crate::tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, InferenceCapabilities, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
+use pg_rag_protocol::message::MAX_SCHEMA_BYTES;
 use serde_json::{json, Value};
 use std::sync::{Mutex, OnceLock, PoisonError};
-
-/// Longer schemas are refused.
-const MOST_SCHEMA_BYTES: usize = 1 << 20;
 
 /// Compiled schemas that are kept: requests over many rows have one schema.
 const KEPT: usize = 8;
@@ -54,7 +52,7 @@ impl Schemas {
 
 fn compile(factory: &ParserFactory, schema: &str) -> Result<Matcher> {
     let invalid = |reason: String| ModelError::InvalidArgument(format!("json_schema is not supported: {reason}"));
-    if schema.len() > MOST_SCHEMA_BYTES {
+    if schema.len() > MAX_SCHEMA_BYTES {
         return Err(invalid(format!("it has {} bytes", schema.len())));
     }
     let parsed: Value = serde_json::from_str(schema)

@@ -3,7 +3,9 @@
 
 use super::names::{self, FileName};
 use super::HubError;
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// Longest answer that is read.
 pub const MOST_BYTES: u64 = 16 << 20;
@@ -60,8 +62,68 @@ pub struct Listing {
 struct Answer {
     sha: String,
     siblings: Vec<Sibling>,
-    #[serde(default, rename = "cardData")]
-    card: serde_json::Value,
+    #[serde(rename = "cardData")]
+    card: Option<Card>,
+}
+
+/// Of what the model card says, the licence. The rest is skipped: a tree of it could be many times as large as its text.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Card {
+    license_name: Words,
+    license: Words,
+}
+
+/// A text; nothing where there is something else.
+#[derive(Default)]
+struct Words(Option<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Words;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("anything")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(Some(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Words, E> {
+                Ok(Words(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Words, E> {
+                Ok(Words(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Words, E> {
+                Ok(Words(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Words, E> {
+                Ok(Words(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Words, E> {
+                Ok(Words(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Words(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Words(None))
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,10 +170,9 @@ impl Listing {
             };
             files.push(RemoteFile { name: sibling.rfilename, bytes, hash });
         }
-        let license = ["license_name", "license"].iter().find_map(|key| match answer.card.get(key)?.as_str()? {
-            "" | "other" => None,
-            text => Some(text.to_owned()),
-        });
+        let card = answer.card.unwrap_or_default();
+        let says = |words: &String| !matches!(words.as_str(), "" | "other");
+        let license = [card.license_name, card.license].into_iter().filter_map(|words| words.0).find(says);
         let license =
             license.filter(|text| text.chars().count() <= MOST_LICENSE_CHARS && !text.chars().any(char::is_control));
         Self { commit: answer.sha, license, files }.checked(host)
@@ -187,6 +248,23 @@ mod tests {
         assert_eq!(Listing::from_bytes(&listing.to_bytes(), COMMIT), Some(listing.clone()));
         assert_eq!(Listing::from_bytes(&listing.to_bytes(), &"a".repeat(40)), None);
         assert_eq!(Listing::from_bytes(b"{}", COMMIT), None);
+    }
+
+    #[test]
+    fn a_licence_is_a_text_or_none() {
+        let license = |card: &str| {
+            let answer = format!(r#"{{"sha": "{COMMIT}", "siblings": []{card}}}"#);
+            Listing::from_answer("h", answer.as_bytes()).unwrap().license
+        };
+        assert_eq!(license(r#", "cardData": {"tags": [["a"], {"b": 1}], "license": "mit"}"#).as_deref(), Some("mit"));
+        for card in ["", r#", "cardData": null"#, r#", "cardData": {}"#] {
+            assert_eq!(license(card), None, "{card}");
+        }
+        for other in [r#"["mit"]"#, r#"{"name": "mit"}"#, "null", "true", "1", "-1", "1.5", r#""""#, r#""other""#] {
+            assert_eq!(license(&format!(r#", "cardData": {{"license": {other}}}"#)), None, "{other}");
+            let both = format!(r#", "cardData": {{"license_name": {other}, "license": "gpl-3.0"}}"#);
+            assert_eq!(license(&both).as_deref(), Some("gpl-3.0"), "{other}");
+        }
     }
 
     #[test]

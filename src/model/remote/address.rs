@@ -33,8 +33,8 @@ fn plain(address: IpAddr) -> IpAddr {
         // Mapped, and the old form of it, which ::1 and :: look like.
         [0, 0, 0, 0, 0, 0xffff, ..] => low(v6),
         [0, 0, 0, 0, 0, 0, high, _] if high != 0 => low(v6),
-        // Translated by the network (NAT64).
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => low(v6),
+        // Translated by the network (NAT64), or on its way there.
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => low(v6),
         // Tunnelled (6to4).
         [0x2002, high, low, ..] => IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low))),
         _ => address,
@@ -59,6 +59,8 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
         () if address.is_unicast_link_local() => Some("is link-local"),
         () if address.is_multicast() => Some("is multicast"),
         () if METADATA_V6.contains(&address) => Some("belongs to a metadata service"),
+        // Which address it stands for, only the network knows.
+        () if address.segments().starts_with(&[0x64, 0xff9b, 1]) => Some("is translated by the local network"),
         () => None,
     }
 }
@@ -79,6 +81,7 @@ mod tests {
             "::ffff:169.254.169.254",
             "::169.254.169.254",
             "64:ff9b::a9fe:a9fe",
+            "::ffff:0:169.254.169.254",
             "2002:a9fe:a9fe::1",
             "fe80::1",
             "febf::1",
@@ -94,6 +97,7 @@ mod tests {
         for address in ["255.255.255.255", "240.0.0.1"] {
             assert_eq!(told(address, true), Some("is reserved"), "{address}");
         }
+        assert_eq!(told("64:ff9b:1::a9fe:a9fe", true), Some("is translated by the local network"));
         for address in ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "::ffff:100.100.100.200"] {
             assert_eq!(told(address, true), Some("belongs to a metadata service"), "{address}");
         }

@@ -154,7 +154,7 @@ impl Client {
             };
             // Nobody should wait at the same time as everybody else.
             let jitter = RandomState::new().hash_one(left) % (pause.as_millis() as u64 / 2).max(1);
-            let wait = failed.after.unwrap_or(pause) + Duration::from_millis(jitter);
+            let wait = longer(failed.after.unwrap_or(pause), jitter);
             if !failed.again || left == 0 || wait >= self.watch.left() {
                 return Err(failed.error);
             }
@@ -298,6 +298,11 @@ impl Client {
     }
 }
 
+/// A pause that the other side may have asked for, so of any length, and a little more.
+fn longer(pause: Duration, jitter_ms: u64) -> Duration {
+    pause.saturating_add(Duration::from_millis(jitter_ms))
+}
+
 fn time_of(server: &RemoteServer) -> Duration {
     Duration::from_millis(u64::from(server.timeout_ms))
 }
@@ -345,5 +350,16 @@ impl Read for Capped {
             }
             None => Err(io::Error::other(TooLong)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_ask_for_any_pause() {
+        assert_eq!(longer(Duration::from_secs(u64::MAX), 3999), Duration::MAX);
+        assert_eq!(longer(Duration::from_secs(2), 500), Duration::from_millis(2500));
     }
 }

@@ -18,7 +18,9 @@ use super::queue::Requester;
 use super::reply::Ticket;
 use crate::error::ModelError;
 use pg_rag_documents::{DocumentError, Hints, Limits};
-use pg_rag_protocol::document::{ExtractOptions, ExtractedDocument, ExtractedHeading, ExtractedPage};
+use pg_rag_protocol::document::{
+    ExtractOptions, ExtractedDocument, ExtractedHeading, ExtractedPage, MAX_DOCUMENT_BYTES,
+};
 use pg_rag_protocol::frame::{self, HEADER_BYTES};
 use pg_rag_protocol::message::{Failure, FailureKind, Response};
 use serde::{Deserialize, Serialize};
@@ -249,7 +251,7 @@ fn understand(
 }
 
 fn limits(options: &ExtractOptions) -> Limits {
-    let mut limits = Limits::default();
+    let mut limits = Limits { input_bytes: MAX_DOCUMENT_BYTES, ..Limits::default() };
     if options.time_limit_ms > 0 {
         limits.time = limits.time.min(Duration::from_millis(options.time_limit_ms.into()));
     }

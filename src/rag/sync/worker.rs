@@ -202,8 +202,7 @@ impl Worker {
         // Not in every round: while rows are worked on, rounds are short.
         if self.switch.next_at <= Instant::now() {
             self.switch.next_at = Instant::now() + MIN_WAIT;
-            // Who is in the way now will not be for ever: it is tried again in the next round.
-            worked |= transaction::run(reindex::drop_replaced).unwrap_or_default();
+            worked |= drop_replaced()?;
             for index in transaction::run(jobs::replacements)? {
                 worked |= self.switch(&index)?;
             }
@@ -315,6 +314,24 @@ impl Worker {
             }
         }
     }
+}
+
+/// Drops chunk tables that nobody looks for any more. Returns whether there were any.
+fn drop_replaced() -> Outcome<bool> {
+    let mut worked = false;
+    for chunks in transaction::run(reindex::replaced)? {
+        match transaction::run(|| reindex::drop_replaced(chunks)) {
+            Ok(()) => worked = true,
+            Err(hindrance) if hindrance.code == PgSqlErrorCode::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST => {
+                log!("pg_rag: sync worker: a replaced chunk table stays: {}", hindrance.message);
+                transaction::run(|| reindex::forget_replaced(chunks))?;
+                worked = true;
+            }
+            // Who is in the way now will not be for ever: it is tried again in the next round.
+            Err(_) => {}
+        }
+    }
+    Ok(worked)
 }
 
 /// Whether the model server embeds a harmless text: then it is a row's text that it does not survive.

@@ -4,7 +4,7 @@ use pg_rag_cluster_tests::data::vector_of;
 use pg_rag_cluster_tests::hnsw::{assert_clean, ids, nearest};
 use pg_rag_cluster_tests::items::{self, add, assert_works, make, DIMENSIONS};
 use pg_rag_cluster_tests::session::{execute, rows, value};
-use pg_rag_cluster_tests::{account, run, Cluster, ClusterOptions};
+use pg_rag_cluster_tests::{account, run, wait_until, Cluster, ClusterOptions};
 use std::process::Stdio;
 
 #[test]
@@ -154,6 +154,46 @@ fn restored_hnsw_indexes_are_built_again() {
         add(&mut restored, "items", 300..350);
         assert_works(&mut restored, 350);
     }
+}
+
+/// A chunk table that rag_reindex() has replaced, and that somebody's snapshot keeps, is dumped with all others.
+#[test]
+fn replaced_chunks_are_dropped_where_they_are_restored() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let mut original = cluster.connect();
+    execute(
+        &mut original,
+        "CREATE TABLE notes (id integer PRIMARY KEY, body text);
+         INSERT INTO notes VALUES (1, 'Bread is made of flour.'), (2, 'The moon goes round the earth.');
+         SELECT rag_create_index('notes', 'body')",
+    );
+    assert_eq!(value(&mut original, "SELECT rag_wait('notes_rag')").as_deref(), Some("t"));
+    let mut reader = cluster.connect();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM notes";
+    execute(&mut reader, begin);
+    execute(&mut original, "SELECT rag_reindex('notes_rag', template => 'Note: {chunk}')");
+    let replaced = "SELECT count(*) FROM rag.replaced";
+    wait_until("the new index has taken over", || value(&mut original, replaced).as_deref() == Some("1"));
+    dump_and_restore(&cluster, "restored", &[], "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+    execute(&mut reader, "COMMIT");
+
+    let mut restored = cluster.connect_to("restored");
+    assert_eq!(value(&mut restored, replaced).as_deref(), Some("1"));
+    // As if it came from a cluster that has seen many more transactions; and somebody has a snapshot here, too.
+    execute(&mut restored, "UPDATE rag.replaced SET replaced_by = '3000000000'");
+    let mut reader = cluster.connect_to("restored");
+    execute(&mut reader, begin);
+    execute(&mut restored, "INSERT INTO notes VALUES (3, 'Green tea is brewed with water that does not boil.')");
+    wait_until("the worker has dropped it", || value(&mut restored, replaced).as_deref() == Some("0"));
+    for client in [&mut original, &mut restored] {
+        wait_until("one chunk table is left", || {
+            let tables =
+                "SELECT count(*) FROM pg_tables WHERE schemaname = 'rag' AND tablename LIKE 'notes\\_rag\\_chunks%'";
+            value(client, tables).as_deref() == Some("1")
+        });
+    }
+    assert_eq!(value(&mut restored, "SELECT rag_wait('notes_rag')").as_deref(), Some("t"));
+    assert_eq!(value(&mut restored, "SELECT count(DISTINCT id) FROM notes_rag").as_deref(), Some("3"));
 }
 
 #[test]

@@ -156,3 +156,36 @@ fn crashes_leave_it_to_be_finished() {
     let mut client = cluster.connect();
     assert_switched(&mut client);
 }
+
+/// A user's own view on the chunk table keeps it, and keeps neither the other one nor the worker.
+#[test]
+fn chunks_that_somebody_has_built_on_stay() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let mut client = cluster.connect();
+    for table in ["first", "second"] {
+        execute(
+            &mut client,
+            &format!(
+                "CREATE TABLE {table} (id integer PRIMARY KEY, body text);
+                 INSERT INTO {table} VALUES (1, 'Bread is made of flour.');
+                 SELECT rag_create_index('{table}', 'body')"
+            ),
+        );
+        wait_for(&mut client, &format!("{table}_rag"));
+    }
+    let chunks = value(&mut client, "SELECT chunks FROM rag_indexes WHERE index = 'first_rag'::regclass").unwrap();
+    execute(&mut client, &format!("CREATE VIEW mine AS SELECT chunk FROM {chunks}"));
+    execute(
+        &mut client,
+        "SELECT rag_reindex('first_rag', template => '1: {chunk}'); SELECT rag_reindex('second_rag', template => '2: {chunk}')",
+    );
+    wait_until("the new indexes have taken over", || is_done(&mut client));
+    wait_until("nothing waits to be dropped", || {
+        value(&mut client, "SELECT count(*) FROM rag.replaced").as_deref() == Some("0")
+    });
+    assert_eq!(value(&mut client, "SELECT chunk FROM mine").as_deref(), Some("Bread is made of flour."));
+    for (table, left) in [("first", "2"), ("second", "1")] {
+        let tables = format!("SELECT count(*) FROM pg_tables WHERE tablename LIKE '{table}\\_rag\\_chunks%'");
+        assert_eq!(value(&mut client, &tables).as_deref(), Some(left), "{table}");
+    }
+}
