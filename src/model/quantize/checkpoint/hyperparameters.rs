@@ -55,7 +55,7 @@ pub fn describe(folder: &FolderConfig, vocabulary: usize, metadata: &mut Metadat
             fraction(key, cap.unwrap_or(0.0));
         }
     }
-    describe_windows(config, name, metadata)?;
+    describe_windows(config, name, metadata);
     describe_positions(positions, name, metadata);
     Ok(())
 }
@@ -76,14 +76,14 @@ fn check(config: &Config, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn describe_windows(config: &Config, name: &str, metadata: &mut Metadata) -> Result<()> {
+fn describe_windows(config: &Config, name: &str, metadata: &mut Metadata) {
     let windowed: Vec<bool> = config.layers.iter().map(|plan| plan.window.is_some()).collect();
     let Some(window) = config.layers.iter().find_map(|plan| plan.window) else {
         if config.family == Family::Phi3 {
             // Files without the key are of models from before there were windows.
             metadata.set_u32(&format!("{name}.attention.sliding_window"), 0);
         }
-        return Ok(());
+        return;
     };
     metadata.set_u32(&format!("{name}.attention.sliding_window"), window as u32);
     let period = config.family.gguf_period();
@@ -91,7 +91,6 @@ fn describe_windows(config: &Config, name: &str, metadata: &mut Metadata) -> Res
     if windowed.iter().enumerate().any(|(index, windowed)| *windowed != usual(index)) {
         metadata.set_bools(&format!("{name}.attention.sliding_window_pattern"), &windowed);
     }
-    Ok(())
 }
 
 fn describe_positions(positions: &Positions, name: &str, metadata: &mut Metadata) {
