@@ -12,6 +12,9 @@ pub const MOST: usize = 1 << 24;
 const MOST_LAYERS: usize = 1024;
 const MOST_HEAD_DIM: usize = 4096;
 
+/// SmolLM3 rotates nothing in every fourth layer.
+const SMOLLM3_PERIOD: usize = 4;
+
 /// Families of models with an arrangement of layers of their own. Mistral and SmolLM2 are arranged like Llama, and so is
 /// every fine-tuned model like the one that it was made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,37 @@ impl Family {
         let known: Vec<&str> = names.iter().map(|(known, _)| *known).collect();
         let known = known.join(", ");
         Err(ModelError::Unsupported(format!("architecture \"{name}\" (supported for generation: {known})")))
+    }
+
+    /// Its name in GGUF files.
+    pub fn gguf_name(self) -> &'static str {
+        Self::GGUF.iter().find(|(_, family)| *family == self).map_or("", |(name, _)| name)
+    }
+
+    /// What is rotated together in GGUF files.
+    pub fn gguf_pairs(self) -> Pairs {
+        match self {
+            Family::Llama | Family::SmolLm3 => Pairs::Adjacent,
+            _ => Pairs::Halves,
+        }
+    }
+
+    /// Every so manieth layer sees everything in GGUF files that do not say so; `None` where windows are of all layers.
+    pub fn gguf_period(self) -> Option<usize> {
+        match self {
+            Family::Gemma2 => Some(2),
+            Family::Gemma3 => Some(6),
+            _ => None,
+        }
+    }
+
+    /// Which table rotates in a layer of a GGUF file, which do not say so.
+    pub fn gguf_rope(self, index: usize, has_window: bool) -> Option<usize> {
+        match self {
+            Family::SmolLm3 if (index + 1).is_multiple_of(SMOLLM3_PERIOD) => None,
+            Family::Gemma3 if has_window => Some(1),
+            _ => Some(0),
+        }
     }
 
     pub fn is_gemma(self) -> bool {
@@ -170,6 +204,14 @@ impl Config {
         } else {
             Err(corrupt(format!("{count} layers are not a model")))
         }
+    }
+
+    /// What scores of attention are multiplied by in GGUF files that do not say so.
+    pub fn gguf_score_scale(&self) -> f32 {
+        // The largest models of these two families scale by the width that a head would have if all filled the stream.
+        let largest = matches!((self.family, self.layers.len()), (Family::Gemma2, 46) | (Family::Gemma3, 62));
+        let scaled_dim = if largest { self.hidden / self.heads } else { self.head_dim };
+        1.0 / (scaled_dim as f32).sqrt()
     }
 
     /// Floats of the queries of one token.

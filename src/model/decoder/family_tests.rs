@@ -16,18 +16,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const TOLERANCE: f32 = 0.015;
 
 #[derive(serde::Deserialize)]
-struct Fixtures {
-    ids: Vec<u32>,
+pub struct Fixtures {
+    pub ids: Vec<u32>,
     /// The position of `middle_logits`, and the length of the beginning that ends with `short_logits`.
     middle: usize,
     short: usize,
-    cases: Vec<Case>,
+    pub cases: Vec<Case>,
 }
 
 #[derive(serde::Deserialize)]
-struct Case {
-    name: String,
-    config: Map<String, Value>,
+pub struct Case {
+    pub name: String,
+    pub config: Map<String, Value>,
     last_logits: Vec<f32>,
     middle_logits: Vec<f32>,
     short_logits: Vec<f32>,
@@ -37,18 +37,18 @@ fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/decoder_families").join(name)
 }
 
-fn fixtures() -> Fixtures {
+pub fn fixtures() -> Fixtures {
     serde_json::from_str(&read_to_string(data("cases.json")).unwrap()).unwrap()
 }
 
-fn unpacked(name: &str) -> Vec<u8> {
+pub fn unpacked(name: &str) -> Vec<u8> {
     let mut contents = Vec::new();
     GzDecoder::new(&read(data(name)).unwrap()[..]).read_to_end(&mut contents).unwrap();
     contents
 }
 
 /// A folder that disappears with the test.
-struct Folder(PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
     fn new() -> Self {
@@ -60,7 +60,7 @@ impl Folder {
     }
 
     /// As transformers saves a model.
-    fn safetensors(name: &str, config: &Map<String, Value>) -> Self {
+    pub fn safetensors(name: &str, config: &Map<String, Value>) -> Self {
         let folder = Self::new();
         write(folder.0.join("config.json"), serde_json::to_vec(config).unwrap()).unwrap();
         write(folder.0.join("tokenizer.json"), read(data("tokenizer.json")).unwrap()).unwrap();
@@ -106,7 +106,7 @@ fn distance(got: &[f32], want: &[f32]) -> f32 {
     got.iter().zip(want).map(|(got, want)| (got - want).abs()).fold(0.0, f32::max)
 }
 
-fn check(fixtures: &Fixtures, case: &Case, model: &Decoder, kind: &str) {
+pub fn check(fixtures: &Fixtures, case: &Case, model: &Decoder, kind: &str) {
     let Fixtures { ids, middle, short, .. } = fixtures;
     // At once; in slices; token by token; a prompt and then tokens one by one.
     for slices in [&[40][..], &[7], &[1], &[30, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]] {

@@ -51,6 +51,11 @@ impl FolderTensors {
         Ok(Self { dir: dir.to_owned(), checkpoint, maps: HashMap::new(), family, prefix, tied: config.tied, unused })
     }
 
+    /// The files, for those who read them piece by piece.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
+    }
+
     fn map(&mut self, path: &Path) -> Result<Arc<MappedFile>> {
         if let Some(map) = self.maps.get(path) {
             return Ok(Arc::clone(map));

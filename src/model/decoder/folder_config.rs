@@ -4,6 +4,7 @@
 //! numbers in `rope_theta` and `rope_scaling`, newer ones in `rope_parameters`; both are read.
 
 use super::config::{Activation, Config, Family, LayerPlan, Pairs, MOST};
+use super::positions::{yarn_magnitude, Positions, Scaling};
 use super::rope::Frequencies;
 use crate::error::{ModelError, Result};
 use serde_json::{Map, Value};
@@ -31,6 +32,8 @@ pub fn read_object(path: &Path) -> Result<Map<String, Value>> {
 /// A `config.json`, and where the tensors of its text model are.
 pub struct FolderConfig {
     pub config: Config,
+    /// What the tables in `config` are made of.
+    pub positions: Positions,
     /// `model_type`.
     pub name: String,
     /// Whether the output shares the embedding, whatever is in the files.
@@ -54,13 +57,13 @@ impl FolderConfig {
         }
         let text = root.get("text_config").and_then(Value::as_object).unwrap_or(&root);
         let object = Object { path: &path, map: text };
-        let config = config(&object, family, name)?;
+        let (config, positions) = config(&object, family, name)?;
         config.check(|reason| ModelError::corrupt(&path, reason))?;
         let flag = |map: &Map<String, Value>| map.get("tie_word_embeddings").and_then(Value::as_bool);
         let tied = flag(text).or(flag(&root));
         let tied = tied.unwrap_or(family.is_gemma() || family == Family::SmolLm3);
         let ends = token_ids(text.get("eos_token_id").or(root.get("eos_token_id")));
-        Ok(Self { config, name: name.to_owned(), tied, ends })
+        Ok(Self { config, positions, name: name.to_owned(), tied, ends })
     }
 }
 
@@ -137,7 +140,7 @@ impl<'a> Object<'a> {
     }
 }
 
-fn config(object: &Object, family: Family, name: &str) -> Result<Config> {
+fn config(object: &Object, family: Family, name: &str) -> Result<(Config, Positions)> {
     // The configuration class of Gemma 3 has values for all of these, and files leave them out.
     let usual = |number: usize| (family == Family::Gemma3).then_some(number);
     let hidden = object.required("hidden_size", usual(2304))?;
@@ -151,7 +154,7 @@ fn config(object: &Object, family: Family, name: &str) -> Result<Config> {
     let count = Config::check_layers(count, |reason| object.corrupt(reason))?;
     let context_tokens = object.required("max_position_embeddings", usual(131_072))?;
     let layers = layers(object, family, name, count)?;
-    let (rope, rope_dims, reach) = rope(object, family, &layers, head_dim, context_tokens)?;
+    let (positions, reach) = positions(object, family, &layers, head_dim, context_tokens)?;
     let scaled_dim = match family {
         Family::Gemma2 | Family::Gemma3 => object.fraction("query_pre_attn_scalar")?.unwrap_or(256.0),
         _ => head_dim as f32,
@@ -161,7 +164,7 @@ fn config(object: &Object, family: Family, name: &str) -> Result<Config> {
         true => object.fraction(key),
         false => Ok((family == Family::Gemma2).then_some(usual)),
     };
-    Ok(Config {
+    let config = Config {
         family,
         layers,
         hidden,
@@ -169,9 +172,9 @@ fn config(object: &Object, family: Family, name: &str) -> Result<Config> {
         heads,
         kv_heads: object.count("num_key_value_heads")?.or(usual(4)).unwrap_or(heads),
         head_dim,
-        rope_dims,
+        rope_dims: positions.dims,
         rope_pairs: Pairs::Halves,
-        rope,
+        rope: positions.tables(),
         norm_epsilon: object.fraction("rms_norm_eps")?.unwrap_or(1e-6),
         activation: activation(object, family)?,
         embedding_scale: if family.is_gemma() { (hidden as f32).sqrt() } else { 1.0 },
@@ -179,7 +182,8 @@ fn config(object: &Object, family: Family, name: &str) -> Result<Config> {
         score_cap: cap("attn_logit_softcapping", 50.0)?,
         logit_cap: cap("final_logit_softcapping", 30.0)?,
         context_tokens: reach,
-    })
+    };
+    Ok((config, positions))
 }
 
 fn activation(object: &Object, family: Family) -> Result<Activation> {
@@ -237,14 +241,14 @@ fn layers(object: &Object, family: Family, name: &str, count: usize) -> Result<V
     (0..count).map(plan).collect()
 }
 
-/// The tables of the positions, how many dimensions they rotate, and how many positions the model takes.
-fn rope(
+/// How positions are rotated, and how many the model takes.
+fn positions(
     object: &Object,
     family: Family,
     layers: &[LayerPlan],
     head_dim: usize,
     context_tokens: usize,
-) -> Result<(Vec<Frequencies>, usize, usize)> {
+) -> Result<(Positions, usize)> {
     let parameters = object.object("rope_parameters");
     // By kind of layer, where they differ.
     let part = |kind: &str| parameters.and_then(|parameters| parameters.object(kind));
@@ -264,29 +268,27 @@ fn rope(
         Family::SmolLm3 => 2e6,
         _ => 1e4,
     };
-    let own_base = global.map_or(Ok(None), |global| global.fraction("rope_theta"))?;
-    let base = own_base.or(object.fraction("rope_theta")?).unwrap_or(usual_base);
-    let (table, reach) = match scaling {
-        Some(scaling) => scaled(object, &scaling, base, dims, context_tokens)?,
-        None => (Frequencies::plain(base, dims), context_tokens),
+    let base_of = |part: Option<Object>| part.map_or(Ok(None), |part| part.fraction("rope_theta"));
+    let base = base_of(global)?.or(object.fraction("rope_theta")?).unwrap_or(usual_base);
+    let (scaling, reach) = match scaling {
+        Some(scaling) => read_scaling(object, &scaling, base, dims, context_tokens)?,
+        None => (Scaling::Linear(1.0), context_tokens),
     };
-    let mut tables = vec![table];
-    if layers.iter().any(|layer| layer.rope == Some(1)) {
-        let own_base = local.map_or(Ok(None), |local| local.fraction("rope_theta"))?;
-        let base = own_base.or(object.fraction("rope_local_base_freq")?).unwrap_or(1e4);
-        tables.push(Frequencies::plain(base, dims));
-    }
-    Ok((tables, dims, reach))
+    let local_base = match layers.iter().any(|layer| layer.rope == Some(1)) {
+        true => Some(base_of(local)?.or(object.fraction("rope_local_base_freq")?).unwrap_or(1e4)),
+        false => None,
+    };
+    Ok((Positions { base, dims, scaling, local_base }, reach))
 }
 
-/// The table that `scaling` describes, and how many positions it reaches.
-fn scaled(
+/// What `scaling` describes, and how many positions it reaches.
+fn read_scaling(
     object: &Object,
     scaling: &Object,
     base: f32,
     dims: usize,
     context_tokens: usize,
-) -> Result<(Frequencies, usize)> {
+) -> Result<(Scaling, usize)> {
     let factor = || scaling.required_fraction("factor");
     let original = |key: &str| match scaling.count(key)? {
         Some(original) => Ok(Some(original)),
@@ -294,13 +296,14 @@ fn scaled(
     };
     let original = original("original_max_position_embeddings")?;
     match scaling.text("rope_type").or(scaling.text("type")) {
-        None | Some("default") => Ok((Frequencies::plain(base, dims), context_tokens)),
-        Some("linear") => Ok((Frequencies::divided(base, dims, factor()?, &vec![1.0; dims / 2]), context_tokens)),
+        None | Some("default") => Ok((Scaling::Linear(1.0), context_tokens)),
+        Some("linear") => Ok((Scaling::Linear(factor()?), context_tokens)),
         Some("llama3") => {
             let original = original.ok_or_else(|| scaling.corrupt("\"rope_scaling\" lacks its original context"))?;
             let limits =
                 [scaling.required_fraction("low_freq_factor")?, scaling.required_fraction("high_freq_factor")?];
-            Ok((Frequencies::llama3(base, dims, factor()?, limits, original as f32), context_tokens))
+            let divisors = Frequencies::llama3_divisors(base, dims, factor()?, limits, original as f32);
+            Ok((Scaling::Divisors(divisors), context_tokens))
         }
         Some("yarn") => {
             if scaling.get("mscale").or(scaling.get("mscale_all_dim")).is_some() {
@@ -308,9 +311,9 @@ fn scaled(
             }
             let (factor, original) = (factor()?, original.unwrap_or(context_tokens));
             let betas = [scaling.fraction("beta_fast")?.unwrap_or(32.0), scaling.fraction("beta_slow")?.unwrap_or(1.0)];
-            let magnitude = scaling.fraction("attention_factor")?.unwrap_or(1.0 + 0.1 * factor.max(1.0).ln());
+            let magnitude = scaling.fraction("attention_factor")?.unwrap_or(yarn_magnitude(factor));
             let reach = ((original as f32 * factor) as usize).clamp(context_tokens, MOST);
-            Ok((Frequencies::yarn(base, dims, factor, betas, original as f32, magnitude), reach))
+            Ok((Scaling::Yarn { factor, betas, original, magnitude }, reach))
         }
         Some("longrope" | "su") => {
             let original = original.unwrap_or(context_tokens);
@@ -322,8 +325,7 @@ fn scaled(
             };
             let usual = if stretch > 1.0 { (1.0 + stretch.ln() / (original as f32).ln()).sqrt() } else { 1.0 };
             let magnitude = scaling.fraction("attention_factor")?.unwrap_or(usual);
-            let table = Frequencies::long_and_short(base, dims, [&short, &long], original, magnitude);
-            Ok((table, context_tokens))
+            Ok((Scaling::ShortAndLong { short, long, original, magnitude }, context_tokens))
         }
         Some(other) => Err(ModelError::Unsupported(format!("position scaling \"{other}\""))),
     }

@@ -2,22 +2,16 @@
 //!
 //! Numbers that these files leave out, because the program that they are made for knows them by family, are here.
 
-use super::config::{Activation, Config, Family, LayerPlan, Pairs, MOST};
+use super::config::{Activation, Config, Family, LayerPlan, MOST};
 use super::gguf::GgufFile;
+use super::positions::yarn_magnitude;
 use super::rope::Frequencies;
 use super::tensors::{load_vector, Tensors};
 use crate::error::{ModelError, Result};
 use candle_core::quantized::gguf_file::Value;
 
-/// Every sixth layer of Gemma 3 sees everything, every second one of Gemma 2.
-const GEMMA3_PERIOD: usize = 6;
-const GEMMA2_PERIOD: usize = 2;
-
-/// SmolLM3 rotates nothing in every fourth layer.
-const SMOLLM3_PERIOD: usize = 4;
-
 /// Base of the positions in the layers of Gemma 3 that have a window.
-const GEMMA3_LOCAL_BASE: f32 = 10_000.0;
+pub const GEMMA3_LOCAL_BASE: f32 = 10_000.0;
 
 impl Config {
     /// Errors: `Unsupported` for another architecture or a variant of it; `Corrupt` for missing or absurd numbers.
@@ -37,9 +31,6 @@ impl Config {
         }
         let rope_dims = keys.count("rope.dimension_count")?.unwrap_or(head_dim);
         let count = Self::check_layers(keys.required("block_count")?, |reason| file.corrupt(reason))?;
-        // The largest models of these two families scale by the width that a head would have if all filled the stream.
-        let largest = matches!((family, count), (Family::Gemma2, 46) | (Family::Gemma3, 62));
-        let scaled_dim = if largest { hidden / heads } else { head_dim };
         let cap = |key: &str, usual: f32| {
             let cap = keys.fraction(key)?.or((family == Family::Gemma2).then_some(usual));
             Ok::<_, ModelError>(cap.filter(|cap| *cap != 0.0))
@@ -53,24 +44,20 @@ impl Config {
             kv_heads,
             head_dim,
             rope_dims,
-            rope_pairs: match family {
-                Family::Llama | Family::SmolLm3 => Pairs::Adjacent,
-                _ => Pairs::Halves,
-            },
+            rope_pairs: family.gguf_pairs(),
             rope: Vec::new(),
             norm_epsilon: keys
                 .fraction("attention.layer_norm_rms_epsilon")?
                 .ok_or_else(|| keys.missing("attention.layer_norm_rms_epsilon"))?,
             activation: if family.is_gemma() { Activation::Gelu } else { Activation::Silu },
             embedding_scale: if family.is_gemma() { (hidden as f32).sqrt() } else { 1.0 },
-            score_scale: match keys.fraction("attention.scale")? {
-                Some(scale) if scale != 0.0 => scale,
-                _ => 1.0 / (scaled_dim as f32).sqrt(),
-            },
+            score_scale: 0.0,
             score_cap: cap("attn_logit_softcapping", 50.0)?,
             logit_cap: cap("final_logit_softcapping", 30.0)?,
             context_tokens: keys.required("context_length")?,
         };
+        let scale = keys.fraction("attention.scale")?.filter(|scale| *scale != 0.0);
+        config.score_scale = scale.unwrap_or_else(|| config.gguf_score_scale());
         if rope_dims > head_dim {
             return Err(file.corrupt(format!("{rope_dims} of {head_dim} dimensions of a head cannot be rotated")));
         }
@@ -124,11 +111,6 @@ impl Keys<'_> {
 /// What each layer sees, and which table rotates it.
 fn layers(keys: &Keys, family: Family, count: usize) -> Result<Vec<LayerPlan>> {
     let window = keys.count("attention.sliding_window")?;
-    let period = match family {
-        Family::Gemma2 => Some(GEMMA2_PERIOD),
-        Family::Gemma3 => Some(GEMMA3_PERIOD),
-        _ => None,
-    };
     let by_period = |period: Option<usize>| -> Vec<bool> {
         (1..=count).map(|number| period.is_none_or(|period| !number.is_multiple_of(period))).collect()
     };
@@ -139,15 +121,11 @@ fn layers(keys: &Keys, family: Family, count: usize) -> Result<Vec<LayerPlan>> {
             flags.ok_or_else(|| keys.file.corrupt("pattern of the layers with a window is not one flag for each"))?
         }
         Some(_) => by_period(keys.count("attention.sliding_window_pattern")?),
-        None => by_period(period),
+        None => by_period(family.gguf_period()),
     };
     let plan = |index: usize| {
         let window = window.filter(|_| windowed[index]);
-        let rope = match family {
-            Family::SmolLm3 if (index + 1).is_multiple_of(SMOLLM3_PERIOD) => None,
-            Family::Gemma3 if window.is_some() => Some(1),
-            _ => Some(0),
-        };
+        let rope = family.gguf_rope(index, window.is_some());
         LayerPlan { window, rope }
     };
     Ok((0..count).map(plan).collect())
@@ -178,7 +156,7 @@ impl RopeNumbers {
             Some("yarn") => {
                 let fast = keys.fraction("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0);
                 let slow = keys.fraction("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0);
-                magnitude *= 1.0 + 0.1 * factor.max(1.0).ln();
+                magnitude *= yarn_magnitude(factor);
                 Scaling::Yarn { factor, betas: [fast, slow] }
             }
             Some(other) => return Err(ModelError::Unsupported(format!("position scaling \"{other}\""))),

@@ -9,6 +9,7 @@ use super::config::{Config, Pairs};
 use super::json_schema::Schemas;
 use super::matrix::Matrix;
 use super::prefix_cache::{PrefixCache, DEFAULT_BYTES};
+use super::rope::rotated_row;
 use super::weights::Layer;
 use super::{Decoder, Network};
 use crate::adapter::{AdapterFiles, Base, Factors, Target};
@@ -16,7 +17,6 @@ use crate::compute::dense::dot;
 use crate::compute::parts::{Chunks, Strip, Strips};
 use crate::compute::Pool;
 use crate::error::Result;
-use crate::quantize::checkpoint::rotated_row;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 

@@ -10,13 +10,13 @@
 //! - What a file asks for and this runtime cannot do is an error when it is loaded, never a wrong answer.
 
 mod attention;
-mod config;
-mod folder;
+pub(crate) mod config;
+pub(crate) mod folder;
 pub(crate) mod folder_config;
 mod forward;
 mod generation;
 mod gguf;
-mod gguf_config;
+pub(crate) mod gguf_config;
 mod json_schema;
 mod kv_cache;
 mod likelihood;
@@ -24,19 +24,20 @@ mod lora;
 mod mapped_file;
 mod matrix;
 mod needs;
+pub(crate) mod positions;
 mod prefix_cache;
-mod rope;
+pub(crate) mod rope;
 mod sampler;
 pub(crate) mod sentence;
 mod speculation;
-mod tensors;
+pub(crate) mod tensors;
 mod text_stream;
-mod weights;
+pub(crate) mod weights;
 
 #[cfg(test)]
 mod candle_tests;
 #[cfg(test)]
-mod family_tests;
+pub(crate) mod family_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]

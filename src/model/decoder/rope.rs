@@ -30,9 +30,9 @@ impl Frequencies {
         Self { usual: divisors.iter().enumerate().map(scaled).collect(), long: None, magnitude: 1.0 }
     }
 
-    /// Llama 3's context extension: long waves are divided by `factor`, short ones not, and those between the two
-    /// limits, counted in waves per `original` positions, partly.
-    pub fn llama3(base: f32, dims: usize, factor: f32, limits: [f32; 2], original: f32) -> Self {
+    /// What Llama 3's context extension divides by: long waves by `factor`, short ones by nothing, and those between the two
+    /// limits, counted in waves per `original` positions, by something between.
+    pub fn llama3_divisors(base: f32, dims: usize, factor: f32, limits: [f32; 2], original: f32) -> Vec<f32> {
         let [low, high] = limits;
         let divisor = |frequency: f32| {
             let waves = original * frequency / (2.0 * std::f32::consts::PI);
@@ -45,8 +45,7 @@ impl Frequencies {
                 1.0 / ((1.0 - part) / factor + part)
             }
         };
-        let divisors: Vec<f32> = Self::plain(base, dims).usual.into_iter().map(divisor).collect();
-        Self::divided(base, dims, 1.0, &divisors)
+        Self::plain(base, dims).usual.into_iter().map(divisor).collect()
     }
 
     /// YaRN (Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models", 2023): as Llama 3's, with
@@ -180,9 +179,22 @@ fn rotate(head: &mut [f32], own: &[f32], other: &[f32]) {
     }
 }
 
+/// The row of a matrix whose heads pair dimension `i` with `i + head_dim / 2` that becomes row `row` where neighbours are
+/// paired.
+pub fn rotated_row(row: usize, head_dim: usize) -> usize {
+    let (head, at) = (row / head_dim, row % head_dim);
+    head * head_dim + at / 2 + at % 2 * (head_dim / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_that_are_rotated_together_become_neighbours() {
+        let rows: Vec<usize> = (0..16).map(|row| rotated_row(row, 8)).collect();
+        assert_eq!(rows, [0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15]);
+    }
 
     fn rotated(pairs: Pairs, table: &Frequencies, position: usize, mut numbers: Vec<f32>, head_dim: usize) -> Vec<f32> {
         let mut rotation = Rotation::default();
@@ -232,7 +244,8 @@ mod tests {
     #[test]
     fn extensions_stretch_long_waves_and_keep_short_ones() {
         let plain = Frequencies::plain(5e5, 64).usual;
-        let llama3 = Frequencies::llama3(5e5, 64, 8.0, [1.0, 4.0], 8192.0).usual;
+        let divisors = Frequencies::llama3_divisors(5e5, 64, 8.0, [1.0, 4.0], 8192.0);
+        let llama3 = Frequencies::divided(5e5, 64, 1.0, &divisors).usual;
         let yarn = Frequencies::yarn(5e5, 64, 8.0, [32.0, 1.0], 8192.0, 1.2).usual;
         for table in [llama3, yarn] {
             assert_eq!(table[0], plain[0]);

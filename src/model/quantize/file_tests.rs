@@ -276,8 +276,8 @@ fn what_is_not_known_is_refused_by_name() {
         std::fs::write(folder.0.join(name), &text).unwrap();
         error
     };
-    let error = edit("config.json", "LlamaForCausalLM", "FalconForCausalLM");
-    assert!(error.contains("FalconForCausalLM") && error.contains("MistralForCausalLM"), "{error}");
+    let error = edit("config.json", "\"model_type\": \"llama\"", "\"model_type\": \"falcon\"");
+    assert!(error.contains("\"falcon\"") && error.contains("mistral"), "{error}");
     let error = edit("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1");
     assert!(error.contains("model.layers.1."), "{error}");
     let error = edit("config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3");

@@ -101,6 +101,10 @@ impl Metadata {
         );
     }
 
+    pub fn set_bools(&mut self, key: &str, values: &[bool]) {
+        self.set_array(key, BOOL, values.len(), &values.iter().map(|value| u8::from(*value)).collect::<Vec<_>>());
+    }
+
     /// Number of keys.
     pub fn count(&self) -> usize {
         self.entries.len()

@@ -26,6 +26,8 @@ pub mod writer;
 #[cfg(test)]
 mod block_tests;
 #[cfg(test)]
+mod family_tests;
+#[cfg(test)]
 pub(crate) mod file_tests;
 
 pub use convert::{planned_bytes, write, Model, Watch};

@@ -6,6 +6,7 @@
 
 use super::error::{clean, quote, RemoteError};
 use super::key::{self, Key};
+use super::retry_after;
 use super::transport::{self, Fault};
 use super::watch::{Abandoned, Stop, Watch};
 use pg_rag_protocol::message::FailureKind;
@@ -15,7 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use ureq::config::{AutoHeaderValue, Config};
 use ureq::http::{HeaderMap, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
@@ -224,10 +225,10 @@ impl Client {
         // Whatever happens here, the status says enough.
         let _ = answer.body.read_to_end(&mut bytes);
         let words = serde_json::from_slice(&bytes).ok().and_then(|body: Value| words_of(&body));
-        let after = headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let after = retry_after::read(headers, SystemTime::now());
         let error = RemoteError::new(kind, format!("server \"{name}\" {message} (status {number})"))
             .with_detail(words.and_then(|words| quote(&words, self.key.as_ref())));
-        Failed { error, again, after: after.map(Duration::from_secs) }
+        Failed { error, again, after }
     }
 
     /// Why there is no answer.

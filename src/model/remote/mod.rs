@@ -7,6 +7,7 @@
 //! - [`address`]: which addresses may be connected to;
 //! - [`key`]: reading the key from its file;
 //! - [`transport`]: connections that obey the watch and go to checked addresses only;
+//! - `retry_after`: when a server that is busy wants to be asked again;
 //! - [`client`]: one request: attempts, pauses, limits;
 //! - [`sse`]: server-sent events;
 //! - [`options`], [`count`]: what a registration says of a model, and how its tokens are estimated;
@@ -25,6 +26,7 @@ pub mod error;
 pub mod key;
 pub mod options;
 pub mod rerank;
+mod retry_after;
 pub mod sse;
 #[cfg(test)]
 pub mod testing;

@@ -400,12 +400,20 @@ fn what_may_pass_is_tried_again() {
     let received = server.received();
     assert!(received[1].at - received[0].at >= Duration::from_secs(1));
 
+    let dates = "Date: Mon, 01 Jan 2035 00:00:00 GMT\r\nRetry-After: Mon, 01 Jan 2035 00:00:01 GMT\r\n";
+    let server = start(vec![answer(503, dates, "")]);
+    assert!(embed(&patient(&server)).is_ok());
+    let received = server.received();
+    assert!(received[1].at - received[0].at >= Duration::from_secs(1));
+
     // Not when that is later than anybody waits.
-    let server = start(vec![answer(429, "Retry-After: 3600\r\n", "")]);
-    let began = Instant::now();
-    assert_eq!(embed(&patient(&server)).unwrap_err().kind, FailureKind::RemoteBusy);
-    assert!(began.elapsed() < Duration::from_secs(5));
-    assert_eq!(server.received().len(), 1);
+    for late in ["3600", "18446744073709551615", "Fri, 31 Dec 9999 23:59:59 GMT"] {
+        let server = start(vec![answer(429, &format!("Retry-After: {late}\r\n"), "")]);
+        let began = Instant::now();
+        assert_eq!(embed(&patient(&server)).unwrap_err().kind, FailureKind::RemoteBusy);
+        assert!(began.elapsed() < Duration::from_secs(5));
+        assert_eq!(server.received().len(), 1);
+    }
 
     // Not when the answer would be the same.
     for status in [400, 401, 404, 413, 422, 501] {

@@ -15,6 +15,7 @@ pub mod safetensors;
 mod tests;
 
 pub use generation::{gguf_file, Generator};
+pub use license::of_card as license_of;
 
 use crate::adapter::AdapterFiles;
 use crate::encoder::config::{EncoderConfig, EncoderOptions, RerankerOptions, TextConfig};

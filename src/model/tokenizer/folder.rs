@@ -65,7 +65,9 @@ fn token_text(value: Option<&Value>) -> Option<&str> {
     }
 }
 
-fn template(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Option<String>> {
+/// The chat template of the model in `dir`, which newer folders have in a file of its own; of several with names, that
+/// called "default".
+pub fn template(dir: &Path, tokenizer_config: &Map<String, Value>) -> Result<Option<String>> {
     let path = dir.join("chat_template.jinja");
     match std::fs::metadata(&path) {
         Ok(metadata) if metadata.len() > MAX_TEMPLATE_BYTES => {

@@ -12,7 +12,7 @@
 //! The encoder and the decoder own one each; the server answers tokenize requests with it.
 
 pub mod chat_template;
-mod folder;
+pub(crate) mod folder;
 pub mod gguf;
 pub(crate) mod sentencepiece_file;
 mod token_bytes;

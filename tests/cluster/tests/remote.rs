@@ -2,7 +2,7 @@
 //!
 //! The server elsewhere is an HTTP server on loopback whose answers come from this cluster's own models, through a second
 //! session; so what remote calls return can be compared with what local ones do. Where `PG_RAG_LLAMA_PYTHON` names a
-//! Python that has llama-cpp-python with its server, that one is asked, too.
+//! Python that has llama-cpp-python with its server (`pip install 'llama-cpp-python[server]'`), that one is asked, too.
 
 use pg_rag_cluster_tests::http::{answer, head, json, Act, Received, TestServer};
 use pg_rag_cluster_tests::session::{execute, expect_error, rows, run_in_background, value};

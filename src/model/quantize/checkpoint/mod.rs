@@ -1,12 +1,12 @@
 //! A folder as Hugging Face's transformers save it (`config.json`, safetensors, `tokenizer.json`), read as if it were a
-//! GGUF file.
+//! GGUF file. What the families are is known to the decoder, which reads such folders, too.
 //!
-//! - [`config`]: `config.json` to metadata;
-//! - [`names`]: which tensor is which, and what is done to its rows;
+//! - [`hyperparameters`]: the configuration to metadata;
+//! - [`survey`]: which tensor is which, and what is done to its rows;
 //! - [`vocabulary`]: `tokenizer.json` to metadata.
 
-mod config;
-mod names;
+mod hyperparameters;
+mod survey;
 pub mod vocabulary;
 
 use super::convert::Model;
@@ -14,31 +14,34 @@ use super::metadata::Metadata;
 use super::mix::Shape;
 use super::tensors::{Tensor, TensorSource};
 use super::TensorType;
+use crate::decoder::folder_config::FolderConfig;
+use crate::decoder::rope::rotated_row;
 use crate::error::{ModelError, Result};
+use crate::source::license_of;
 use crate::source::safetensors::Checkpoint;
-use config::Config;
-pub use names::rotated_row;
-use names::{Origin, Part};
 use std::path::Path;
-
-/// A file of JSON larger than this is not a configuration.
-const MOST_JSON_BYTES: u64 = 256 << 20;
+use survey::{Origin, Part};
 
 /// Opens the model in `dir`.
 ///
 /// Errors: `Missing`, `Unreadable`; `Corrupt` for a missing tensor or a wrong shape; `Unsupported`, naming what, for
-/// another architecture, a tensor that is not part of it, or a tokenizer that GGUF cannot express.
+/// another architecture, a tensor that is not part of it, or what GGUF cannot express.
 pub fn open(dir: &Path) -> Result<Model> {
-    let path = dir.join("config.json");
-    let config = Config::read(&path, &read_json(&path)?)?;
-    let checkpoint = Checkpoint::open(dir)?;
-    let parts = names::plan(&config, &checkpoint)?;
-    let mut metadata = Metadata::default();
-    config.describe(dir, &mut metadata);
+    let folder = FolderConfig::read(dir)?;
+    let (checkpoint, parts) = survey::plan(dir, &folder)?;
     let rows = parts.iter().find(|part| part.name == "token_embd.weight").map_or(0, |part| part.shape[0]);
+    let mut metadata = Metadata::default();
+    hyperparameters::describe(&folder, rows, &mut metadata)?;
+    metadata.set_text("general.type", "model");
+    if let Some(name) = dir.file_name().and_then(|name| name.to_str()) {
+        metadata.set_text("general.name", name);
+    }
+    if let Some(license) = license_of(dir) {
+        metadata.set_text("general.license", &license);
+    }
     vocabulary::describe(dir, rows, &mut metadata)?;
     let has_output = parts.iter().any(|part| part.name == "output.weight");
-    let shape = Shape { layers: config.layers as u64, group: config.group() as u64, has_output };
+    let shape = Shape { layers: folder.config.layers.len() as u64, group: folder.config.group() as u64, has_output };
     let tensors = parts
         .iter()
         .map(|part| Tensor {
@@ -49,16 +52,6 @@ pub fn open(dir: &Path) -> Result<Model> {
         })
         .collect();
     Ok(Model { metadata, shape, tensors: Box::new(CheckpointTensors { checkpoint, parts, tensors }) })
-}
-
-/// A file of JSON; `Corrupt` if it is something else.
-fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let length = std::fs::metadata(path).map_err(|error| ModelError::from_io(path, error))?.len();
-    if length > MOST_JSON_BYTES {
-        return Err(ModelError::corrupt(path, format!("file of {length} bytes is not a configuration")));
-    }
-    let bytes = std::fs::read(path).map_err(|error| ModelError::from_io(path, error))?;
-    serde_json::from_slice(&bytes).map_err(|error| ModelError::corrupt(path, error))
 }
 
 /// The tensors of a checkpoint under the names of GGUF.
@@ -87,10 +80,21 @@ impl TensorSource for CheckpointTensors {
             Ok(())
         };
         match &part.origin {
-            Origin::Tensor(name) => read(name, first * columns..first * columns + out.len(), out),
+            Origin::Tensor { name, offset } => {
+                read(name, first * columns..first * columns + out.len(), out)?;
+                out.iter_mut().for_each(|number| *number += offset);
+                Ok(())
+            }
+            // A vector is read as a whole.
+            Origin::Rotated { name, head_dim } if part.shape.len() == 1 => {
+                let mut numbers = vec![0.0; out.len()];
+                read(name, 0..columns, &mut numbers)?;
+                out.iter_mut().enumerate().for_each(|(row, out)| *out = numbers[rotated_row(row, *head_dim)]);
+                Ok(())
+            }
             Origin::Rotated { name, head_dim } => {
                 for (index, row) in out.chunks_exact_mut(columns).enumerate() {
-                    let from = names::rotated_row(first + index, *head_dim);
+                    let from = rotated_row(first + index, *head_dim);
                     read(name, from * columns..(from + 1) * columns, row)?;
                 }
                 Ok(())

@@ -4,9 +4,9 @@
 //! readers of GGUF know; and SentencePiece's BPE with fallback to bytes (`llama`), whose scores are the ranks of the merges
 //! that give the tokens, so that merging by score is merging in that order.
 
-use super::read_json;
 use crate::error::{ModelError, Result};
 use crate::quantize::metadata::Metadata;
+use crate::tokenizer::folder::{optional, template};
 use crate::tokenizer::folder_files;
 use crate::tokenizer::sentencepiece_file::{Vocabulary, SENTENCEPIECE_FILE};
 use serde_json::Value;
@@ -21,18 +21,24 @@ const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 const BYTE: i32 = 6;
 
+/// A larger file is not a vocabulary.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// Adds the tokenizer in `dir` to `metadata`, with as many tokens as the embedding has rows.
 ///
 /// Errors: `Missing`, `Unreadable`; `Corrupt` for what is not a tokenizer or does not fit the embedding; `Unsupported` for
 /// one that GGUF cannot express.
 pub fn describe(dir: &Path, rows: usize, metadata: &mut Metadata) -> Result<()> {
-    let config_path = dir.join("tokenizer_config.json");
-    let config = if config_path.exists() { read_json(&config_path)? } else { Value::Null };
+    let config = optional(&dir.join("tokenizer_config.json"))?;
+    if let Some(template) = template(dir, &config)? {
+        metadata.set_text("tokenizer.chat_template", &template);
+    }
+    let config = Value::Object(config);
     if folder_files(dir).first() == Some(&SENTENCEPIECE_FILE) {
         return describe_sentencepiece(dir, &config, rows, metadata);
     }
     let path = dir.join("tokenizer.json");
-    let json = read_json(&path)?;
+    let json = read(&path)?;
     let model = &json["model"];
     let kind = model["type"].as_str().unwrap_or("BPE");
     if kind != "BPE" {
@@ -56,10 +62,18 @@ pub fn describe(dir: &Path, rows: usize, metadata: &mut Metadata) -> Result<()> 
     metadata.set_i32s("tokenizer.ggml.token_type", &tokens.kinds);
     special_ids(dir, &config, &tokens, metadata)?;
     metadata.set_bool("tokenizer.ggml.add_bos_token", adds_bos(&json, &config));
-    if let Some(template) = template(dir, &config) {
-        metadata.set_text("tokenizer.chat_template", &template);
-    }
     Ok(())
+}
+
+/// A file of JSON; `Corrupt` if it is something else.
+fn read(path: &Path) -> Result<Value> {
+    let from_io = |error| ModelError::from_io(path, error);
+    let length = std::fs::metadata(path).map_err(from_io)?.len();
+    if length > MOST_BYTES {
+        return Err(ModelError::corrupt(path, format!("file of {length} bytes is not a vocabulary")));
+    }
+    let bytes = std::fs::read(path).map_err(from_io)?;
+    serde_json::from_slice(&bytes).map_err(|error| ModelError::corrupt(path, error))
 }
 
 /// As [`describe`], for a folder with SentencePiece's own file, which says what GGUF wants to know.
@@ -82,9 +96,6 @@ fn describe_sentencepiece(dir: &Path, config: &Value, rows: usize, metadata: &mu
     metadata.set_i32s("tokenizer.ggml.token_type", &tokens.kinds);
     special_ids(dir, config, &tokens, metadata)?;
     metadata.set_bool("tokenizer.ggml.add_bos_token", config["add_bos_token"].as_bool().unwrap_or(true));
-    if let Some(template) = template(dir, config) {
-        metadata.set_text("tokenizer.chat_template", &template);
-    }
     Ok(())
 }
 
@@ -198,9 +209,15 @@ fn splitter(json: &Value) -> Result<&'static str> {
         }
         [split, bytes] if kind(split) == "Split" && kind(bytes) == "ByteLevel" => {
             let text = pattern(split);
-            match (contractions(&text), text.contains(r"\p{N}{1,3}"), text.contains(r"|\p{N}|"), composed) {
-                (true, true, _, false) => Ok("llama-bpe"),
-                (true, false, true, true) => Ok("qwen2"),
+            let cased = text.contains(r"\p{Lu}");
+            let digits = (text.contains(r"\p{N}{1,3}"), text.contains(r"|\p{N}|"));
+            match (cased, contractions(&text), digits, composed) {
+                // Whether words that are tokens are merged from their parts all the same.
+                (false, true, (true, false), false) if json["model"]["ignore_merges"] == true => Ok("llama-bpe"),
+                (false, true, (true, false), false) => Ok("smaug-bpe"),
+                (false, true, (false, true), true) => Ok("qwen2"),
+                (true, false, (false, true), false) => Ok("tekken"),
+                (true, true, (true, false), false) => Ok("gpt-4o"),
                 _ => Err(unnamed(&json["pre_tokenizer"])),
             }
         }
@@ -241,10 +258,7 @@ fn adds_bos(json: &Value, config: &Value) -> bool {
 fn special_ids(dir: &Path, config: &Value, tokens: &Tokens, metadata: &mut Metadata) -> Result<()> {
     let mut numbers = Vec::new();
     for name in ["generation_config.json", "config.json"] {
-        let path = dir.join(name);
-        if path.exists() {
-            numbers.push(read_json(&path)?);
-        }
+        numbers.push(Value::Object(optional(&dir.join(name))?));
     }
     for (short, key) in [("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")] {
         let token = &config[format!("{short}_token")];
@@ -262,17 +276,47 @@ fn special_ids(dir: &Path, config: &Value, tokens: &Tokens, metadata: &mut Metad
     Ok(())
 }
 
-/// The chat template, which newer folders have in a file of its own.
-fn template(dir: &Path, config: &Value) -> Option<String> {
-    if let Ok(text) = std::fs::read_to_string(dir.join("chat_template.jinja")) {
-        return Some(text);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// How the cut of a vocabulary is called whose words match `pattern`.
+    fn name(pattern: &str, ignore_merges: bool, normalizer: &Value) -> Result<&'static str> {
+        splitter(&json!({
+            "model": {"type": "BPE", "ignore_merges": ignore_merges},
+            "normalizer": normalizer,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+            ]},
+        }))
     }
-    match &config["chat_template"] {
-        Value::String(text) => Some(text.clone()),
-        Value::Array(named) => {
-            let default = named.iter().find(|template| template["name"].as_str() == Some("default"));
-            default.or(named.first())?["template"].as_str().map(str::to_owned)
-        }
-        _ => None,
+
+    #[test]
+    fn patterns_of_words_have_the_names_that_readers_know() {
+        let words = |digits: &str| {
+            format!(
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            )
+        };
+        let cased = |contractions: &str, digits: &str| {
+            let (upper, lower) = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]");
+            format!(
+                r"[^\r\n\p{{L}}\p{{N}}]?{upper}*{lower}+{contractions}|[^\r\n\p{{L}}\p{{N}}]?{upper}+{lower}*{contractions}|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+            )
+        };
+        let (three, one) = (r"\p{N}{1,3}", r"\p{N}");
+        let (plain, composed) = (Value::Null, json!({"type": "NFC"}));
+        let contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?";
+        assert_eq!(name(&words(three), true, &plain).unwrap(), "llama-bpe");
+        assert_eq!(name(&words(three), false, &plain).unwrap(), "smaug-bpe");
+        assert_eq!(name(&words(one), false, &composed).unwrap(), "qwen2");
+        assert_eq!(name(&cased("", one), true, &plain).unwrap(), "tekken");
+        assert_eq!(name(&cased(contractions, three), false, &plain).unwrap(), "gpt-4o");
+        // Nobody has named these.
+        assert!(name(&words(one), false, &plain).is_err());
+        assert!(name(&cased(contractions, one), false, &plain).is_err());
+        assert!(name(r"\p{N}{1,3}", false, &plain).is_err());
     }
 }
