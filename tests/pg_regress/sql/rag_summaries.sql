@@ -96,6 +96,26 @@ DELETE FROM books WHERE id = 5;
 SELECT count(*) FROM books_rag WHERE id = 5;
 SELECT rag_drop_index('books_rag');
 
+-- A page that cannot be summarised fails as a row does; its text is there
+LOAD 'pg_rag';
+COPY (SELECT WHERE false) TO PROGRAM 'rm -rf test_writer && mkdir test_writer';
+\getenv inputs PG_ABS_SRCDIR
+SELECT format('cp -R %s/../data/tiny_llama test_writer', :'inputs') AS copy_model, current_setting('data_directory') || '/test_writer' AS folder \gset
+COPY (SELECT WHERE false) TO PROGRAM :'copy_model';
+SELECT rag_add_model('tiny-writer', 'generate', :'folder' || '/tiny_llama');
+CREATE TABLE notes (id integer PRIMARY KEY, body text);
+INSERT INTO notes VALUES (1, prose('stones', 40));
+SELECT rag_create_index('notes', 'body', summarize => true, summary_model => 'tiny-writer', summary_max_words => 200);
+DO $$ BEGIN FOR i IN 1..600 LOOP EXIT WHEN EXISTS (SELECT FROM rag_index_errors); PERFORM pg_sleep(0.1); END LOOP; END $$;
+SELECT index, key, attempts > 0 AS tried, failed, error FROM rag_index_errors;
+SELECT state, coverage, pending, failed, summaries_pending, last_error FROM rag_index_status WHERE index = 'notes_rag'::regclass;
+SELECT count(*) > 1 AS has_texts, bool_or(is_summary) AS has_summary FROM notes_rag;
+UPDATE notes SET body = 'Short.';
+SELECT rag_wait('notes_rag', '3 min');
+SELECT count(*) FROM rag_index_errors;
+DROP TABLE notes CASCADE;
+SELECT rag_drop_model('tiny-writer');
+
 -- Collections
 SELECT rag_create_collection('papers', summarize => true, summary_max_words => 12);
 SELECT rag_ingest('papers', prose('birds'), 'birds.txt');
