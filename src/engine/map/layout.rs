@@ -181,6 +181,7 @@ fn width(near: &[(usize, f64)], nearest: f64) -> f64 {
 mod tests {
     use super::super::principal::project;
     use super::*;
+    use crate::test_scale::scaled;
     use proptest::prelude::*;
 
     fn layout(elements: &[f32], dimensions: usize) -> Vec<[f64; 2]> {
@@ -202,6 +203,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "two hundred points, two hundred times moved: hours")]
     fn what_belongs_together_is_nearest_in_the_picture() {
         let (groups, each) = (8, 25);
         let elements = clustered(groups, each, 32);
@@ -253,13 +255,14 @@ mod tests {
 
     #[test]
     fn the_same_vectors_give_the_same_picture() {
-        let elements = clustered(3, 10, 8);
+        let (groups, each) = scaled((3, 10), (2, 2));
+        let elements = clustered(groups, each, 8);
         assert_eq!(layout(&elements, 8), layout(&elements, 8));
     }
 
     #[test]
     fn few_equal_and_empty_vectors_have_places() {
-        for elements in [&[][..], &[1.0, 0.0], &[0.0; 40], &[1.0; 40]] {
+        for elements in [&[][..], &[1.0, 0.0], &[0.0; scaled(40, 6)], &[1.0; scaled(40, 8)]] {
             let points = layout(elements, 2);
             assert_eq!(points.len(), elements.len() / 2);
             assert!(points.iter().flatten().all(|place| place.is_finite()));
@@ -267,9 +270,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
+        #![proptest_config(ProptestConfig::with_cases(scaled(32, 1)))]
         #[test]
-        fn any_vectors_have_finite_places(elements in prop::collection::vec(-1e3f32..1e3, 0..200), dimensions in 1usize..6) {
+        fn any_vectors_have_finite_places(elements in prop::collection::vec(-1e3f32..1e3, 0..scaled(200, 8)), dimensions in 1usize..6) {
             let points = layout(&elements, dimensions);
             prop_assert_eq!(points.len(), elements.len() / dimensions);
             prop_assert!(points.iter().flatten().all(|place| place.is_finite() && place.abs() < 1e6));

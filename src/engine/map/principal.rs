@@ -150,6 +150,7 @@ fn eigen(mut matrix: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_scale::scaled;
     use proptest::prelude::*;
 
     fn plane(elements: &[f32], dimensions: usize) -> Plane {
@@ -173,10 +174,12 @@ mod tests {
 
     #[test]
     fn distances_within_a_plane_are_kept() {
-        let (flat, elements) = askew(60, 40, 0.0);
-        let found = plane(&elements, 40);
+        const POINTS: usize = scaled(60, 12);
+        const DIMENSIONS: usize = scaled(40, 6);
+        let (flat, elements) = askew(POINTS, DIMENSIONS, 0.0);
+        let found = plane(&elements, DIMENSIONS);
         let distance = |a: &[f64; 2], b: &[f64; 2]| (a[0] - b[0]).hypot(a[1] - b[1]);
-        for i in 0..60 {
+        for i in 0..POINTS {
             for j in 0..i {
                 let error = distance(&flat[i], &flat[j]) - distance(&found.points[i], &found.points[j]);
                 assert!(error.abs() < 1e-4, "{error}");
@@ -188,11 +191,12 @@ mod tests {
 
     #[test]
     fn noise_is_told_as_variance_that_is_not_shown() {
-        let (_, elements) = askew(200, 30, 0.3);
-        let found = plane(&elements, 30);
+        const DIMENSIONS: usize = scaled(30, 8);
+        let (_, elements) = askew(scaled(200, 20), DIMENSIONS, 0.3);
+        let found = plane(&elements, DIMENSIONS);
         let shown = found.explained[0] + found.explained[1];
         assert!(shown > 0.6 && shown < 0.98, "{shown}");
-        assert_eq!(found, plane(&elements, 30));
+        assert_eq!(found, plane(&elements, DIMENSIONS));
     }
 
     #[test]
@@ -209,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_vectors_give_finite_points_around_the_middle(
-            elements in prop::collection::vec(-1e3f32..1e3, 0..120), dimensions in 1usize..9
+            elements in prop::collection::vec(-1e3f32..1e3, 0..scaled(120, 20)), dimensions in 1usize..9
         ) {
             let found = plane(&elements, dimensions);
             prop_assert_eq!(found.points.len(), elements.len() / dimensions);

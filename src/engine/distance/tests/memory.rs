@@ -79,7 +79,7 @@ impl Drop for Guarded {
 
 fn sums_stay_inside<E: Tested + Default>() {
     let mut memory = Guarded::new();
-    for length in (0..=130).step_by(scaled(1, 7)) {
+    for length in (0..=130).step_by(scaled(1, 9)) {
         let values: Vec<E> = elements(6, length);
         for slice in memory.slices::<E>(length) {
             slice.copy_from_slice(&values);
@@ -117,7 +117,7 @@ fn counts_stay_inside_the_slices() {
 #[test]
 fn conversions_stay_inside_the_slices() {
     let (mut narrow, mut wide) = (Guarded::new(), Guarded::new());
-    for length in (0..=130).step_by(scaled(1, 7)) {
+    for length in (0..=130).step_by(scaled(1, 9)) {
         for set in InstructionSet::available() {
             for (halves, singles) in narrow.slices::<f16>(length).into_iter().zip(wide.slices::<f32>(length)) {
                 halves.copy_from_slice(&elements::<f16>(7, length));

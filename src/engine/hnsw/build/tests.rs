@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::{calibrate, Arena, ArenaShape, Builder, FinishedGraph, Inserted};
 use crate::code::{Codec, Values};
-use crate::hnsw::index::tests::{identity, tid, vectors};
+use crate::hnsw::index::tests::{identity, tid, vectors, WIDE};
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::write::BuiltGraph;
 use crate::hnsw::page::Metric;
 use crate::test_scale::scaled;
 
-const DIMENSIONS: usize = 64;
+const DIMENSIONS: usize = WIDE;
 const HELD_EVERY: usize = scaled(50, 10);
 
 fn words(count: usize) -> Vec<AtomicU32> {
@@ -92,12 +92,12 @@ fn threads_build_one_graph() {
         built_by_threads(&identity(DIMENSIONS as u32, metric, 16), &vectors, 4, false);
     }
     built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 16), &vectors, 4, true);
-    built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 2), &vectors[..scaled(500, 20)], 4, false);
+    built_by_threads(&identity(DIMENSIONS as u32, Metric::L2, 2), &vectors[..scaled(500, 12)], 4, false);
 }
 
 #[test]
 fn equal_and_opposite_vectors_are_not_lost() {
-    const EQUALS: usize = scaled(300, 12);
+    const EQUALS: usize = scaled(300, 8);
     let mut points = vec![vec![0.0; DIMENSIONS]; EQUALS];
     points.extend((0..EQUALS).map(|row| vec![if row % 2 == 0 { 1.0 } else { -1.0 }; DIMENSIONS]));
     for metric in [Metric::L2, Metric::InnerProduct, Metric::Cosine].into_iter().take(scaled(3, 1)) {
@@ -107,7 +107,7 @@ fn equal_and_opposite_vectors_are_not_lost() {
 
 #[test]
 fn a_full_arena_keeps_what_it_has() {
-    const FIT: usize = scaled(100, 20);
+    const FIT: usize = scaled(100, 12);
     let vectors = vectors(5 * FIT, DIMENSIONS, 22);
     let identity = identity(DIMENSIONS as u32, Metric::L2, 16);
     let codec = identity.codec();

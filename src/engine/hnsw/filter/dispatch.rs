@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn all_instruction_sets_find_the_same_keys() {
         // Not a multiple of 64.
-        const KEYS: usize = scaled(1_000, 104);
+        const KEYS: usize = scaled(1_000, 72);
         let conditions = [
             Condition::Between(40, 170),
             Condition::Between(200, u128::MAX),

@@ -49,6 +49,11 @@ integers! {
 
 /// The offset of the first byte in `start..end` that is not zero.
 pub(super) fn first_non_zero(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
+    static ZEROS: Page = [0; PAGE_BYTES];
     let part = bytes.get(start..end)?;
+    // Almost always all of them are zero, which one comparison says.
+    if ZEROS.get(..part.len()) == Some(part) {
+        return None;
+    }
     part.iter().position(|&byte| byte != 0).map(|at| start + at)
 }

@@ -7,14 +7,14 @@ use super::{PartedBuild, Phase, Progress, Team};
 use crate::code::{Codec, Values};
 use crate::hnsw::build::{Arena, ArenaShape, Builder, Inserted};
 use crate::hnsw::index::memory::MemoryStore;
-use crate::hnsw::index::tests::{built, identity, search, tid, vectors, written, Numbers};
+use crate::hnsw::index::tests::{built, identity, search, tid, vectors, written, Numbers, WIDE};
 use crate::hnsw::index::Index;
 use crate::hnsw::page::meta::Identity;
 use crate::hnsw::page::Metric;
 use crate::test_scale::scaled;
 
-const DIMENSIONS: usize = 64;
-const QUERIES: usize = scaled(100, 2);
+const DIMENSIONS: usize = WIDE;
+const QUERIES: usize = scaled(100, 1);
 
 /// The phases gone through.
 #[derive(Default)]
@@ -43,10 +43,11 @@ impl Team<EndOfFile> for Phases {
 
 /// Vectors around a few dozen others, as real ones are.
 fn clustered(count: usize, seed: u64) -> Vec<Vec<f32>> {
-    let centres = vectors(40, DIMENSIONS, 1);
+    const CENTRES: usize = scaled(40, 8);
+    let centres = vectors(CENTRES, DIMENSIONS, 1);
     let near = vectors(count, DIMENSIONS, seed);
     let around = |row: usize, vector: Vec<f32>| {
-        centres[row * 7 % 40].iter().zip(vector).map(|(centre, noise)| centre + 0.6 * noise).collect()
+        centres[row * 7 % CENTRES].iter().zip(vector).map(|(centre, noise)| centre + 0.6 * noise).collect()
     };
     near.into_iter().enumerate().map(|(row, vector)| around(row, vector)).collect()
 }
@@ -110,7 +111,7 @@ fn recall(index: &mut Index<MemoryStore>, vectors: &[Vec<f32>], metric: crate::d
 
 #[test]
 fn parts_are_as_good_as_one_graph() {
-    let vectors = clustered(scaled(5_000, 40), 31);
+    let vectors = clustered(scaled(5_000, 24), 31);
     for (page_metric, metric) in [
         (Metric::L2, crate::distance::Metric::L2),
         (Metric::Cosine, crate::distance::Metric::Cosine),
@@ -121,8 +122,8 @@ fn parts_are_as_good_as_one_graph() {
     .take(scaled(4, 1))
     {
         let whole = recall(&mut built(&vectors, identity(DIMENSIONS as u32, page_metric, 16)), &vectors, metric);
-        let sizes = scaled([4_000, 700, 300], [48, 40, 24]);
-        for (nodes, loss) in sizes.into_iter().zip([0.01, 0.02, 0.05]) {
+        let sizes = scaled([4_000, 700, 300], [28, 20, 14]);
+        for (nodes, loss) in sizes.into_iter().zip([0.01, 0.02, 0.05]).step_by(scaled(1, 2)) {
             let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, page_metric, 16), nodes, 100);
             assert_all_there(&mut index, &vectors);
             let parts = recall(&mut index, &vectors, metric);
@@ -135,12 +136,12 @@ fn parts_are_as_good_as_one_graph() {
 #[test]
 fn equal_rows_are_few_nodes() {
     // Half of the rows are one vector, which alone would be more than the memory.
-    const OTHERS: usize = scaled(1_500, 20);
+    const OTHERS: usize = scaled(1_500, 12);
     let mut vectors = clustered(OTHERS, 32);
     for row in 0..OTHERS {
         vectors.insert(2 * row, vec![0.5; DIMENSIONS]);
     }
-    let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, Metric::L2, 8), scaled(400, 20), usize::MAX);
+    let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, Metric::L2, 8), scaled(400, 12), usize::MAX);
     assert_all_there(&mut index, &vectors);
     // One node for each time that the memory was filled with them.
     let report = index.check().unwrap();
@@ -150,12 +151,12 @@ fn equal_rows_are_few_nodes() {
 #[test]
 fn rows_near_each_other_that_no_part_holds_are_not_lost() {
     // All but a few are so near that they have the same pivots.
-    let mut vectors = vectors(scaled(1_000, 40), DIMENSIONS, 33);
+    let mut vectors = vectors(scaled(1_000, 24), DIMENSIONS, 33);
     for vector in &mut vectors[scaled(20, 5)..] {
         vector.iter_mut().for_each(|element| *element = 1.0 + *element * 1e-3);
     }
-    for metric in [Metric::L2, Metric::InnerProduct] {
-        let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, metric, 8), scaled(100, 25), usize::MAX);
+    for metric in [Metric::L2, Metric::InnerProduct].into_iter().take(scaled(2, 1)) {
+        let mut index = built_in_parts(&vectors, identity(DIMENSIONS as u32, metric, 8), scaled(100, 15), usize::MAX);
         assert_all_there(&mut index, &vectors);
     }
 }
@@ -172,10 +173,10 @@ fn no_rows_and_few_rows_are_built_too() {
 
 #[test]
 fn an_arena_that_is_full_goes_on_in_parts() {
-    let vectors = clustered(scaled(1_000, 40), 35);
+    let vectors = clustered(scaled(1_000, 24), 35);
     let identity = identity(DIMENSIONS as u32, Metric::Cosine, 16);
     let codec = identity.codec();
-    let memory = words(16 + scaled(500, 20) * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
+    let memory = words(16 + scaled(500, 12) * ArenaShape::of(&identity).mean_node_bytes(codec.code_bytes()) / 4);
     let arena = Arena::new(&memory, ArenaShape::of(&identity));
     let mut builder = Builder::new(arena, &codec, 7, 64);
     let mut build = PartedBuild::new(&identity, &codec, MemoryFiles).unwrap();
@@ -212,11 +213,11 @@ fn rows_that_a_part_does_not_hold_are_no_island() {
             (sum - 2.0) * 3f32.sqrt()
         };
         let centres: Vec<Vec<f32>> = (0..12).map(|_| (0..DIMENSIONS).map(|_| near_zero()).collect()).collect();
-        let vectors: Vec<Vec<f32>> = (0..scaled(8_000, 40))
+        let vectors: Vec<Vec<f32>> = (0..scaled(8_000, 24))
             .map(|row| centres[row * 7 % 12].iter().map(|at| at + 0.5 * near_zero()).collect())
             .collect();
         let identity = Identity { code_seed: number, ..identity(DIMENSIONS as u32, Metric::L2, 16) };
-        let mut index = built_in_parts(&vectors, identity, scaled(2_000, 24), scaled(800, 20));
+        let mut index = built_in_parts(&vectors, identity, scaled(2_000, 15), scaled(800, 12));
         let is_lost = |&row: &usize| search(&mut index, &vectors[row], &vectors, 100, 1) != [row];
         let lost = (0..vectors.len()).filter(is_lost).count();
         assert!(lost <= 1, "number {number}: {lost} rows are not found by their own vectors");

@@ -36,8 +36,8 @@ fn crash_everywhere(
 
 #[test]
 fn insertions_survive_a_crash_after_every_change() {
-    let vectors = vectors(scaled(60, 6), 64, 11);
-    let mut index = empty(identity(64, Metric::L2, 4));
+    let vectors = vectors(scaled(60, 4), WIDE, 11);
+    let mut index = empty(identity(WIDE as u32, Metric::L2, 4));
     // Every insertion is cut off everywhere; then it is made.
     for row in 0..vectors.len() {
         let committed: Vec<usize> = (0..row).collect();
@@ -53,7 +53,7 @@ fn insertions_survive_a_crash_after_every_change() {
                 assert_eq!(committed_found, committed);
                 assert!(!is_done || found.contains(&row));
                 // The row's transaction is gone: vacuum takes what is left of it, and the next insertion works.
-                if !is_done && row.is_multiple_of(scaled(7, 4)) {
+                if !is_done && row.is_multiple_of(scaled(7, 3)) {
                     index.vacuum(|tid| tid.block() as usize == row).unwrap();
                     let report = assert_sound(index);
                     assert_eq!((report.inserting_nodes, report.dead_nodes), (0, 0));
@@ -70,14 +70,14 @@ fn insertions_survive_a_crash_after_every_change() {
 
 #[test]
 fn duplicates_survive_a_crash_after_every_change() {
-    const EQUALS: usize = scaled(25, 9);
-    let mut vectors = vectors(5, 64, 12);
+    const EQUALS: usize = scaled(25, 5);
+    let mut vectors = vectors(5, WIDE, 12);
     vectors.extend(std::iter::repeat_n(vectors[2].clone(), EQUALS));
-    let mut index = empty(identity(64, Metric::L2, 4));
+    let mut index = empty(identity(WIDE as u32, Metric::L2, 4));
     for row in 0..vectors.len() {
         crash_everywhere(
             &index,
-            1,
+            scaled(1, 2),
             |index| insert(index, &vectors[row], row),
             |index, _| {
                 assert_eq!(index.check().unwrap().findings, []);
@@ -90,7 +90,7 @@ fn duplicates_survive_a_crash_after_every_change() {
     let is_dead = |row: usize| row == 2 || (row > 5 && !row.is_multiple_of(3));
     crash_everywhere(
         &index,
-        1,
+        scaled(1, 4),
         |index| index.vacuum(|tid| is_dead(tid.block() as usize)).map(drop),
         |index, _| {
             assert_eq!(index.check().unwrap().findings, []);
@@ -106,14 +106,14 @@ fn duplicates_survive_a_crash_after_every_change() {
 
 #[test]
 fn vacuum_survives_a_crash_after_every_change() {
-    const ROWS: usize = scaled(300, 15);
-    let vectors = vectors(ROWS, 64, 13);
-    let index = built(&vectors, identity(64, Metric::L2, 4));
+    const ROWS: usize = scaled(300, 12);
+    let vectors = vectors(ROWS, WIDE, 13);
+    let index = built(&vectors, identity(WIDE as u32, Metric::L2, 4));
     let is_dead = |row: usize| row.is_multiple_of(3);
     let left: Vec<usize> = (0..ROWS).filter(|&row| !is_dead(row)).collect();
     let changes = crash_everywhere(
         &index,
-        scaled(1, 5),
+        scaled(1, 8),
         |index| index.vacuum(|tid| is_dead(tid.block() as usize)).map(drop),
         |index, is_done| {
             let report = index.check().unwrap();

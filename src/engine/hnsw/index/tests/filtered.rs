@@ -8,8 +8,8 @@ use crate::hnsw::index::filtered::{plan, LooksAt};
 use crate::hnsw::index::Regime;
 use crate::test_scale::scaled;
 
-const DIMENSIONS: usize = 16;
-const ROWS: usize = scaled(3_000, 60);
+const DIMENSIONS: usize = scaled(16, 4);
+const ROWS: usize = scaled(3_000, 30);
 
 /// Two columns: a number from 0 to 99 that has nothing to do with the vector, sometimes NULL; and one that grows with the
 /// vector's first element.
@@ -84,7 +84,7 @@ fn every_way_finds_the_nearest_that_pass() {
     assert_sound(&mut index);
     let queries = self::vectors(scaled(20, 1), DIMENSIONS, 62);
     for regime in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
-        for share in [1i64, 5, 20, 50, 90].into_iter().step_by(scaled(1, 2)) {
+        for share in [1i64, 5, 20, 50, 90].into_iter().step_by(scaled(1, 3)) {
             let (mut found, mut wanted) = (0, 0);
             for query in &queries {
                 // Rows anywhere, rows near the query, rows far from it.
@@ -139,7 +139,7 @@ fn a_scan_to_its_end_gives_every_row_that_passes_once() {
 
 #[test]
 fn nulls_are_found_where_they_are_asked_for() {
-    const ROWS: usize = scaled(600, 50);
+    const ROWS: usize = scaled(600, 20);
     let vectors = vectors(ROWS, DIMENSIONS, 64);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
     for (condition, wants_null) in [(Condition::Null, true), (Condition::NotNull, false)] {
@@ -157,7 +157,7 @@ fn nulls_are_found_where_they_are_asked_for() {
 
 #[test]
 fn rows_that_come_and_go_are_filtered() {
-    const ROWS: usize = scaled(1_200, 40);
+    const ROWS: usize = scaled(1_200, 16);
     let vectors = vectors(ROWS, DIMENSIONS, 65);
     let mut index = built_with_keys(&vectors[..ROWS / 2], filters(), |row| keys(row, &vectors[row]));
     let row_keys = index.shape().row_keys.clone();
@@ -177,7 +177,7 @@ fn rows_that_come_and_go_are_filtered() {
     }
     assert_sound(&mut index);
     let number_now = |row: usize| number(if row.is_multiple_of(8) { row + 1 } else { row });
-    for value in (0..100).step_by(scaled(1, 9)) {
+    for value in (0..100).step_by(scaled(1, 30)) {
         let filter = compare(0, Comparison::Equal, value);
         let (mut rows, _) = filtered(&mut index, &vectors[0], &vectors, &filter, None, usize::MAX);
         rows.sort_unstable();
@@ -188,7 +188,7 @@ fn rows_that_come_and_go_are_filtered() {
 
 #[test]
 fn equal_vectors_share_a_node_only_with_equal_keys() {
-    const ROWS: usize = scaled(300, 60);
+    const ROWS: usize = scaled(300, 30);
     let vectors = vec![vec![0.25; DIMENSIONS]; ROWS];
     let key_of = |row: usize| vec![Some(key::of_integer(row as i64 % 3, 4)), None];
     let mut index = built_with_keys(&vectors[..ROWS * 2 / 3], filters(), key_of);
@@ -222,7 +222,7 @@ fn the_way_follows_from_what_passes() {
 
 #[test]
 fn nodes_without_keys_are_findings() {
-    let vectors = vectors(scaled(300, 30), DIMENSIONS, 66);
+    let vectors = vectors(scaled(300, 12), DIMENSIONS, 66);
     let mut index = built_with_keys(&vectors, filters(), |row| keys(row, &vectors[row]));
     assert_eq!(index.check().unwrap().findings, []);
     let block = index.block(crate::hnsw::page::PageClass::Keys, 0).unwrap();
@@ -237,7 +237,9 @@ fn a_mask_of_rows_is_a_filter_in_every_way() {
     let queries = self::vectors(scaled(20, 1), DIMENSIONS, 72);
     for regime in [None, Some(Regime::Beam), Some(Regime::Hops), Some(Regime::Exact)] {
         // A condition on a filter column, too, or the mask alone.
-        for (share, has_condition) in [(1, false), (5, false), (20, true), (50, false), (50, true), (90, false)] {
+        for (share, has_condition) in
+            [(1, false), (5, false), (20, true), (50, false), (50, true), (90, false)].into_iter().step_by(scaled(1, 2))
+        {
             let mut mask = RowMask::default();
             let is_masked = |row: usize| Numbers::new(row as u64 + 7).below(100) < share;
             (0..ROWS).filter(|&row| is_masked(row)).for_each(|row| mask.add_rows(row as u32, &[1]));
@@ -264,7 +266,7 @@ fn a_mask_of_rows_is_a_filter_in_every_way() {
 
 #[test]
 fn of_a_node_with_several_rows_a_mask_rejects_none() {
-    const ROWS: usize = scaled(300, 60);
+    const ROWS: usize = scaled(300, 30);
     let vectors = vec![vec![0.25; DIMENSIONS]; ROWS];
     let mut index = built_with_keys(&vectors, filters(), |_| vec![None, None]);
     let mut filter = Filter::default();

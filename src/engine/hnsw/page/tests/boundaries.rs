@@ -129,7 +129,7 @@ fn the_highest_ordinals_have_addresses_or_pages_that_no_extent_has() {
 #[test]
 fn keys_of_any_widths_lie_apart_in_their_page() {
     let mut numbers = Numbers::new(11);
-    let sets = (0..400)
+    let sets = (0..scaled(400, 4))
         .map(|_| (0..numbers.below(32)).map(|_| keys::KEY_WIDTHS[numbers.below(5) as usize]).collect::<Vec<u8>>());
     for widths in sets.chain([vec![16; 31], vec![1], vec![1; 31]]).collect::<Vec<_>>() {
         let layout = Layout::new(3, CodeLength::Fixed(12), 16, &widths).unwrap();

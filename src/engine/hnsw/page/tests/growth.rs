@@ -109,7 +109,7 @@ fn check_all(pages: &MemoryPages, inserted: std::ops::Range<u32>, code_bytes: us
 
 #[test]
 fn an_empty_index_grows_node_by_node() {
-    const NODES: u32 = scaled(600, 40);
+    const NODES: u32 = scaled(600, 18);
     for code_bytes in scaled([4000, 20_000], [400, 9_000]) {
         let mut meta = Meta::empty(identity(CodeLength::Fixed(code_bytes), 16, &[])).unwrap();
         let mut pages = MemoryPages::new();
@@ -125,8 +125,8 @@ fn an_empty_index_grows_node_by_node() {
 
 #[test]
 fn a_built_index_grows_behind_its_base_extents() {
-    const NODES: u32 = scaled(500, 40);
-    const MORE: u32 = scaled(200, 25);
+    const NODES: u32 = scaled(500, 20);
+    const MORE: u32 = scaled(200, 12);
     let (mut graph, mut pages) = written(identity(CodeLength::Fixed(392), 16, &[]), NODES, 5);
     let mut meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
     for _ in 0..MORE {
@@ -206,11 +206,12 @@ fn a_relation_and_the_ordinals_can_be_full() {
 
 #[test]
 fn dead_nodes_are_freed_and_used_again() {
+    const NODES: u32 = scaled(100, 30);
     let mut meta = Meta::empty(identity(CodeLength::Fixed(392), 16, &[])).unwrap();
     let layout = meta.identity.layout().unwrap();
     let mut pages = MemoryPages::new();
     pages.extend_to(1);
-    for i in 0..100 {
+    for i in 0..NODES {
         insert(&mut meta, &mut pages, u8::from(i % 10 == 0));
     }
     fn edit(
@@ -224,23 +225,23 @@ fn dead_nodes_are_freed_and_used_again() {
         let page = class_page(pages, meta, PageClass::Node, address.page_index);
         change(&mut NodeMut::in_page(page, layout, address).unwrap());
     }
-    for ordinal in [10, 60, 61] {
+    for ordinal in [10, 20, 21] {
         edit(&mut pages, &meta, &layout, ordinal, |node| node.mark_dead().unwrap());
     }
     meta.counts.dead_nodes = 3;
-    assert_eq!(meta.live_nodes(), 97);
-    // One record per page: 10 alone, then 60 and 61.
+    assert_eq!(meta.live_nodes(), NODES - 3);
+    // One record per page: 10 alone, then 20 and 21.
     edit(&mut pages, &meta, &layout, 10, |node| node.free(None).unwrap());
     meta.push_free_nodes(10, 1).unwrap();
-    edit(&mut pages, &meta, &layout, 60, |node| node.free(Some(10)).unwrap());
-    edit(&mut pages, &meta, &layout, 61, |node| node.free(Some(60)).unwrap());
-    meta.push_free_nodes(61, 2).unwrap();
-    meta.push_free_nodes(61, 1).unwrap_err();
+    edit(&mut pages, &meta, &layout, 20, |node| node.free(Some(10)).unwrap());
+    edit(&mut pages, &meta, &layout, 21, |node| node.free(Some(20)).unwrap());
+    meta.push_free_nodes(21, 2).unwrap();
+    meta.push_free_nodes(21, 1).unwrap_err();
     write_meta(&meta, &mut pages);
-    assert_eq!(IndexReader::open(&pages).unwrap().free_nodes().unwrap(), [61, 60, 10]);
-    assert_eq!((meta.live_nodes(), meta.counts.dead_nodes), (97, 0));
+    assert_eq!(IndexReader::open(&pages).unwrap().free_nodes().unwrap(), [21, 20, 10]);
+    assert_eq!((meta.live_nodes(), meta.counts.dead_nodes), (NODES - 3, 0));
 
-    for (expected, next) in [(61, Some(60)), (60, Some(10)), (10, None)] {
+    for (expected, next) in [(21, Some(20)), (20, Some(10)), (10, None)] {
         assert_eq!(meta.counts.free_head, Some(expected));
         edit(&mut pages, &meta, &layout, expected, |node| assert_eq!(node.claim().unwrap(), next));
         meta.pop_free_node(next).unwrap();
@@ -256,7 +257,7 @@ fn dead_nodes_are_freed_and_used_again() {
 
 #[test]
 fn a_cycle_in_the_free_list_or_among_heap_tids_ends() {
-    const NODES: u32 = scaled(300, 40);
+    const NODES: u32 = scaled(300, 20);
     let (_, mut pages) = written(identity(CodeLength::Fixed(40), 2, &[]), NODES, 9);
     let meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
     let layout = meta.identity.layout().unwrap();

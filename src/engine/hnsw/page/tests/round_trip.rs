@@ -53,7 +53,7 @@ fn code_lengths() -> impl Strategy<Value = CodeLength> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(scaled(60, 2)))]
+    #![proptest_config(ProptestConfig::with_cases(scaled(60, 1)))]
 
     #[test]
     fn a_written_graph_reads_back_as_it_was(

@@ -98,7 +98,7 @@ fn an_index_with_changed_bytes_never_panics() {
         let (_, pages) = written(identity(code_length, 4, &keys), NODES, 4);
         let (mut code, mut tids) = (Vec::new(), Vec::new());
         let mut opened = 0;
-        for _ in 0..scaled(1500, 10) {
+        for _ in 0..scaled(1500, 3) {
             let mut pages = pages.clone();
             for _ in 0..1 + numbers.below(3) {
                 let block = if numbers.below(3) == 0 { 0 } else { numbers.below(u64::from(pages.blocks())) as u32 };

@@ -5,6 +5,9 @@ use super::super::meta::Entry;
 use super::*;
 use crate::test_scale::scaled;
 
+/// Nodes of the indexes that are changed.
+const NODES: u32 = scaled(300, 20);
+
 fn page_of(kind: PageKind) -> Page {
     let mut page: Page = [0; PAGE_BYTES];
     special::init(&mut page, kind, 5);
@@ -44,7 +47,7 @@ fn chains_are_followed_by_their_next_block() {
 
 #[test]
 fn no_page_but_the_metapage_has_a_hole_and_nothing_is_in_it() {
-    let (_, pages) = written(identity(CodeLength::Fixed(392), 16, &[4]), 300, 2);
+    let (_, pages) = written(identity(CodeLength::Fixed(392), 16, &[4]), NODES, 2);
     for kind in PageKind::ALL {
         assert_eq!(special::pd_lower(kind) == SPECIAL_OFFSET, kind != PageKind::Meta);
     }
@@ -56,7 +59,7 @@ fn no_page_but_the_metapage_has_a_hole_and_nothing_is_in_it() {
 }
 
 fn full_meta() -> Meta {
-    let (_, pages) = written(identity(CodeLength::Fixed(392), 16, &[4, 8]), 300, 2);
+    let (_, pages) = written(identity(CodeLength::Fixed(392), 16, &[4, 8]), NODES, 2);
     let mut meta = Meta::decode(pages.page(META_BLOCK).unwrap()).unwrap();
     let points =
         (1..=MAX_POINTS as u16).map(|i| CalibrationPoint { ef_search: i * 10, recall: f32::from(i) / 16.0 }).collect();
@@ -77,7 +80,7 @@ fn metapages_read_back_as_they_were() {
     let page = encoded(&meta);
     assert_eq!(Meta::decode(&page).unwrap(), meta);
     let entry = Entry::decode(&page).unwrap();
-    assert_eq!((entry.node, entry.nodes), (meta.entry, 300));
+    assert_eq!((entry.node, entry.nodes), (meta.entry, NODES));
     assert_eq!((entry.vacuum_epoch, entry.reuse_epoch), (u64::MAX, 1 << 40));
     let variable = Identity {
         element: ElementType::Sparsevec,
@@ -115,12 +118,12 @@ fn every_reserved_byte_of_the_metapage_is_checked() {
 fn metapages_that_contradict_themselves_are_refused() {
     type Change = fn(&mut Meta);
     let cases: [(&str, Change); 15] = [
-        ("dead", |meta| meta.counts.dead_nodes = 301),
+        ("dead", |meta| meta.counts.dead_nodes = NODES + 1),
         ("free without head", |meta| meta.counts.free_nodes = 1),
         ("head without free", |meta| meta.counts.free_head = Some(1)),
-        ("head beyond", |meta| (meta.counts.free_head, meta.counts.free_nodes) = (Some(300), 1)),
+        ("head beyond", |meta| (meta.counts.free_head, meta.counts.free_nodes) = (Some(NODES), 1)),
         ("tid head beyond", |meta| meta.counts.free_tid_chunk = Some(meta.counts.tid_chunks)),
-        ("entry beyond", |meta| meta.entry = Some((300, 0))),
+        ("entry beyond", |meta| meta.entry = Some((NODES, 0))),
         ("entry too high", |meta| meta.entry = Some((1, MAX_LEVEL + 1))),
         ("no metapage", |meta| meta.next_block = 0),
         ("base beyond next block", |meta| meta.next_block -= 1),
@@ -131,13 +134,14 @@ fn metapages_that_contradict_themselves_are_refused() {
         ("extents without blocks", |meta| meta.classes[1].extents = 2),
         ("unknown class", |meta| meta.classes[7].base_pages = 1),
     ];
+    let whole = full_meta();
     for (name, change) in cases {
-        let mut meta = full_meta();
+        let mut meta = whole.clone();
         change(&mut meta);
         assert!(matches!(Meta::decode(&encoded(&meta)), Err(PageError::Value { .. })), "{name}");
     }
     for (offset, value) in [(52, 1), (60, 1), (62, 1), (32, 9), (33, 0), (34, 7), (35, 2)] {
-        let mut page = encoded(&full_meta());
+        let mut page = encoded(&whole);
         page[offset] = value;
         assert!(matches!(Meta::decode(&page), Err(PageError::Value { .. })), "{offset}");
     }
