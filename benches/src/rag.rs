@@ -1,8 +1,8 @@
 //! An index that follows its table: what its triggers cost a writer, how fast rows that wait are indexed, and how long a
 //! search over them takes.
 //!
-//! The texts are pairs of sentences out of the documents of the folder of questions, so that words come as often as they do
-//! in what people wrote, and all are different.
+//! The texts are sentences out of the documents of the folder of questions, so that words come as often as they do in what
+//! people wrote, and all are different: two of them, which is short, and as many as fill a chunk of the usual size.
 
 use crate::measurement::{median_of, Report};
 use postgres::{Client, NoTls};
@@ -15,6 +15,11 @@ const DATABASE: &str = "bench_rag";
 const WRITTEN_ROWS: usize = 1000;
 /// Such transactions with and without triggers, in turns.
 const TURNS: usize = 31;
+/// Sentences of a short text, and of one that fills a chunk.
+const SHORT: usize = 2;
+const LONG: usize = 7;
+/// Long texts for each short one.
+const LONG_SHARE: usize = 4;
 /// Texts of one call of `embed(text[])`.
 const EMBEDDED_AT_ONCE: usize = 500;
 const EMBEDDED: usize = 5000;
@@ -29,7 +34,8 @@ pub fn run(url: &str, data: &Path, rows: usize, report: &mut Report) -> Result<(
     client.batch_execute("SET client_min_messages = warning; CREATE EXTENSION pg_rag; SELECT embed('warm up')")?;
     let texts = Texts::of(&crate::retrieval::lines(&data.join("documents.jsonl"))?)?;
     triggers(&mut client, &texts, report)?;
-    drain(&mut client, &texts, rows, report)?;
+    drain(&mut client, &texts, ("documents", SHORT), rows, report)?;
+    drain(&mut client, &texts, ("articles", LONG), (rows / LONG_SHARE).max(1), report)?;
     let questions = crate::retrieval::lines(&data.join("questions.jsonl"))?;
     let questions: Vec<String> = questions.iter().map(|line| crate::retrieval::text(&line["question"])).collect();
     for mode in ["hybrid", "vector", "text"] {
@@ -40,7 +46,7 @@ pub fn run(url: &str, data: &Path, rows: usize, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// As many different texts as there are pairs of sentences.
+/// At least as many different texts as there are pairs of sentences.
 struct Texts {
     sentences: Vec<String>,
 }
@@ -58,11 +64,14 @@ impl Texts {
         }
     }
 
-    /// All pairs come once before one comes again: the second sentence is one further on after each round of the first.
-    fn get(&self, at: usize) -> String {
+    /// So many sentences: one, and some that follow one another elsewhere. All pairs of the first two come once before one comes
+    /// again: the second is one further on after each round of the first.
+    fn get(&self, at: usize, sentences: usize) -> String {
         let count = self.sentences.len();
         let (first, round) = (at % count, at / count);
-        format!("{} {}", self.sentences[first], self.sentences[(first + 1 + round) % count])
+        let others = (0..sentences - 1).map(|next| (first + 1 + round + next) % count);
+        let all: Vec<&str> = std::iter::once(first).chain(others).map(|at| self.sentences[at].as_str()).collect();
+        all.join(" ")
     }
 }
 
@@ -75,7 +84,7 @@ fn triggers(client: &mut Client, texts: &Texts, report: &mut Report) -> Result<(
         ))?;
     }
     client.batch_execute("SELECT rag_create_index('followed', 'body'); SELECT rag_pause_index('followed_rag')")?;
-    let bodies: Vec<String> = (0..WRITTEN_ROWS).map(|at| texts.get(at)).collect();
+    let bodies: Vec<String> = (0..WRITTEN_ROWS).map(|at| texts.get(at, SHORT)).collect();
     let mut next = 0i64;
     let mut seconds: [[Vec<f64>; 2]; 2] = Default::default();
     for turn in 0..=TURNS {
@@ -114,11 +123,17 @@ fn triggers(client: &mut Client, texts: &Texts, report: &mut Report) -> Result<(
 }
 
 /// Rows that one transaction has brought, until all are indexed; beside embedding the same texts in a query.
-fn drain(client: &mut Client, texts: &Texts, rows: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
-    client.batch_execute(
-        "CREATE TABLE documents (id bigint PRIMARY KEY, body text); SELECT rag_create_index('documents', 'body')",
-    )?;
-    let bodies: Vec<String> = (0..rows).map(|at| texts.get(at)).collect();
+fn drain(
+    client: &mut Client,
+    texts: &Texts,
+    (table, sentences): (&str, usize),
+    rows: usize,
+    report: &mut Report,
+) -> Result<(), Box<dyn Error>> {
+    client.batch_execute(&format!(
+        "CREATE TABLE {table} (id bigint PRIMARY KEY, body text); SELECT rag_create_index('{table}', 'body')"
+    ))?;
+    let bodies: Vec<String> = (0..rows).map(|at| texts.get(at, sentences)).collect();
     let embed = |client: &mut Client, bodies: &[String]| -> Result<f64, postgres::Error> {
         let started = Instant::now();
         for some in bodies.chunks(EMBEDDED_AT_ONCE) {
@@ -130,23 +145,24 @@ fn drain(client: &mut Client, texts: &Texts, rows: usize, report: &mut Report) -
     let embedded: Vec<String> = bodies.iter().step_by((rows / EMBEDDED).max(1)).cloned().collect();
     let before_s = embed(client, &embedded)?;
     client.execute(
-        "INSERT INTO documents SELECT at, body FROM unnest($1::text[]) WITH ORDINALITY AS t (body, at)",
+        &format!("INSERT INTO {table} SELECT at, body FROM unnest($1::text[]) WITH ORDINALITY AS t (body, at)"),
         &[&bodies],
     )?;
     let started = Instant::now();
-    let wait = format!("SELECT rag_wait('documents_rag', '{LONGEST_DRAIN}')");
+    let wait = format!("SELECT rag_wait('{table}_rag', '{LONGEST_DRAIN}')");
     let is_done: bool = client.query_one(&wait, &[])?.get(0);
     let drained_s = started.elapsed().as_secs_f64();
-    let chunks: i64 = client.query_one("SELECT count(*) FROM documents_rag", &[])?.get(0);
+    let chunks: i64 = client.query_one(&format!("SELECT count(*) FROM {table}_rag"), &[])?.get(0);
     if !is_done || chunks < rows as i64 {
         return Err(format!("only {chunks} chunks of {rows} rows after {drained_s:.0} s").into());
     }
     let after_s = embed(client, &embedded)?;
     let embedding_per_s = embedded.len() as f64 / ((before_s + after_s) / 2.0);
     let drained_per_s = rows as f64 / drained_s;
-    report.add("embedding texts in a query", embedding_per_s, "rows/s");
-    report.add(format!("indexing {rows} rows that wait"), drained_per_s, "rows/s");
-    report.add("indexing beside embedding", drained_per_s / embedding_per_s, "times");
+    let what = format!("{sentences} sentences");
+    report.add(format!("embedding texts of {what} in a query"), embedding_per_s, "rows/s");
+    report.add(format!("indexing {rows} rows of {what} that wait"), drained_per_s, "rows/s");
+    report.add(format!("indexing beside embedding, {what}"), drained_per_s / embedding_per_s, "times");
     Ok(())
 }
 

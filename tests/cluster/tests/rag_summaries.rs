@@ -46,8 +46,10 @@ fn assert_summarized(client: &mut Client) {
                                         ELSE substr(b.body, (b.pages -> 1 ->> 'start')::integer + 1) END
                   GROUP BY 1, 2 HAVING count(r.id) <> 1";
     assert_eq!(rows(client, wrong), Vec::<Vec<Option<String>>>::new());
-    let strays = "SELECT count(*) FROM rag.books_rag_chunks WHERE source_id NOT IN (SELECT id FROM books)";
-    assert_eq!(value(client, strays).as_deref(), Some("0"));
+    // An index that has taken another's place has a chunk table of its own.
+    let chunks = value(client, "SELECT chunks FROM rag_indexes WHERE index = 'books_rag'::regclass").expect("a table");
+    let strays = format!("SELECT count(*) FROM {chunks} WHERE source_id NOT IN (SELECT id FROM books)");
+    assert_eq!(value(client, &strays).as_deref(), Some("0"));
 }
 
 #[test]
