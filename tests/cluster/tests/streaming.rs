@@ -1,9 +1,8 @@
-//! A client has the first piece of an answer while the rest is being written, in each of the ways in which clients read
-//! rows one by one.
+//! A client has the first piece of an answer while the rest is being written: with a cursor, and in psql. Other ways to read
+//! rows one by one are tested with the clients in Python.
 
 use pg_rag_cluster_tests::session::{execute, generating, load_models, value};
 use pg_rag_cluster_tests::{wait_until, Cluster, ClusterOptions};
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::Client;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
@@ -28,24 +27,6 @@ fn start() -> (Cluster, Client, Client) {
 fn streams() -> [String; 2] {
     let sampling = "max_tokens => 1500, temperature => 1.0, seed => 7";
     [format!("generate_stream('{LONG}', {sampling})"), format!("rag_answer_stream('{LONG}', 'notes_rag', {sampling})")]
-}
-
-#[test]
-fn rows_of_a_plain_query_come_one_by_one() {
-    let (_cluster, mut client, mut observer) = start();
-    for stream in streams() {
-        let mut rows = client.query_raw(&format!("SELECT {stream}"), Vec::<i32>::new()).unwrap();
-        let first: String = rows.next().unwrap().expect("a piece").get(0);
-        assert!(!first.is_empty());
-        assert_eq!(generating(&mut observer), 1, "{stream} had ended before its first piece came");
-        execute(
-            &mut observer,
-            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT %_stream(%'",
-        );
-        while let Ok(Some(_)) = rows.next() {}
-        drop(rows);
-        wait_until("the server stops generating", || generating(&mut observer) == 0);
-    }
 }
 
 #[test]
