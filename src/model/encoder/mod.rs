@@ -60,6 +60,7 @@ use crate::tokenizer::Tokenizer;
 use config::{EncoderConfig, TextConfig};
 use head::Dense;
 use modules::DenseConfig;
+pub use passes::Interrupted;
 use passes::{Outcome, Passes};
 use pg_rag_protocol::message::{Purpose, TokenizedText};
 use std::path::Path;
@@ -169,16 +170,24 @@ impl Encoder {
     ///
     /// Errors: `InvalidArgument` for ids that are not from this model's `prepare`.
     pub fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
-        self.embed_unless(batch, pool, &|| false)
+        self.passes.run(batch, pool, &Pooled(self), &|| false)
     }
 
-    /// As [`Encoder::embed`]; `Cancelled` once `abandoned`, about which it asks before each layer.
-    pub fn embed_unless(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
-        self.passes.run(batch, pool, &Pooled(self), abandoned)
+    /// As [`Encoder::embed`]; `Cancelled` once `abandoned`, about which it asks before each layer. Once something is
+    /// `urgent`, about which it asks before each pass through the layers, it stops after the passes that have begun: then
+    /// the vectors are those of the leading texts, of one at least.
+    pub fn embed_until(
+        &self,
+        batch: &[Vec<u32>],
+        pool: &Pool,
+        abandoned: Abandoned<'_>,
+        urgent: Interrupted<'_>,
+    ) -> Result<Vec<f32>> {
+        self.passes.run_until(batch, pool, &Pooled(self), abandoned, urgent)
     }
 
     /// Last hidden states of texts prepared by [`Encoder::prepare_tokens`], `[tokens, token_dims]` one text after the
-    /// other. Errors as [`Encoder::embed_unless`].
+    /// other. Errors as [`Encoder::embed_until`].
     pub fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
         self.passes.run(batch, pool, &Tokens(self.token_dims()), abandoned)
     }

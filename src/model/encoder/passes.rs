@@ -17,8 +17,15 @@ const PASS_TOKENS: usize = 256;
 /// With fewer tokens for each thread, all threads work on one pass: reading the weights is what takes the time then.
 const MIN_TOKENS_ALONE: usize = 48;
 
-/// Texts of a pass, and their results.
-type Part<'b, 'v> = (&'b [Vec<u32>], &'v mut [f32]);
+/// A pass to come, or behind us.
+struct Part<'b, 'v> {
+    texts: &'b [Vec<u32>],
+    results: &'v mut [f32],
+    done: bool,
+}
+
+/// Asked before a pass begins.
+pub type Interrupted<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// What is made of a text's last hidden state.
 pub trait Outcome: Sync {
@@ -50,6 +57,19 @@ impl Passes {
         outcome: &dyn Outcome,
         abandoned: Abandoned<'_>,
     ) -> Result<Vec<f32>> {
+        self.run_until(batch, pool, outcome, abandoned, &|| false)
+    }
+
+    /// As [`Passes::run`], but no pass begins once something is `urgent`: then these are the outcomes of the leading texts
+    /// only, of one at least.
+    pub fn run_until(
+        &self,
+        batch: &[Vec<u32>],
+        pool: &Pool,
+        outcome: &dyn Outcome,
+        abandoned: Abandoned<'_>,
+        urgent: Interrupted<'_>,
+    ) -> Result<Vec<f32>> {
         batch.iter().try_for_each(|ids| self.transformer.check_ids(ids))?;
         let mut results = vec![0.0; numbers(batch, outcome)];
         // Once one pass has been abandoned all are: what they compute is of no use.
@@ -60,18 +80,27 @@ impl Passes {
             }
             given_up.load(Ordering::Relaxed)
         };
-        pool.with_crew(|crew| {
-            let (mut passes, rest) = plan(batch, &mut results, outcome, crew.threads());
-            crew.for_chunks_mut(&mut passes, 1, |_, passes| {
-                for (texts, results) in passes {
-                    self.pass(&mut Crew::alone(), texts, results, outcome, abandoned);
+        let done = pool.with_crew(|crew| {
+            let threads = crew.threads();
+            let (mut passes, rest) = plan(batch, &mut results, outcome, threads);
+            crew.for_chunks_mut(&mut passes, 1, |index, passes| {
+                for pass in passes {
+                    pass.done = index < threads || !urgent();
+                    if pass.done {
+                        self.pass(&mut Crew::alone(), pass.texts, pass.results, outcome, abandoned);
+                    }
                 }
             });
-            let (texts, results) = rest;
-            if !texts.is_empty() {
-                self.pass(crew, texts, results, outcome, abandoned);
+            // Another thread may have begun a later pass before this came up; its texts are done again.
+            let leading = passes.iter().take_while(|pass| pass.done).map(|pass| pass.texts.len()).sum();
+            let all = leading + rest.texts.len() == batch.len();
+            if rest.texts.is_empty() || !all || leading > 0 && urgent() {
+                return leading;
             }
+            self.pass(crew, rest.texts, rest.results, outcome, abandoned);
+            batch.len()
         });
+        results.truncate(numbers(&batch[..done], outcome));
         match given_up.load(Ordering::Relaxed) {
             true => Err(ModelError::Cancelled),
             false => Ok(results),
@@ -121,11 +150,11 @@ fn plan<'b, 'v>(
     let mut passes = Vec::new();
     for texts in split_evenly(batch, threads) {
         let (part, others) = results.split_at_mut(numbers(texts, outcome));
-        passes.push((texts, part));
+        passes.push(Part { texts, results: part, done: false });
         results = others;
     }
-    let rest = &batch[passes.iter().map(|(texts, _)| texts.len()).sum()..];
-    (passes, (rest, results))
+    let texts = &batch[passes.iter().map(|pass| pass.texts.len()).sum()..];
+    (passes, Part { texts, results, done: false })
 }
 
 /// Neighbouring texts, for passes of about the same number of tokens: as many for each thread, at most [`PASS_TOKENS`] as

@@ -5,7 +5,7 @@ use crate::compute::Pool;
 use crate::decoder::{self, Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
 use crate::encoder::config::RerankerOptions;
 use crate::encoder::reranker::Reranker;
-use crate::encoder::{Encoder, EncoderOptions};
+use crate::encoder::{Encoder, EncoderOptions, Interrupted};
 use crate::error::{ModelError, Result};
 use crate::quantize::{self, Mix};
 use crate::source;
@@ -110,8 +110,14 @@ impl EmbedModel for Encoder {
         Ok((tokens, spellings))
     }
 
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
-        self.embed_unless(batch, pool, abandoned)
+    fn embed(
+        &self,
+        batch: &[Vec<u32>],
+        pool: &Pool,
+        abandoned: Abandoned<'_>,
+        urgent: Interrupted<'_>,
+    ) -> Result<Vec<f32>> {
+        self.embed_until(batch, pool, abandoned, urgent)
     }
 
     fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {

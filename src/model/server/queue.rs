@@ -143,9 +143,17 @@ impl<M: Clone> MicroBatch<M> {
         parts
     }
 
-    /// Numbers that all inputs give.
-    pub fn numbers(&self) -> usize {
-        self.inputs.iter().map(|ids| self.wanted.numbers(ids.len())).sum()
+    /// Whether so many numbers are what all inputs give, or the leading ones, at least one.
+    pub fn is_given_by_leading(&self, numbers: usize) -> bool {
+        let mut left = numbers;
+        for ids in &self.inputs {
+            let Some(others) = left.checked_sub(self.wanted.numbers(ids.len())) else { return false };
+            left = others;
+            if left == 0 {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether inputs of more than one job are in it.
@@ -239,6 +247,11 @@ impl<M: Clone, R: Requester> Queue<M, R> {
         !self.interactive.is_empty()
     }
 
+    /// Whether anything but bulk waits.
+    pub fn is_urgent(&self) -> bool {
+        self.has_interactive() || !self.generations.is_empty()
+    }
+
     /// The next forward pass of this lane: at most `max_tokens` tokens, but always at least one input.
     pub fn next_micro_batch(&mut self, lane: Lane, max_tokens: usize) -> Option<MicroBatch<M>> {
         let line = self.line(lane);
@@ -272,12 +285,15 @@ impl<M: Clone, R: Requester> Queue<M, R> {
 
     /// Puts the rows of a micro-batch into its jobs and takes out the jobs that are complete.
     ///
-    /// `rows` holds what each input of the batch gives, [`MicroBatch::numbers`] in all. Jobs that were cancelled meanwhile
-    /// are skipped.
+    /// `rows` holds what each input of the batch gives, or each of the leading ones
+    /// ([`MicroBatch::is_given_by_leading`]); the others wait again. Jobs that were cancelled meanwhile are skipped.
     pub fn complete(&mut self, batch: &MicroBatch<M>, mut rows: &[f32]) -> Vec<EmbedJob<M, R>> {
         let line = self.line(batch.lane);
-        for ((job_id, input), ids) in batch.owners.iter().zip(&batch.inputs) {
-            let Some((row, others)) = rows.split_at_checked(batch.wanted.numbers(ids.len())) else { break };
+        let mut inputs = batch.owners.iter().zip(&batch.inputs).peekable();
+        while let Some(((job_id, input), ids)) =
+            inputs.next_if(|(_, ids)| batch.wanted.numbers(ids.len()) <= rows.len())
+        {
+            let (row, others) = rows.split_at(batch.wanted.numbers(ids.len()));
             rows = others;
             let Some(job) = line.iter_mut().find(|job| job.id == *job_id) else { continue };
             if let Some(place) = job.values.get_mut(job.starts[*input]..job.starts[input + 1]) {
@@ -285,6 +301,13 @@ impl<M: Clone, R: Requester> Queue<M, R> {
                     place.copy_from_slice(row);
                     job.rows_missing -= 1;
                 }
+            }
+        }
+        // As they were taken: the last one first.
+        for ((job_id, input), ids) in inputs.rev() {
+            if let Some(job) = line.iter_mut().find(|job| job.id == *job_id) {
+                job.inputs[*input].clone_from(ids);
+                job.remaining.push(*input);
             }
         }
         Self::take_out(line, |job| job.rows_missing == 0)

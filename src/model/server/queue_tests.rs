@@ -69,6 +69,33 @@ fn rows_come_back_in_the_order_of_the_request_whatever_the_lengths() {
 }
 
 #[test]
+fn what_a_batch_has_not_reached_waits_again() {
+    for reached in 1..=4 {
+        let mut queue = Queue::new(8);
+        push(&mut queue, Lane::Bulk, job(caller("a"), 1, 10, &[3, 9, 1]));
+        push(&mut queue, Lane::Bulk, job(caller("b"), 1, 20, &[4, 2]));
+        let batch = queue.next_micro_batch(Lane::Bulk, 18).unwrap();
+        assert_eq!(batch.inputs.iter().map(Vec::len).collect::<Vec<_>>(), [9, 4, 3, 2]);
+        let rows_reached = &rows(&batch.inputs)[..reached];
+        assert!(batch.is_given_by_leading(reached) && !batch.is_given_by_leading(0) && !batch.is_given_by_leading(5));
+        let mut finished = queue.complete(&batch, rows_reached);
+        let mut order = Vec::new();
+        while let Some(batch) = queue.next_micro_batch(Lane::Bulk, 1) {
+            order.push(batch.inputs[0].len());
+            finished.extend(queue.complete(&batch, &rows(&batch.inputs)));
+        }
+        order.sort_unstable();
+        let mut expected = [[9, 4, 3, 2].split_at(reached).1, &[1]].concat();
+        expected.sort_unstable();
+        assert_eq!(order, expected);
+        finished.sort_by_key(|job| job.requester.name);
+        assert_eq!(finished[0].take_values(), [10.0, 11.0, 12.0]);
+        assert_eq!(finished[1].take_values(), [20.0, 21.0]);
+        assert!(queue.is_empty());
+    }
+}
+
+#[test]
 fn an_input_larger_than_the_budget_goes_alone() {
     let mut queue = Queue::new(8);
     push(&mut queue, Lane::Interactive, job(caller("a"), 1, 0, &[100, 100]));
@@ -155,10 +182,10 @@ fn jobs_that_want_different_things_share_no_pass() {
     assert!(queue.push_embed(Lane::Interactive, job(caller("vectors"), 1, 0, &[3, 1])).is_ok());
     assert!(queue.push_embed(Lane::Interactive, tokens).is_ok());
     let vectors = queue.next_micro_batch(Lane::Interactive, 100).unwrap();
-    assert_eq!((vectors.inputs.len(), vectors.numbers(), vectors.is_shared()), (2, 2, false));
+    assert_eq!((vectors.inputs.len(), vectors.is_given_by_leading(2), vectors.is_shared()), (2, true, false));
     let tokens = queue.next_micro_batch(Lane::Interactive, 100).unwrap();
     // The shorter input first: two numbers for its token, then six for three.
-    assert_eq!((tokens.inputs.len(), tokens.numbers()), (2, 8));
+    assert_eq!((tokens.inputs.len(), tokens.is_given_by_leading(8)), (2, true));
     let rows: Vec<f32> = tokens.inputs.iter().flat_map(|ids| ids.iter().flat_map(|id| [*id as f32, 0.5])).collect();
     let mut done = queue.complete(&tokens, &rows);
     assert_eq!(done.len(), 1);

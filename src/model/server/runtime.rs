@@ -5,6 +5,7 @@
 
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
+use crate::encoder::Interrupted;
 use crate::error::{ModelError, Result};
 use crate::quantize::Mix;
 use pg_rag_protocol::message::{ChatMessage, GenerateParams, ModelRef, Purpose, TokenizedText, Usage};
@@ -29,8 +30,15 @@ pub trait EmbedModel: TextModel {
     fn prepare(&self, text: &str, purpose: Purpose) -> Result<Vec<u32>>;
     /// The same without an instruction, with the places of tokens in the text and their spellings.
     fn prepare_tokens(&self, text: &str) -> Result<(TokenizedText, Vec<String>)>;
-    /// One forward pass: one row of [`EmbedModel::dimensions`] numbers per input. `Cancelled` when it is abandoned.
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>>;
+    /// One row of [`EmbedModel::dimensions`] numbers per input, of the leading inputs only if something `urgent` came up,
+    /// but always of one. `Cancelled` when it is abandoned.
+    fn embed(
+        &self,
+        batch: &[Vec<u32>],
+        pool: &Pool,
+        abandoned: Abandoned<'_>,
+        urgent: Interrupted<'_>,
+    ) -> Result<Vec<f32>>;
     /// One forward pass: one row of [`EmbedModel::token_dimensions`] numbers per token.
     fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>>;
 }

@@ -4,7 +4,9 @@
 //! 1. one micro-batch of interactive embeddings, if any wait;
 //! 2. one pass for each model that generates, in which all its generations in slots produce a token, and the one that came
 //!    first of those whose prompt is still to be read reads a slice of it: so tokens share the reading of the weights;
-//! 3. one micro-batch of bulk embeddings, if no interactive one waits.
+//! 3. one micro-batch of bulk embeddings, if no interactive one waits. Beside nothing else it is a large one, so that
+//!    threads seldom wait for each other at its end; when other work comes, it ends with the passes through the layers
+//!    that have begun, and the texts that it has not reached wait again.
 //!
 //! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
 //! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first
@@ -37,6 +39,9 @@ pub const GENERATION_SLOTS: usize = 8;
 
 /// Tokens of one forward pass of an embedding model. Larger is hardly faster, but makes everybody else wait longer.
 pub const MICRO_BATCH_TOKENS: usize = 1024;
+
+/// The same for bulk while nothing else is to be done. Vectors come to their requests at its end.
+const LONE_BATCH_TOKENS: usize = 8192;
 
 type Embedding = EmbedJob<Arc<Entry>, Ticket>;
 type Generation = GenerateJob<Arc<Entry>, Ticket>;
@@ -186,7 +191,8 @@ impl Engine {
         let batch = {
             let mut queue = self.shared.queue();
             queue.drop_cancelled();
-            queue.next_micro_batch(lane, MICRO_BATCH_TOKENS)
+            let alone = lane == Lane::Bulk && self.active.is_empty() && !queue.is_urgent();
+            queue.next_micro_batch(lane, if alone { LONE_BATCH_TOKENS } else { MICRO_BATCH_TOKENS })
         };
         let Some(batch) = batch else { return };
         match self.compute(&batch) {
@@ -208,10 +214,11 @@ impl Engine {
     fn compute(&self, batch: &MicroBatch<Arc<Entry>>) -> std::result::Result<Vec<f32>, Failure> {
         let shared = &*self.shared;
         let (inputs, pool) = (&batch.inputs, &shared.pool);
+        let urgent = || batch.lane == Lane::Bulk && shared.queue().is_urgent();
         let abandoned = || shared.stopping.load(Ordering::Relaxed) || !shared.queue().is_wanted(batch);
         let rows = match (&batch.model.runtime, batch.wanted) {
             (Runtime::Embed(model), Wanted::Vectors(_)) => {
-                self.guard(batch.model_id, || model.embed(inputs, pool, &abandoned))?
+                self.guard(batch.model_id, || model.embed(inputs, pool, &abandoned, &urgent))?
             }
             (Runtime::Embed(model), Wanted::TokenVectors(_)) => {
                 self.guard(batch.model_id, || model.embed_tokens(inputs, pool, &abandoned))?
@@ -221,7 +228,7 @@ impl Engine {
             }
             (_, wanted) => return Err(internal(format!("a model of another kind was asked for {wanted:?}"))),
         };
-        if rows.len() == batch.numbers() {
+        if batch.is_given_by_leading(rows.len()) {
             Ok(rows)
         } else {
             Err(internal(format!("{} numbers for {} texts", rows.len(), batch.inputs.len())))

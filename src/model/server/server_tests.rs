@@ -158,6 +158,27 @@ fn waiting_requests_share_a_forward_pass() {
 }
 
 #[test]
+fn bulk_makes_room_between_two_passes() {
+    let server = Running::start("interrupted", 8);
+    server.probe.close_gate();
+    let (mut bulk, mut interactive, mut observer) = (server.client(), server.client(), server.client());
+    let texts: Vec<String> = (0..200).map(|i| "x".repeat(1 + i * 7 % 40)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    bulk.send(&embed_request("gated", &texts, Lane::Bulk));
+    observer.wait_until(|status| status.queued == 1);
+    interactive.send(&embed_request("gated", &["ab"], Lane::Interactive));
+    observer.wait_until(|status| status.queued == 2);
+    server.probe.open_gate();
+    assert_eq!(vectors(interactive.receive().unwrap()), [195.0, 2.0]);
+    let expected: Vec<f32> = texts.iter().flat_map(|text| [120.0 * text.len() as f32, text.len() as f32]).collect();
+    assert_eq!(vectors(bulk.receive().unwrap()), expected);
+    // Unless the interactive request was there before the engine began.
+    let batches = server.probe.batches.lock().unwrap().clone();
+    assert!(batches == [1, 1, 199] || batches == [1, 200], "{batches:?}");
+    server.retire();
+}
+
+#[test]
 fn tokens_are_streamed_in_order_and_add_up_to_the_text() {
     let server = Running::start("streaming", 8);
     let mut client = server.client();

@@ -5,6 +5,7 @@ use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run,
 use super::{Config, Server};
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
+use crate::encoder::Interrupted;
 use crate::error::{ModelError, Result};
 use crate::quantize::Mix;
 use pg_rag_protocol::frame::{self, HEADER_BYTES};
@@ -121,7 +122,13 @@ impl EmbedModel for TestModel {
         Ok(batch.iter().flatten().map(|id| *id as f32).collect())
     }
 
-    fn embed(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
+    fn embed(
+        &self,
+        batch: &[Vec<u32>],
+        pool: &Pool,
+        abandoned: Abandoned<'_>,
+        urgent: Interrupted<'_>,
+    ) -> Result<Vec<f32>> {
         if self.name == "kernels" {
             let panics = batch.iter().any(|ids| *ids == b"kernel panic".map(u32::from));
             pool.for_each(64, |chunk| {
@@ -142,14 +149,15 @@ impl EmbedModel for TestModel {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.probe.batches.lock().unwrap().push(batch.len());
+        let done = 1 + batch[1..].iter().take_while(|_| !urgent()).count();
+        self.probe.batches.lock().unwrap().push(done);
         if batch.iter().any(|ids| *ids == b"panic".map(u32::from)) {
             panic!("as the test wants it");
         }
         if batch.iter().any(|ids| *ids == b"error".map(u32::from)) {
             return Err(ModelError::InvalidInput("text is \"error\"".into()));
         }
-        Ok(batch.iter().flat_map(|ids| vector_of(ids)).collect())
+        Ok(batch[..done].iter().flat_map(|ids| vector_of(ids)).collect())
     }
 }
 

@@ -11,6 +11,7 @@ use pg_rag_protocol::message::{ModelKind, Purpose};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Folder, and the architecture that a registration shows.
 const FAMILIES: [(&str, &str); 7] = [
@@ -248,10 +249,32 @@ fn a_pass_that_nobody_waits_for_is_given_up() {
     let encoder = load("modernbert", "");
     let batch: Vec<Vec<u32>> = reference("modernbert").entries.into_iter().map(|entry| entry.passage.ids).collect();
     for threads in [1, 3] {
-        let outcome = encoder.embed_unless(&batch, &pool(threads), &|| true);
+        let outcome = encoder.embed_until(&batch, &pool(threads), &|| true, &|| false);
         assert!(matches!(outcome, Err(ModelError::Cancelled)), "{outcome:?}");
     }
-    assert!(encoder.embed_unless(&batch, &pool(2), &|| false).is_ok());
+    assert!(encoder.embed_until(&batch, &pool(2), &|| false, &|| false).is_ok());
+}
+
+#[test]
+fn leading_texts_are_done_when_something_urgent_comes_up() {
+    let encoder = load("modernbert", "");
+    let texts: Vec<Vec<u32>> = reference("modernbert").entries.into_iter().map(|entry| entry.passage.ids).collect();
+    let batch: Vec<Vec<u32>> = texts.iter().cycle().take(2000 / texts[0].len().max(4)).cloned().collect();
+    let whole = encoder.embed(&batch, &pool(2)).unwrap();
+    for threads in [1, 2, 3] {
+        for calm_passes in [0, 1, 3, usize::MAX] {
+            let asked = AtomicUsize::new(0);
+            let urgent = || asked.fetch_add(1, Ordering::SeqCst) >= calm_passes;
+            let some = encoder.embed_until(&batch, &pool(threads), &|| false, &urgent).unwrap();
+            assert!(!some.is_empty() && some.len() % encoder.dims() == 0);
+            assert_eq!(
+                some.len() < whole.len(),
+                calm_passes < usize::MAX,
+                "{threads} threads, {calm_passes} calm passes"
+            );
+            assert_eq!(some, whole[..some.len()]);
+        }
+    }
 }
 
 #[test]
