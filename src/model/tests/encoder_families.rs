@@ -266,7 +266,7 @@ fn leading_texts_are_done_when_something_urgent_comes_up() {
             let asked = AtomicUsize::new(0);
             let urgent = || asked.fetch_add(1, Ordering::SeqCst) >= calm_passes;
             let some = encoder.embed_until(&batch, &pool(threads), &|| false, &urgent).unwrap();
-            assert!(!some.is_empty() && some.len() % encoder.dims() == 0);
+            assert!(!some.is_empty() && some.len().is_multiple_of(encoder.dims()));
             assert_eq!(
                 some.len() < whole.len(),
                 calm_passes < usize::MAX,
