@@ -23,6 +23,7 @@ pub mod settings;
 pub mod snapshot;
 pub mod statistics;
 pub mod table;
+pub mod text_array;
 pub mod toast;
 pub mod transaction;
 pub mod trigger;

@@ -5,8 +5,9 @@
 //! once, within the subtransaction that it runs in, so that memory stays small.
 
 use crate::pg::append::{find_table, Appender};
+use crate::pg::text_array::text_array;
 use crate::rag::sync::wake;
-use pgrx::{pg_sys, IntoDatum, PgXactCallbackEvent};
+use pgrx::{pg_sys, PgXactCallbackEvent};
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -98,7 +99,7 @@ fn flush() {
         write(index, keys);
     }
     for index in pending.sweeps {
-        append(index, Vec::new());
+        append(index, &[]);
     }
 }
 
@@ -108,24 +109,24 @@ fn write(index: pg_sys::Oid, keys: impl IntoIterator<Item = String>) {
         bytes += key.len() + 8;
         row.push(key);
         if bytes >= ROW_BYTES {
-            append(index, std::mem::take(&mut row));
+            append(index, &row);
+            row.clear();
             bytes = 0;
         }
     }
     if !row.is_empty() {
-        append(index, row);
+        append(index, &row);
     }
 }
 
 /// Adds one row; no keys at all ask for a sweep.
 #[allow(unsafe_code)]
-fn append(index: pg_sys::Oid, keys: Vec<String>) {
+fn append(index: pg_sys::Oid, keys: &[String]) {
     // The extension was dropped in this transaction: nobody is left to tell.
     let Some(table) = find_table(c"rag", c"change") else { return };
-    let Some(keys) = keys.into_datum() else { return };
     // SAFETY: the columns of rag.change: regclass, timestamptz, text[].
     unsafe {
         let now = pg_sys::Datum::from(pg_sys::GetCurrentTimestamp());
-        Appender::open(table).append(&mut [pg_sys::Datum::from(index), now, keys]);
+        Appender::open(table).append(&mut [pg_sys::Datum::from(index), now, text_array(keys)]);
     }
 }

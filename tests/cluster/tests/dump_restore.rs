@@ -2,9 +2,13 @@
 
 use pg_rag_cluster_tests::data::vector_of;
 use pg_rag_cluster_tests::hnsw::{assert_clean, ids, nearest};
+use pg_rag_cluster_tests::http::{json, TestServer};
 use pg_rag_cluster_tests::items::{self, add, assert_works, make, DIMENSIONS};
-use pg_rag_cluster_tests::session::{execute, rows, value};
+use pg_rag_cluster_tests::session::{execute, expect_error, rows, value};
 use pg_rag_cluster_tests::{account, run, wait_until, Cluster, ClusterOptions};
+use postgres::error::SqlState;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 #[test]
@@ -231,5 +235,93 @@ fn restored_index_keeps_its_row_security() {
         "SELECT count(*) FROM rag_search('moon')",
     ] {
         assert_eq!(value(&mut reader, query).as_deref(), Some("1"), "{query}");
+    }
+}
+
+/// A text's length, its words and a constant, for each text that is asked for.
+fn vectors_of_lengths() -> TestServer {
+    TestServer::start(|request, _| {
+        let body: serde_json::Value = serde_json::from_str(&request.body).expect("a request is JSON");
+        let texts = body["input"].as_array().expect("a request has texts");
+        let vector = |text: &serde_json::Value| {
+            let text = text.as_str().unwrap_or_default();
+            serde_json::json!([text.len(), text.split(' ').count(), 1])
+        };
+        let data: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| serde_json::json!({"index": index, "embedding": vector(text)}))
+            .collect();
+        json(&serde_json::json!({ "data": data }).to_string())
+    })
+}
+
+#[test]
+fn restored_models_that_run_elsewhere_have_their_server_their_keys_and_their_grants() {
+    let cluster = Cluster::with_extension(ClusterOptions::default());
+    let server = vectors_of_lengths();
+    let mut original = cluster.connect();
+    let path = cluster.data().join("far.key");
+    std::fs::write(&path, "sk-dumped-is-its-name-only").unwrap();
+    account::give(&path);
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    original
+        .batch_execute(&format!(
+            "CREATE ROLE app LOGIN; CREATE ROLE other LOGIN; CREATE ROLE keeper SUPERUSER;
+             CREATE SERVER far FOREIGN DATA WRAPPER pg_rag_remote OPTIONS (base_url '{}', max_retries '0', timeout_ms '5000');
+             COMMENT ON SERVER far IS 'vectors';
+             ALTER SERVER far OWNER TO keeper;
+             CREATE USER MAPPING FOR app SERVER far OPTIONS (api_key_file '{path}');
+             CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (api_key_file '{path}');
+             GRANT USAGE ON FOREIGN SERVER far TO app, other;
+             SELECT rag_add_model('far vectors', 'embed', 'remote:far', '{{\"model\": \"v\", \"batch\": 7}}');
+             SELECT rag_add_model('gone', 'embed', 'remote:far', '{{\"model\": \"w\", \"dimensions\": 3}}'), rag_drop_model('gone');
+             SELECT rag_revoke_model('far vectors', 'public'), rag_grant_model('far vectors', 'app');
+             CREATE TABLE notes (id integer PRIMARY KEY, body text);
+             INSERT INTO notes VALUES (1, 'Bread is made of flour.'), (2, 'The moon goes round the earth once in a month.');
+             SELECT rag_create_index('notes', 'body', model => 'far vectors', sync => 'manual')",
+            server.url(),
+            path = path.display(),
+        ))
+        .unwrap();
+    let asked = server.received().len();
+    dump_and_restore(&cluster, "from_text", &[], "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1"]);
+    dump_and_restore(&cluster, "from_custom", &["-Fc"], "pg_restore", &["--exit-on-error"]);
+    dump_and_restore(&cluster, "in_one_piece", &["-Fc"], "pg_restore", &["--exit-on-error", "--single-transaction"]);
+    assert_eq!(server.received().len(), asked, "a restore asks for nothing");
+
+    for name in ["from_text", "from_custom", "in_one_piece"] {
+        let mut restored = cluster.connect_to(name);
+        for query in [
+            "SELECT srvname, srvowner::regrole, srvoptions, srvacl, obj_description(oid) FROM pg_foreign_server",
+            "SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY usename",
+            "SELECT name, kind, source, options, dimensions, owner, granted_to FROM rag_models ORDER BY name",
+            "SELECT name, source, dropped_at IS NOT NULL FROM rag.model ORDER BY name",
+            "SELECT id, chunk, embedding FROM notes_rag ORDER BY id",
+        ] {
+            let expected = rows(&mut original, query);
+            assert!(!expected.is_empty());
+            assert_eq!(rows(&mut restored, query), expected, "{name}: {query}");
+        }
+        let refreshed = rows(&mut restored, "SELECT rows, embedded FROM rag_refresh('notes_rag')");
+        assert_eq!(refreshed, [["0", "0"].map(|zero| Some(zero.to_owned()))], "{name}");
+
+        // The key comes with the mapping, the right with the grant.
+        let text = format!("asked in {name}");
+        let ask = format!("SELECT embed('{text}', 'far vectors')");
+        let mut app = cluster.connect_as("app", name);
+        assert_eq!(value(&mut app, &ask), Some(format!("[{},3,1]", text.len())));
+        let received = server.received().pop().expect("a request");
+        assert_eq!(received.header("authorization"), Some("Bearer sk-dumped-is-its-name-only"));
+        let mut other = cluster.connect_as("other", name);
+        expect_error(other.batch_execute(&ask), &SqlState::INSUFFICIENT_PRIVILEGE);
+        let found = "SELECT source_key FROM rag_search('a sentence of some more words than that', k => 1)";
+        assert_eq!(value(&mut restored, found).as_deref(), Some("{\"id\": 2}"), "{name}");
+
+        // Names stay bound, and the server stays as long as models use it.
+        let again = "SELECT rag_add_model('gone', 'embed', 'remote:far', '{\"model\": \"x\", \"dimensions\": 3}')";
+        expect_error(restored.batch_execute(again), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+        let drop = "DROP SERVER far CASCADE";
+        expect_error(restored.batch_execute(drop), &SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
     }
 }
