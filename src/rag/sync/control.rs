@@ -14,6 +14,44 @@ use std::time::{Duration, Instant};
 /// Tables up to this size are counted, others are estimated.
 const COUNTED_BYTES: i64 = 16 << 20;
 
+/// What [`rag_wait`] looks at.
+struct State {
+    /// Something waits that was there at the time asked about.
+    waits: bool,
+    /// The whole table is compared with the index.
+    compares: bool,
+    failed: bool,
+    /// None: the index does not follow its table, or is gone.
+    mode: Option<String>,
+}
+
+fn now() -> Result<Option<String>> {
+    Spi::get_one::<String>("SELECT pg_catalog.clock_timestamp()::pg_catalog.text").or_error()
+}
+
+fn look(index: pg_sys::Oid, until: &Option<String>) -> Result<State> {
+    // As if it changed something: each look is to see what was committed until then.
+    Spi::connect_mut(|client| {
+        let row = client
+            .update(
+                "SELECT EXISTS (SELECT FROM rag.change c WHERE c.index::oid = $1 AND c.changed_at <= $2::timestamptz)
+                        OR EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2::timestamptz),
+                        y.sweep <> 'none', EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed), y.mode
+                   FROM (VALUES (1)) one LEFT JOIN rag.sync y ON y.index::oid = $1",
+                None,
+                &[index.into(), until.clone().into()],
+            )
+            .or_error()?
+            .first();
+        Ok(State {
+            waits: row.get(1).or_error()?.unwrap_or_default(),
+            compares: row.get(2).or_error()?.unwrap_or_default(),
+            failed: row.get(3).or_error()?.unwrap_or_default(),
+            mode: row.get(4).or_error()?,
+        })
+    })
+}
+
 /// Waits until everything that was committed before the call is in the index.
 #[pg_extern(sql = false)]
 fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
@@ -36,30 +74,27 @@ fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
     }
     let began = Instant::now();
     let limit = Duration::from_secs_f64(timeout_seconds(timeout)?);
-    let called_at = Spi::get_one::<String>("SELECT pg_catalog.clock_timestamp()::pg_catalog.text").or_error()?;
+    let mut until = now()?;
+    let mut compares = false;
     let mut pause = Duration::from_millis(2);
     loop {
-        let state = owner::as_extension_owner(|| {
-            Spi::get_three_with_args::<bool, bool, String>(
-                "SELECT EXISTS (SELECT FROM rag.change c WHERE c.index::oid = $1 AND c.changed_at <= $2::timestamptz)
-                        OR EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2::timestamptz)
-                        OR y.sweep <> 'none',
-                        EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed), y.mode
-                   FROM (VALUES (1)) one LEFT JOIN rag.sync y ON y.index::oid = $1",
-                &[index.view_oid.into(), called_at.clone().into()],
-            )
-            .or_error()
-        })?;
-        match state {
-            (waits, Some(failed), Some(mode)) if mode != "manual" => {
-                let waits = waits.unwrap_or_default();
+        let state = owner::as_extension_owner(|| look(index.view_oid, &until))?;
+        match state.mode {
+            Some(mode) if mode != "manual" => {
+                // What a comparison of the whole table found came into the queue while it went on.
+                if compares && !state.compares {
+                    until = now()?;
+                    compares = false;
+                    continue;
+                }
+                compares = state.compares;
                 // One that is to take another's place is waited for until it has.
-                if !waits && (index.replaces.is_none() || failed) {
-                    return Ok(!failed);
+                if !state.waits && !compares && (index.replaces.is_none() || state.failed) {
+                    return Ok(!state.failed);
                 }
             }
             // It has taken the place of the one that it was to replace: that was complete.
-            (_, _, None) if index.replaces.is_some() => return Ok(true),
+            None if index.replaces.is_some() => return Ok(true),
             _ => {
                 return Err(error(
                     PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,

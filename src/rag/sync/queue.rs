@@ -65,7 +65,7 @@ pub fn collect() -> Result<i64> {
                                  SELECT index, key, at, at FROM entry
                                  ON CONFLICT (index, key) DO UPDATE
                                     SET version = q.version + 1, due_at = CASE WHEN q.claimed THEN q.due_at ELSE excluded.due_at END,
-                                        queued_at = CASE WHEN q.failed THEN excluded.queued_at ELSE q.queued_at END,
+                                        queued_at = CASE WHEN q.failed THEN excluded.queued_at ELSE least(q.queued_at, excluded.queued_at) END,
                                         attempts = 0, failed = false, error = NULL, error_at = NULL, summaries = 0)
                  SELECT (SELECT count(*) FROM moved),
                         ARRAY(SELECT DISTINCT a.index::oid FROM alive a WHERE cardinality(a.keys) = 0)",
