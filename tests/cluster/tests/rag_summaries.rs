@@ -78,6 +78,22 @@ fn summaries_follow_their_pages() {
 }
 
 #[test]
+fn who_waits_before_the_rows_are_found_waits_for_their_summaries_too() {
+    // Paused in the transaction that makes it: no row has been looked at.
+    let (cluster, mut client) =
+        start(ClusterOptions::default(), 2, ", wait => false); SELECT rag_pause_index('books_rag'");
+    let mut waiting = cluster.connect();
+    let waiter = std::thread::spawn(move || {
+        wait_for(&mut waiting, "books_rag");
+        assert_summarized(&mut waiting);
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT rag_wait(%'";
+    wait_until("somebody waits", || value(&mut client, waits).as_deref() == Some("1"));
+    execute(&mut client, "SELECT rag_resume_index('books_rag')");
+    waiter.join().expect("what was waited for is there");
+}
+
+#[test]
 fn texts_come_first_and_a_crash_or_a_stop_loses_little() {
     let options = ClusterOptions { preload: true, durable: true, ..Default::default() };
     let (cluster, mut client) = start(options, 30, ", wait => false");
