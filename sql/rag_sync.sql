@@ -56,6 +56,8 @@ CREATE TABLE rag.queue (
     PRIMARY KEY (index, key)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE INDEX ON rag.queue (index, due_at) WHERE NOT failed;
+-- rag_wait and the worker ask whether there is any.
+CREATE INDEX ON rag.queue (index) WHERE failed;
 COMMENT ON TABLE rag.queue IS 'rows that an index has to look at again, one entry for each';
 COMMENT ON COLUMN rag.queue.version IS 'counts changes, so that an entry which changed while it was worked on stays';
 COMMENT ON COLUMN rag.queue.summaries IS 'summaries that are still to be written, once the text of the row is in the index; 0 before';

@@ -25,7 +25,8 @@ pub fn list() -> Result<Vec<Job>> {
                 "SELECT y.index::oid, y.sweep, y.sweep_number, y.sweep_after FROM rag.sync y
                    JOIN rag.index i ON i.index = y.index
                   WHERE NOT y.paused AND (y.retry_at IS NULL OR y.retry_at <= clock_timestamp())
-                    AND (y.sweep <> 'none' OR EXISTS (SELECT FROM rag.queue q WHERE q.index = y.index AND NOT q.failed))
+                    -- No EXISTS: beside OR it may be answered by reading the whole queue.
+                    AND (y.sweep <> 'none' OR (SELECT true FROM rag.queue q WHERE q.index = y.index AND NOT q.failed LIMIT 1))
                   ORDER BY 1",
                 None,
                 &[],
