@@ -5,8 +5,8 @@
 //! 2. one pass for each model that generates, in which all its generations in slots produce a token, and the one that came
 //!    first of those whose prompt is still to be read reads a slice of it: so tokens share the reading of the weights;
 //! 3. one micro-batch of bulk embeddings, if no interactive one waits. Beside nothing else it is a large one, so that
-//!    threads seldom wait for each other at its end; when other work comes, it ends with the passes through the layers
-//!    that have begun, and the texts that it has not reached wait again.
+//!    threads seldom wait for each other at its end; when other work comes, or after two seconds, it ends with the passes
+//!    through the layers that have begun, and the texts that it has not reached wait again.
 //!
 //! So nothing runs longer than one micro-batch or step before everything else gets its turn. A cancelled request is
 //! dropped at that point, a generation even between two layers of its model. Generations beyond the slots wait, first
@@ -32,7 +32,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Generations that advance at the same time. More would slow each other down without being done earlier.
 pub const GENERATION_SLOTS: usize = 8;
@@ -42,6 +42,10 @@ pub const MICRO_BATCH_TOKENS: usize = 1024;
 
 /// The same for bulk while nothing else is to be done. Vectors come to their requests at its end.
 const LONE_BATCH_TOKENS: usize = 8192;
+
+/// How long such a batch begins passes: with a large model it ends before it has reached all of its texts, so that other
+/// bulk requests get their turn.
+const LONE_BATCH_TIME: Duration = Duration::from_secs(2);
 
 type Embedding = EmbedJob<Arc<Entry>, Ticket>;
 type Generation = GenerateJob<Arc<Entry>, Ticket>;
@@ -214,7 +218,8 @@ impl Engine {
     fn compute(&self, batch: &MicroBatch<Arc<Entry>>) -> std::result::Result<Vec<f32>, Failure> {
         let shared = &*self.shared;
         let (inputs, pool) = (&batch.inputs, &shared.pool);
-        let urgent = || batch.lane == Lane::Bulk && shared.queue().is_urgent();
+        let began = Instant::now();
+        let urgent = || batch.lane == Lane::Bulk && (began.elapsed() >= LONE_BATCH_TIME || shared.queue().is_urgent());
         let abandoned = || shared.stopping.load(Ordering::Relaxed) || !shared.queue().is_wanted(batch);
         let rows = match (&batch.model.runtime, batch.wanted) {
             (Runtime::Embed(model), Wanted::Vectors(_)) => {

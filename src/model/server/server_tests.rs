@@ -179,6 +179,22 @@ fn bulk_makes_room_between_two_passes() {
 }
 
 #[test]
+fn bulk_of_a_slow_model_makes_room_for_other_bulk() {
+    let server = Running::start("slow", 8);
+    let (mut first, mut second) = (server.client(), server.client());
+    let expected: Vec<f32> = (0..300).flat_map(|_| [120.0, 1.0]).collect();
+    first.send(&embed_request("slow", &["x"; 300], Lane::Bulk));
+    server.client().wait_until(|status| status.queued == 1);
+    second.send(&embed_request("slow", &["ab"], Lane::Bulk));
+    assert_eq!(vectors(second.receive().unwrap()), [195.0, 2.0]);
+    assert_eq!(vectors(first.receive().unwrap()), expected);
+    // Unless both were there before the engine began.
+    let batches = server.probe.batches.lock().unwrap().clone();
+    assert!(batches[0] < 300 && batches.iter().sum::<usize>() == 301, "{batches:?}");
+    server.retire();
+}
+
+#[test]
 fn tokens_are_streamed_in_order_and_add_up_to_the_text() {
     let server = Running::start("streaming", 8);
     let mut client = server.client();

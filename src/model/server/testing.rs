@@ -149,7 +149,12 @@ impl EmbedModel for TestModel {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        let done = 1 + batch[1..].iter().take_while(|_| !urgent()).count();
+        let slow = Duration::from_millis(if self.name == "slow" { 10 } else { 0 });
+        let goes_on = |_: &&Vec<u32>| {
+            std::thread::sleep(slow);
+            !urgent()
+        };
+        let done = 1 + batch[1..].iter().take_while(goes_on).count();
         self.probe.batches.lock().unwrap().push(done);
         if batch.iter().any(|ids| *ids == b"panic".map(u32::from)) {
             panic!("as the test wants it");

@@ -1,8 +1,8 @@
 //! Models that run elsewhere, through SQL: the same calls, ended the same ways, and no key where it does not belong.
 //!
 //! The server elsewhere is an HTTP server on loopback whose answers come from this cluster's own models, through a second
-//! session; so what remote calls return can be compared with what local ones do. Where `PG_RAG_LLAMA_PYTHON` names a
-//! Python that has llama-cpp-python with its server (`pip install 'llama-cpp-python[server]'`), that one is asked, too.
+//! session; so what remote calls return can be compared with what local ones do. `remote_llama.rs` asks a server of other
+//! people.
 
 use pg_rag_cluster_tests::http::{answer, head, json, Act, Received, TestServer};
 use pg_rag_cluster_tests::session::{execute, expect_error, rows, run_in_background, value};
@@ -11,7 +11,6 @@ use postgres::error::SqlState;
 use postgres::Client;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -237,106 +236,4 @@ fn the_key_goes_to_its_server_and_nowhere_else() {
     let mut bob = cluster.connect_as("bob", "postgres");
     assert!(bob.batch_execute("SELECT embed('a', 'far vectors')").is_err());
     assert_eq!(server.received().last().unwrap().header("authorization"), None);
-}
-
-/// llama-cpp-python's server, until it is dropped.
-struct Llama(Child);
-
-impl Drop for Llama {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// What the server says to somebody who asks it without pg_rag.
-fn ask_directly(python: &str, port: u16, question: &str, max_tokens: u32) -> String {
-    const ASK: &str = "import json, sys, urllib.request as r
-port, key, question, most = sys.argv[1:]
-body = {'model': 'smol', 'temperature': 0, 'max_tokens': int(most), 'messages': [{'role': 'user', 'content': question}]}
-headers = {'authorization': 'Bearer ' + key, 'content-type': 'application/json'}
-answer = r.urlopen(r.Request(f'http://127.0.0.1:{port}/v1/chat/completions', json.dumps(body).encode(), headers))
-sys.stdout.buffer.write(json.load(answer)['choices'][0]['message']['content'].encode())";
-    let mut command = Command::new(python);
-    command.args(["-c", ASK, &port.to_string(), KEY, question, &max_tokens.to_string()]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[test]
-fn a_server_of_other_people_answers() {
-    let Ok(python) = std::env::var("PG_RAG_LLAMA_PYTHON") else {
-        eprintln!("PG_RAG_LLAMA_PYTHON names no Python with llama_cpp.server: nothing to ask");
-        return;
-    };
-    let models = std::env::var("PG_RAG_MODELS").unwrap_or_else(|_| "/usr/local/share/pg_rag/models".to_owned());
-    let model = format!("{models}/SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let arguments =
-        ["-m", "llama_cpp.server", "--model", &model, "--n_ctx", "2048", "--n_threads", "2", "--host", "127.0.0.1"];
-    let mut command = Command::new(&python);
-    command.args(arguments).args(["--port", &port.to_string(), "--embedding", "true", "--api_key", KEY]);
-    let _llama = Llama(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    wait_until("the server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-
-    let cluster = Cluster::with_extension(ClusterOptions::default());
-    let mut client = cluster.connect();
-    let path = cluster.data().join("llama.key");
-    fs::write(&path, KEY).unwrap();
-    account::give(&path);
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    execute(
-        &mut client,
-        &format!(
-            "CREATE SERVER llama FOREIGN DATA WRAPPER pg_rag_remote OPTIONS (base_url 'http://127.0.0.1:{port}/v1')"
-        ),
-    );
-    let add =
-        "SELECT rag_add_model('llama', 'generate', 'remote:llama', '{\"model\": \"smol\", \"max_tokens\": 2048}')";
-    execute(&mut client, add);
-    expect_error(
-        client.batch_execute("SELECT generate('Say hello.', 'llama')"),
-        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    );
-    execute(
-        &mut client,
-        &format!("CREATE USER MAPPING FOR PUBLIC SERVER llama OPTIONS (api_key_file '{}')", path.display()),
-    );
-
-    let whole =
-        value(&mut client, "SELECT generate('What is the capital of France?', 'llama', max_tokens => 24)").unwrap();
-    assert_eq!(whole, ask_directly(&python, port, "What is the capital of France?", 24));
-    let pieces =
-        rows(&mut client, "SELECT * FROM generate_stream('What is the capital of France?', 'llama', max_tokens => 24)");
-    assert!(pieces.len() > 4, "{pieces:?}");
-    assert_eq!(pieces.into_iter().map(|row| row[0].clone().unwrap()).collect::<String>(), whole);
-    let stop = whole.split(|c: char| !c.is_alphabetic()).filter(|word| word.len() > 1).nth(3).expect("some words");
-    let stopped = value(
-        &mut client,
-        &format!("SELECT generate('What is the capital of France?', 'llama', max_tokens => 24, stop => '{{{stop}}}')"),
-    );
-    assert_eq!(stopped.as_deref(), whole.split(stop).next());
-
-    // A model that writes has no pooling: this server gives a vector for each token, which is no vector of a text.
-    let add = "SELECT rag_add_model('llama vectors', 'embed', 'remote:llama', '{\"model\": \"smol\"}')";
-    let refused = expect_error(client.batch_execute(add), &SqlState::PROTOCOL_VIOLATION);
-    assert!(refused.message.contains("its JSON has another shape"), "{}", refused.message);
-
-    execute(
-        &mut client,
-        "CREATE TABLE notes (id integer PRIMARY KEY, body text);
-         INSERT INTO notes VALUES (1, 'Bread is made of flour, water, yeast and salt.');
-         SELECT rag_create_index('notes', 'body', sync => 'manual')",
-    );
-    let said = value(&mut client, "SELECT rag_answer('What is bread made of?', model => 'llama', max_tokens => 32)");
-    assert!(said.as_ref().is_some_and(|text| text.contains("flour")), "{said:?}");
-    // A long answer is given up by cancelling.
-    let long = "SELECT * FROM generate_stream('Write a long story about a lighthouse.', 'llama', max_tokens => 1900)";
-    let background = run_in_background(&cluster, long);
-    std::thread::sleep(Duration::from_millis(500));
-    let from = Instant::now();
-    client.execute("SELECT pg_cancel_backend($1)", &[&background.backend]).unwrap();
-    expect_error(background.join().result, &SqlState::QUERY_CANCELED);
-    assert!(from.elapsed() < Duration::from_secs(1));
 }
