@@ -6,7 +6,7 @@ use crate::pg::backend::require_writable;
 use crate::pg::{latch, owner, transaction};
 use crate::rag::catalog::{self, read_one};
 use crate::rag::sync::{changes, queue, wake};
-use pgrx::datum::Interval;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
 use std::time::{Duration, Instant};
@@ -20,35 +20,44 @@ struct State {
     waits: bool,
     /// The whole table is compared with the index.
     compares: bool,
+    /// Something has failed, and nothing waits.
     failed: bool,
     /// None: the index does not follow its table, or is gone.
     mode: Option<String>,
 }
 
-fn now() -> Result<Option<String>> {
-    Spi::get_one::<String>("SELECT pg_catalog.clock_timestamp()::pg_catalog.text").or_error()
+fn now() -> Result<Option<TimestampWithTimeZone>> {
+    Spi::get_one("SELECT pg_catalog.clock_timestamp()").or_error()
 }
 
-fn look(index: pg_sys::Oid, until: &Option<String>) -> Result<State> {
-    // As if it changed something: each look is to see what was committed until then.
+/// As the extension's owner.
+fn look(index: pg_sys::Oid, until: Option<TimestampWithTimeZone>) -> Result<State> {
+    queue::read_in_order()?;
+    // As if it changed something: each look is to see what was committed until then. The entries are read from their end, where
+    // those are that the worker has just claimed: at the beginning are those that are done, and while this call lasts, nobody
+    // may forget them, as its snapshot is that old.
     Spi::connect_mut(|client| {
         let row = client
             .update(
-                "SELECT EXISTS (SELECT FROM rag.change c WHERE c.index::oid = $1 AND c.changed_at <= $2::timestamptz)
-                        OR EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2::timestamptz),
-                        y.sweep <> 'none', EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed), y.mode
+                "SELECT EXISTS (SELECT FROM rag.change c WHERE c.index::oid = $1 AND c.changed_at <= $2)
+                        OR (SELECT true FROM rag.queue q WHERE q.index::oid = $1 AND NOT q.failed AND q.queued_at <= $2
+                             ORDER BY q.due_at DESC LIMIT 1) IS NOT NULL,
+                        y.sweep <> 'none', y.mode
                    FROM (VALUES (1)) one LEFT JOIN rag.sync y ON y.index::oid = $1",
                 None,
-                &[index.into(), until.clone().into()],
+                &[index.into(), until.into()],
             )
             .or_error()?
             .first();
-        Ok(State {
-            waits: row.get(1).or_error()?.unwrap_or_default(),
-            compares: row.get(2).or_error()?.unwrap_or_default(),
-            failed: row.get(3).or_error()?.unwrap_or_default(),
-            mode: row.get(4).or_error()?,
-        })
+        let waits: bool = row.get(1).or_error()?.unwrap_or_default();
+        let (compares, mode) = (row.get(2).or_error()?.unwrap_or_default(), row.get(3).or_error()?);
+        let mut failed = None;
+        if !waits {
+            // Not asked before: the planner would have all entries read for it.
+            let query = "SELECT EXISTS (SELECT FROM rag.queue q WHERE q.index::oid = $1 AND q.failed)";
+            failed = client.update(query, None, &[index.into()]).or_error()?.first().get_one().or_error()?;
+        }
+        Ok(State { waits, compares, failed: failed.unwrap_or_default(), mode })
     })
 }
 
@@ -78,7 +87,7 @@ fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
     let mut compares = false;
     let mut pause = Duration::from_millis(2);
     loop {
-        let state = owner::as_extension_owner(|| look(index.view_oid, &until))?;
+        let state = owner::as_extension_owner(|| look(index.view_oid, until))?;
         match state.mode {
             Some(mode) if mode != "manual" => {
                 // What a comparison of the whole table found came into the queue while it went on.

@@ -4,10 +4,11 @@ use crate::error::{OrError, Result};
 use crate::pg::append::find_table;
 use crate::rag::catalog::read_one;
 use crate::rag::sync::state;
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Attempts after which an entry is left alone.
 pub const MAX_ATTEMPTS: i32 = 5;
@@ -15,6 +16,8 @@ pub const MAX_ATTEMPTS: i32 = 5;
 const MOVED_ROWS: i64 = 200;
 /// How long an entry is not claimed again, if nothing is heard of who claimed it.
 const LEASE: &str = "10 min";
+/// How long an entry waits that should have been claimed before others were.
+const MOST_BEHIND: Duration = Duration::from_secs(5);
 /// What an entry says that was claimed so often without an end.
 const NEVER_ENDED: &str = "the worker ended before it was done with this row";
 
@@ -62,7 +65,7 @@ pub fn collect() -> Result<i64> {
                       entry AS (SELECT a.index, u.key::text[] AS key, min(a.changed_at) AS at
                                   FROM alive a CROSS JOIN LATERAL unnest(a.keys) u(key) GROUP BY 1, 2),
                       queued AS (INSERT INTO rag.queue AS q (index, key, queued_at, due_at)
-                                 SELECT index, key, at, at FROM entry
+                                 SELECT index, key, at, clock_timestamp() FROM entry
                                  ON CONFLICT (index, key) DO UPDATE
                                     SET version = q.version + 1, due_at = CASE WHEN q.claimed THEN q.due_at ELSE excluded.due_at END,
                                         queued_at = CASE WHEN q.failed THEN excluded.queued_at ELSE least(q.queued_at, excluded.queued_at) END,
@@ -90,40 +93,100 @@ pub fn free_claims() -> Result<()> {
     Spi::run("UPDATE rag.queue SET claimed = false, due_at = clock_timestamp() WHERE claimed AND NOT failed").or_error()
 }
 
-/// Claims up to `most` entries of an index that are due. Entries that have been tried come alone, first of them all.
-pub fn claim(index: pg_sys::Oid, most: i64, due: Due) -> Result<Vec<Claim>> {
-    // Who was claimed too often and never came to an end, is given up.
-    Spi::run_with_args(
-        "UPDATE rag.queue SET failed = true, claimed = false, error = coalesce(error, $3), error_at = coalesce(error_at, clock_timestamp())
-          WHERE index::oid = $1 AND NOT failed AND due_at <= clock_timestamp() AND attempts >= $2",
-        &[index.into(), MAX_ATTEMPTS.into(), NEVER_ENDED.into()],
-    )
-    .or_error()?;
+/// Where in the order of an index's entries those begin that a worker has not claimed yet.
+///
+/// What is before them is done, but still read as long as somebody has an older snapshot: a claim would read all of it,
+/// and the next one again. Entries that come later are due later, by the clock at the time that they come; where the clock
+/// was set back or who added them was slow to commit, they are before, so these are looked for, too, but seldom.
+#[derive(Default)]
+pub struct Front {
+    due_at: Option<TimestampWithTimeZone>,
+    /// When all entries were looked at.
+    whole_at: Option<Instant>,
+}
+
+impl Front {
+    /// Where to look from.
+    fn begin(&mut self) -> Option<TimestampWithTimeZone> {
+        if self.whole_at.is_none_or(|at| at.elapsed() > MOST_BEHIND) {
+            (self.due_at, self.whole_at) = (None, Some(Instant::now()));
+        }
+        self.due_at
+    }
+}
+
+/// What a look at the queue has given.
+struct Taken {
+    claims: Vec<Claim>,
+    given_up: usize,
+    /// Of the last entry.
+    due_at: Option<TimestampWithTimeZone>,
+}
+
+/// Has entries read in the order in which they are due until the transaction, or acting as the owner, ends. The planner would
+/// read and sort all of them, where VACUUM has found none lately: it expects none then.
+pub fn read_in_order() -> Result<()> {
+    Spi::run("SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)").or_error()
+}
+
+/// Claims up to `most` entries of an index that are due, those first that have been due for longest. Those that were
+/// claimed too often and never came to an end are given up on the way.
+pub fn claim(index: pg_sys::Oid, most: i64, due: Due, front: &mut Front) -> Result<Vec<Claim>> {
+    read_in_order()?;
+    loop {
+        let from = front.begin();
+        let taken = claim_some(index, most, due, from)?;
+        front.due_at = taken.due_at.or(from);
+        if !taken.claims.is_empty() {
+            return Ok(taken.claims);
+        }
+        if taken.given_up == 0 {
+            match from {
+                None => return Ok(Vec::new()),
+                Some(_) => front.whole_at = None,
+            }
+        }
+    }
+}
+
+/// Claims or gives up the first `most` entries that are due, of those that are not before `from`. Reads no others: there may be
+/// millions.
+fn claim_some(index: pg_sys::Oid, most: i64, due: Due, from: Option<TimestampWithTimeZone>) -> Result<Taken> {
     Spi::connect_mut(|client| {
         let rows = client
             .update(
                 &format!(
-                    "WITH due AS (SELECT e.index, e.key FROM rag.queue e
-                                   WHERE e.index::oid = $1 AND NOT e.failed AND e.due_at <= clock_timestamp() AND {}
+                    "WITH due AS (SELECT e.index, e.key, e.due_at, e.attempts >= $3 AS ends FROM rag.queue e
+                                   WHERE e.index::oid = $1 AND NOT e.failed AND e.due_at <= statement_timestamp()
+                                     AND e.due_at >= coalesce($5, '-infinity') AND {}
                                    ORDER BY e.due_at LIMIT $2 FOR UPDATE OF e SKIP LOCKED)
-                     UPDATE rag.queue q SET claimed = true, attempts = q.attempts + 1, due_at = clock_timestamp() + interval '{LEASE}'
+                     UPDATE rag.queue q
+                        SET claimed = NOT d.ends, failed = d.ends, attempts = q.attempts + (NOT d.ends)::integer,
+                            due_at = CASE WHEN d.ends THEN q.due_at ELSE clock_timestamp() + interval '{LEASE}' END,
+                            error = CASE WHEN d.ends THEN coalesce(q.error, $4) ELSE q.error END,
+                            error_at = CASE WHEN d.ends THEN coalesce(q.error_at, clock_timestamp()) ELSE q.error_at END
                        FROM due d WHERE q.index = d.index AND q.key = d.key
-                     RETURNING q.key::text, q.version, q.attempts",
+                     RETURNING q.key::text, q.version, q.attempts, d.ends, d.due_at",
                     due.condition()
                 ),
                 None,
-                &[index.into(), most.into()],
+                &[index.into(), most.into(), MAX_ATTEMPTS.into(), NEVER_ENDED.into(), from.into()],
             )
             .or_error()?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(Claim {
-                    key: row.get::<String>(1).or_error()?.unwrap_or_default(),
-                    version: row.get::<i64>(2).or_error()?.unwrap_or_default(),
-                    attempts: row.get::<i32>(3).or_error()?.unwrap_or_default(),
-                })
-            })
-            .collect()
+        let mut taken = Taken { claims: Vec::new(), given_up: 0, due_at: None };
+        for row in rows {
+            taken.due_at = taken.due_at.max(row.get::<TimestampWithTimeZone>(5).or_error()?);
+            if row.get::<bool>(4).or_error()?.unwrap_or_default() {
+                taken.given_up += 1;
+                continue;
+            }
+            taken.claims.push(Claim {
+                key: row.get::<String>(1).or_error()?.unwrap_or_default(),
+                version: row.get::<i64>(2).or_error()?.unwrap_or_default(),
+                attempts: row.get::<i32>(3).or_error()?.unwrap_or_default(),
+            });
+        }
+        Ok(taken)
     })
 }
 

@@ -18,7 +18,7 @@ use crate::rag::catalog::Summaries;
 use crate::rag::refresh::{self, Document, KnownSummaries, Statements};
 use crate::rag::sync::batch::concerns_index;
 use crate::rag::sync::jobs::{self, Job};
-use crate::rag::sync::queue::{self, Claim, Due};
+use crate::rag::sync::queue::{self, Claim, Due, Front};
 use crate::rag::sync::state;
 use crate::rag::sync::worker::Outcome;
 use pgrx::{pg_sys, PgSqlErrorCode};
@@ -44,7 +44,9 @@ pub fn leave(view: pg_sys::Oid, rows: Vec<(String, i32)>) -> Result<()> {
 pub fn work(job: &Job) -> Outcome<bool> {
     let Some(options) = &job.index.summaries else { return Ok(false) };
     let view = job.index.view_oid;
-    let Some(claim) = transaction::run(|| queue::claim(view, 1, Due::Summaries))?.pop() else { return Ok(false) };
+    let Some(claim) = transaction::run(|| queue::claim(view, 1, Due::Summaries, &mut Front::default()))?.pop() else {
+        return Ok(false);
+    };
     let began = Instant::now();
     let fault = match step(job, options, &claim) {
         Ok(written) => {

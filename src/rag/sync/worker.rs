@@ -10,12 +10,13 @@ use crate::rag::catalog::Index;
 use crate::rag::reindex;
 use crate::rag::sync::batch::{concerns_index, Batch};
 use crate::rag::sync::jobs::{self, Job};
-use crate::rag::sync::queue::{self, Claim, Due};
+use crate::rag::sync::queue::{self, Claim, Due, Front};
 use crate::rag::sync::wake::{self, Listener, Note};
 use crate::rag::sync::{summaries, sweep};
 use pg_rag_protocol::message::{Lane, Purpose};
 use pgrx::prelude::*;
 use pgrx::{pg_sys, PgSqlErrorCode};
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -52,13 +53,15 @@ pub extern "C-unwind" fn pg_rag_sync_main(_argument: pg_sys::Datum) {
         ("statement_timeout", "0"),
         ("lock_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
+        // Its statements are short, however many entries the planner expects to wait.
+        ("jit", "off"),
         // What a crash takes away is done again.
         ("synchronous_commit", "off"),
     ] {
         transaction::set(name, value);
     }
     let switch = Switch { next_at: Instant::now(), pause: MIN_WAIT };
-    match (Worker { note, switch, turn: 0, broken: String::new() }).run() {
+    match (Worker { note, switch, fronts: HashMap::new(), turn: 0, broken: String::new() }).run() {
         End::Idle => {}
         End::GivesWay => transaction::exit(1),
     }
@@ -83,6 +86,8 @@ struct Switch {
 struct Worker {
     note: Note,
     switch: Switch,
+    /// Where the entries of each index begin that were not claimed yet.
+    fronts: HashMap<pg_sys::Oid, Front>,
     /// Which index comes first in the next round.
     turn: usize,
     /// The last error of a round, so that it is logged once.
@@ -224,7 +229,7 @@ impl Worker {
     /// Works on some rows of one index. Returns whether it did.
     fn serve(&mut self, job: &Job) -> Outcome<bool> {
         let view = job.index.view_oid;
-        let mut claims = transaction::run(|| queue::claim(view, BATCH, Due::Texts))?;
+        let mut claims = self.claim(view)?;
         transaction::show_activity(Some(&format!("pg_rag: {}", job.index.view)));
         let began = Instant::now();
         let outcome = match (claims.is_empty(), &job.position) {
@@ -253,9 +258,14 @@ impl Worker {
         }
     }
 
+    fn claim(&mut self, index: pg_sys::Oid) -> Outcome<Vec<Claim>> {
+        let front = self.fronts.entry(index).or_default();
+        transaction::run(|| queue::claim(index, BATCH, Due::Texts, front))
+    }
+
     /// Works on these rows, and for some time on those that come after them, which it adds to them: while the model has the
     /// texts of one batch, the one before is stored and the one after is read.
-    fn work_through(&self, job: &Job, claims: &mut Vec<Claim>, began: Instant) -> Outcome<()> {
+    fn work_through(&mut self, job: &Job, claims: &mut Vec<Claim>, began: Instant) -> Outcome<()> {
         // A role that may ask for one thing at a time has to wait for its answer.
         let overlaps = gucs::max_concurrent_requests() != 1;
         let mut underway: Option<(Vec<Claim>, Outcome<Batch>)> = None;
@@ -271,7 +281,7 @@ impl Worker {
             again.chunks(1).try_for_each(|claim| self.work_on(job, claim))?;
             let Some(batch) = begun else { return Ok(()) };
             next = match overlaps && began.elapsed() < STRETCH {
-                true => transaction::run(|| queue::claim(job.index.view_oid, BATCH, Due::Texts))?,
+                true => self.claim(job.index.view_oid)?,
                 false => Vec::new(),
             };
             if next.is_empty() {
