@@ -102,6 +102,21 @@ CREATE VIEW rag_model_files AS SELECT model, file, bytes, found_bytes, state FRO
 COMMENT ON VIEW rag_model_files IS
     'files of the registered models on this server, and whether they are there with the registered sizes';
 
+CREATE FUNCTION rag.stored_models(OUT path text, OUT repository text, OUT bytes bigint, OUT models text[])
+    RETURNS SETOF record
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE ROWS 16 AS 'MODULE_PATHNAME', 'stored_models_wrapper';
+COMMENT ON FUNCTION rag.stored_models() IS 'asks the model server what it has written into its own folder';
+
+CREATE VIEW rag_stored_models AS SELECT path, repository, bytes, models FROM rag.stored_models();
+COMMENT ON VIEW rag_stored_models IS
+    'models that downloads and quantisation have written into the server''s own folder, for all databases';
+COMMENT ON COLUMN rag_stored_models.models IS 'registered models of this database that use it';
+
+CREATE FUNCTION rag_delete_stored_model(path text, unused_elsewhere boolean DEFAULT false) RETURNS bigint
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_delete_stored_model_wrapper';
+COMMENT ON FUNCTION rag_delete_stored_model(text, boolean) IS
+    'deletes a model from the server''s own folder, which cannot be rolled back; returns the bytes that this has freed';
+
 CREATE FUNCTION rag_add_model(name text, kind text, source text, options jsonb DEFAULT '{}') RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_add_model_wrapper';
 COMMENT ON FUNCTION rag_add_model(text, text, text, jsonb) IS
@@ -109,7 +124,7 @@ COMMENT ON FUNCTION rag_add_model(text, text, text, jsonb) IS
 
 CREATE FUNCTION rag_drop_model(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'rag_drop_model_wrapper';
-COMMENT ON FUNCTION rag_drop_model(text) IS 'drops a registered model; its files stay';
+COMMENT ON FUNCTION rag_drop_model(text) IS 'drops a registered model; its files stay until rag_delete_stored_model';
 
 CREATE FUNCTION rag_load_model(name text) RETURNS void
     LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'rag_load_model_wrapper';
@@ -135,7 +150,7 @@ COMMENT ON FUNCTION rag_quantization_report(text, text) IS
 
 CREATE FUNCTION rag_model_memory(
     name text, context integer DEFAULT NULL, dtype text DEFAULT NULL,
-    OUT weights_type text, OUT context_tokens integer, OUT weights_bytes bigint, OUT kv_cache_bytes bigint,
+    OUT weights_type text, OUT context_tokens integer, OUT weights_bytes bigint, OUT vocabulary_bytes bigint, OUT kv_cache_bytes bigint,
     OUT prefix_cache_bytes bigint, OUT activations_bytes bigint, OUT total_bytes bigint,
     OUT fits_ram boolean, OUT fits_gpu boolean, OUT fits_max_memory boolean) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1 AS 'MODULE_PATHNAME', 'rag_model_memory_wrapper';

@@ -8,6 +8,8 @@ REVOKE ALL ON FUNCTION rag_add_model(text, text, text, jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_download_model(text, text, text, text, text[], jsonb) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_check_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_drop_model(text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag.stored_models() FROM PUBLIC;
+REVOKE ALL ON FUNCTION rag_delete_stored_model(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_load_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_unload_model(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION rag_quantize_model(text, text, text) FROM PUBLIC;

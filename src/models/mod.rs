@@ -10,6 +10,7 @@
 //! - [`files`]: whether the files of models are there and are the registered ones;
 //! - [`quantize`]: `rag_quantize_model`, what it has changed, and what a model takes in memory;
 //! - [`remote`]: models that run elsewhere, behind foreign servers;
+//! - [`stored`]: what downloads and quantisation have left on disk;
 //! - [`status`]: the state of the server.
 
 mod access;
@@ -20,6 +21,7 @@ mod quantize;
 mod registry;
 mod remote;
 mod status;
+mod stored;
 
 /// Starts watching for changes of the catalogue. Called once, from `_PG_init`.
 pub fn init() {

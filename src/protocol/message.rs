@@ -302,6 +302,17 @@ pub struct IndexProgress {
     pub elapsed_s: f64,
 }
 
+/// A model in the server's own folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredModel {
+    /// Its folder or file, relative to the server's.
+    pub path: String,
+    /// Where it was downloaded from.
+    pub repository: Option<String>,
+    /// Of its files; downloads of one repository may share some.
+    pub bytes: u64,
+}
+
 /// How far long work on a model has come. The server keeps one for each piece of work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelProgress {
@@ -365,6 +376,8 @@ pub struct ModelMemory {
     /// Tokens of the context that the figures are for.
     pub context_tokens: u32,
     pub weights_bytes: u64,
+    /// Tokens and merges, in every form in which they are looked up.
+    pub vocabulary_bytes: u64,
     /// Keys and values of one generation that fills the context.
     pub kv_cache_bytes: u64,
     /// Keys and values of the beginnings of earlier prompts, at most.
@@ -510,6 +523,13 @@ pub enum Request {
         model: ModelRef,
         waiter: Waiter,
     },
+    /// Asks what the server has written into its own folder.
+    StoredModels,
+    /// Removes the stored model at `path`.
+    DeleteStored {
+        path: String,
+        waiter: Waiter,
+    },
     /// The extension was dropped: stop once no other connection is open or busy.
     Retire,
 }
@@ -582,6 +602,7 @@ pub enum Response {
     },
     /// Answers [`Request::CheckFiles`], in the order of the model's files.
     Files(Vec<FileCheck>),
+    StoredModels(Vec<StoredModel>),
     Failed(Failure),
 }
 

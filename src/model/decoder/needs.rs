@@ -25,6 +25,8 @@ pub struct DecoderNeeds {
     pub activations: u64,
     /// Longest sequence.
     pub context_tokens: usize,
+    /// Tokens that have a vector.
+    pub vocabulary: usize,
 }
 
 /// The tensors of the model at `path`, unread, and its configuration.
@@ -57,6 +59,7 @@ pub fn needs(path: &Path) -> Result<DecoderNeeds> {
         position: KvCache::position_bytes(&config) as u64,
         activations: (SLICE_TOKENS * token + logits) as u64,
         context_tokens: config.context_tokens,
+        vocabulary,
     })
 }
 

@@ -38,6 +38,7 @@ mod leading;
 mod linear;
 mod modules;
 mod names;
+mod needs;
 mod passes;
 mod pooling;
 mod positions;
@@ -51,6 +52,7 @@ mod transformer;
 mod weights;
 
 pub use config::{Dtype, EncoderOptions};
+pub use needs::{needs, EncoderNeeds};
 
 use crate::compute::Pool;
 use crate::decoder::Abandoned;

@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// Tokens of one pass through the layers, unless a single text is longer. Bounds the buffers and keeps the rows of a
 /// pass in a core's own cache from one step of a layer to the next; enough to make up for reading all weights.
-const PASS_TOKENS: usize = 256;
+pub const PASS_TOKENS: usize = 256;
 /// With fewer tokens for each thread, all threads work on one pass: reading the weights is what takes the time then.
 const MIN_TOKENS_ALONE: usize = 48;
 

@@ -12,6 +12,7 @@
 //! - [`selection`]: which of these files a model needs;
 //! - [`client`]: requests, with time-outs, redirects and cancelling;
 //! - [`store`]: the server's folder of what has been downloaded, whole or in part;
+//! - [`stored`]: what is in the server's folder, and removing it;
 //! - [`blob`]: one file, resumed and verified;
 //! - [`download`]: the way of a model through all of it.
 
@@ -24,6 +25,7 @@ mod listing;
 mod names;
 mod selection;
 mod store;
+pub mod stored;
 mod token;
 
 #[cfg(test)]

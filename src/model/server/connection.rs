@@ -206,6 +206,7 @@ fn answer(server: &Server, reporter: &Reporter, request: Request, ticket: Ticket
         }
         Request::Download { order, name, waiter } => download::download(server, ticket, order, name, waiter),
         Request::CheckFiles { model, waiter } => download::check(server, ticket, model, waiter),
+        Request::DeleteStored { path, waiter } => download::delete(server, ticket, path, waiter),
         Request::Extract { document, options, caller } => {
             if let Some(ticket) = admit(server, ticket, caller) {
                 server.extractor.start(ticket, document.0, options);
@@ -284,6 +285,9 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
             .collect::<Result<_, _>>()
             .map(Response::Texts)
             .map_err(|error| failure_of_document(&error)),
+        Request::StoredModels => {
+            download::stored(server).map(Response::StoredModels).map_err(|error| failure_of(&error))
+        }
         Request::Hello { .. }
         | Request::Retire
         | Request::InspectRemote { .. }
@@ -295,6 +299,7 @@ fn answer_here(server: &Server, request: Request) -> Result<Response, Failure> {
         | Request::QuantizationReport { .. }
         | Request::Download { .. }
         | Request::CheckFiles { .. }
+        | Request::DeleteStored { .. }
         | Request::Extract { .. }
         | Request::ReportProgress(_) => Err(internal("the request was sent to the wrong place")),
     }

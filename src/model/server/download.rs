@@ -1,4 +1,4 @@
-//! `rag_download_model` and `rag_check_model` in the server.
+//! `rag_download_model`, `rag_check_model`, `rag_stored_models` and `rag_delete_stored_model` in the server.
 
 use super::failure::failure_of;
 use super::reply::Ticket;
@@ -7,7 +7,7 @@ use super::Server;
 use crate::error::{ModelError, Result};
 use crate::hub::{self, Download};
 use crate::source;
-use pg_rag_protocol::message::{DownloadOrder, FileCheck, ModelRef, Response, Waiter};
+use pg_rag_protocol::message::{DownloadOrder, FileCheck, ModelRef, Response, StoredModel, Waiter};
 use std::path::{Path, PathBuf};
 
 /// Downloads a model into the server's folder.
@@ -37,6 +37,19 @@ fn request(order: DownloadOrder) -> Download {
         base: order.base.map(|base| *base),
         max_bytes: order.max_bytes,
     }
+}
+
+/// What is in the server's folder.
+pub fn stored(server: &Server) -> Result<Vec<StoredModel>> {
+    hub::stored::list(&server.workshop.dir)
+}
+
+/// Removes the stored model at `path`, while nothing is being downloaded.
+pub fn delete(server: &Server, ticket: Ticket, path: String, waiter: Waiter) {
+    server.workshop.run(Line::Download, ticket, waiter, path.clone(), move |work| {
+        work.phase("delete");
+        hub::stored::remove(&work.workshop.dir, &path).map(Response::Count)
+    });
 }
 
 /// Hashes every file of `model`.

@@ -125,7 +125,12 @@ pub const DEFAULT_MAX_QUEUED: usize = 256;
 /// A socket file left behind at [`Config::socket`] is replaced: the caller holds a lock that makes this process the
 /// only one that serves there (the supervisor takes it before it starts the server).
 pub fn serve(config: Config) -> Result<()> {
-    let (server, listener) = Server::bind(config, Box::new(DiskLoader))?;
+    let threads = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let loader = DiskLoader { threads };
+    let (server, listener) = Server::bind(config, Box::new(loader))?;
     server.run(listener)
 }
 

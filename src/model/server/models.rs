@@ -3,9 +3,9 @@
 use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run, Runtime, TextModel};
 use crate::compute::Pool;
 use crate::decoder::{self, Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
-use crate::encoder::config::RerankerOptions;
-use crate::encoder::reranker::Reranker;
-use crate::encoder::{Encoder, EncoderOptions, Interrupted};
+use crate::encoder::config::{EncoderConfig, RerankerOptions, TextConfig};
+use crate::encoder::reranker::{Reranker, RerankerConfig};
+use crate::encoder::{self, Dtype, Encoder, EncoderNeeds, EncoderOptions, Interrupted};
 use crate::error::{ModelError, Result};
 use crate::quantize::{self, Mix};
 use crate::source;
@@ -15,8 +15,14 @@ use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes that a token takes in the tables of a vocabulary, merges included: measured.
+const TOKEN_BYTES: u64 = 400;
+
 /// Loads models from the file system, after checking that their files are the registered ones.
-pub struct DiskLoader;
+pub struct DiskLoader {
+    /// Threads that compute.
+    pub threads: usize,
+}
 
 impl Loader for DiskLoader {
     fn needs(&self, model: &ModelRef, context_tokens: Option<usize>, mix: Option<Mix>) -> Result<Needs> {
@@ -24,11 +30,20 @@ impl Loader for DiskLoader {
         if let Some(base) = &model.base {
             // The base is counted for itself.
             let weights = decoder::adapter_needs(Path::new(&base.path), path)?;
-            return Ok(Needs { weights, ..self.needs(base, context_tokens, mix)? });
+            return Ok(Needs { weights, vocabulary: 0, ..self.needs(base, context_tokens, mix)? });
         }
         let weights = source::memory_bytes(model.kind, path)?;
         match model.kind {
-            ModelKind::Embed | ModelKind::Rerank => Ok(Needs { kind: "F32".to_owned(), weights, ..Needs::default() }),
+            ModelKind::Embed => {
+                let options = EncoderOptions::from_json(&model.options_json)?;
+                let config = EncoderConfig::read(path, &options)?;
+                Ok(self.encoder_needs(&config.text, options.dtype, weights))
+            }
+            ModelKind::Rerank => {
+                let options = RerankerOptions::from_json(&model.options_json)?;
+                let config = RerankerConfig::read(path, &options)?;
+                Ok(self.encoder_needs(&config.text, options.dtype, weights))
+            }
             ModelKind::Generate => {
                 let needs = decoder::needs(path)?;
                 let tokens = context_tokens.unwrap_or(needs.context_tokens).min(needs.context_tokens);
@@ -39,6 +54,7 @@ impl Loader for DiskLoader {
                 Ok(Needs {
                     kind,
                     weights,
+                    vocabulary: needs.vocabulary as u64 * TOKEN_BYTES,
                     activations: needs.activations,
                     prefix_cache: PREFIX_CACHE_BYTES as u64,
                     kv_cache: needs.position.saturating_mul(tokens as u64),
@@ -69,6 +85,16 @@ impl Loader for DiskLoader {
         };
         let dir = Path::new(&adapter.path);
         source::load_verified(adapter, || Ok(Runtime::Generate(base.with_adapter(dir)?)))
+    }
+}
+
+impl DiskLoader {
+    /// Of an encoder whose weights take so many bytes in single precision.
+    fn encoder_needs(&self, text: &TextConfig, dtype: Dtype, weights: u64) -> Needs {
+        let EncoderNeeds { activations, saved, vocabulary } = encoder::needs(text, dtype, self.threads);
+        let kind = if dtype == Dtype::Int8 { "INT8" } else { "F32" }.to_owned();
+        let vocabulary = vocabulary as u64 * TOKEN_BYTES;
+        Needs { kind, weights: weights.saturating_sub(saved), vocabulary, activations, ..Needs::default() }
     }
 }
 

@@ -119,6 +119,7 @@ pub fn memory(
         kind: needs.kind,
         context_tokens: u32::try_from(needs.context_tokens).unwrap_or(u32::MAX),
         weights_bytes: needs.weights,
+        vocabulary_bytes: needs.vocabulary,
         kv_cache_bytes: needs.kv_cache,
         prefix_cache_bytes: needs.prefix_cache,
         activations_bytes: needs.activations,

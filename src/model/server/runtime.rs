@@ -105,6 +105,8 @@ pub struct Needs {
     /// Element type of most weights.
     pub kind: String,
     pub weights: u64,
+    /// Tokens and merges, in every form in which they are looked up.
+    pub vocabulary: u64,
     /// Buffers of a pass, which stay between passes.
     pub activations: u64,
     /// The most that the beginnings of prompts may take.
@@ -117,7 +119,8 @@ pub struct Needs {
 impl Needs {
     /// What the model is counted with while it is loaded; generations come on top.
     pub fn loaded_bytes(&self) -> u64 {
-        self.weights.saturating_add(self.activations).saturating_add(self.prefix_cache)
+        let parts = [self.weights, self.vocabulary, self.activations, self.prefix_cache];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 }
 

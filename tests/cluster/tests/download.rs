@@ -158,6 +158,42 @@ fn tokens_are_secret_and_downloads_are_for_those_who_may() {
     assert!(!cluster.log().contains("hf_secret"));
 }
 
+#[test]
+fn what_dropped_models_have_left_can_be_deleted_and_had_again() {
+    let (hub, _) = hub();
+    let cluster = Cluster::with_extension(ClusterOptions { conf: &settings(&hub), ..ClusterOptions::default() });
+    let mut client = cluster.connect();
+    client.batch_execute("CREATE DATABASE another").unwrap();
+    let mut another = cluster.connect_to("another");
+    another.batch_execute("CREATE EXTENSION pg_rag").unwrap();
+    for database in [&mut client, &mut another] {
+        assert_eq!(value(database, "SELECT rag_download_model('org/tiny')").as_deref(), Some("tiny"));
+    }
+    let stored = "SELECT path, repository, models::text FROM rag_stored_models";
+    let path = value(&mut client, "SELECT substr(source, 8) FROM rag_models WHERE name = 'tiny'").unwrap();
+    let row = |models: &str| [[path.as_str(), "org/tiny", models].map(|text| Some(text.to_owned()))];
+    assert_eq!(rows(&mut client, stored), row("{tiny}"));
+    let delete = format!("SELECT rag_delete_stored_model('{path}')");
+    expect_error(client.batch_execute(&delete), &SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
+    client.batch_execute("SELECT rag_drop_model('tiny')").unwrap();
+    assert_eq!(rows(&mut client, stored), row("{}"));
+    let refused = expect_error(client.batch_execute(&delete), &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    assert!(refused.hint.contains("rag_stored_models"), "{}", refused.hint);
+    assert_eq!(rows(&mut another, stored), row("{tiny}"));
+    assert_eq!(value(&mut another, "SELECT vector_norm(embed('a text', 'tiny')) > 0").as_deref(), Some("t"));
+
+    // Whoever says that it is unused and is wrong can have it again.
+    let delete = format!("SELECT rag_delete_stored_model('{path}', unused_elsewhere => true) > 10000");
+    assert_eq!(value(&mut client, &delete).as_deref(), Some("t"));
+    assert!(rows(&mut client, stored).is_empty());
+    let folder = cluster.data().join("pg_rag_models/hub");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    another.batch_execute("SELECT rag_unload_model('tiny')").unwrap();
+    expect_error(another.batch_execute("SELECT embed('another text', 'tiny')"), &SqlState::UNDEFINED_FILE);
+    assert_eq!(value(&mut client, "SELECT rag_download_model('org/tiny')").as_deref(), Some("tiny"));
+    assert_eq!(value(&mut another, "SELECT vector_norm(embed('another text', 'tiny')) > 0").as_deref(), Some("t"));
+}
+
 fn wait_for_replay(primary: &mut Client, standby: &mut Client) {
     let position = value(primary, "SELECT pg_current_wal_lsn()").expect("a position");
     wait_until("the standby has replayed everything", || {

@@ -23,7 +23,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
     let cluster = with_conf(&[("pg_rag.max_memory", "64MB")]);
     let mut client = cluster.connect();
     let reported = expect_error(embed(&mut client, "a text"), &SqlState::OUT_OF_MEMORY);
-    assert!(reported.message.starts_with("model \"all-MiniLM-L6-v2\" needs 9"), "{}", reported.message);
+    assert!(reported.message.starts_with("model \"all-MiniLM-L6-v2\" needs 1"), "{}", reported.message);
     assert!(reported.hint.contains("pg_rag.max_memory"), "{}", reported.hint);
     assert_eq!(loaded(&mut client), "");
     assert_eq!(value(&mut client, "SELECT memory_bytes FROM rag_server_status").as_deref(), Some("0"));
@@ -33,7 +33,7 @@ fn a_model_that_does_not_fit_is_refused_before_it_is_loaded() {
 #[test]
 fn idle_models_make_room_for_others() {
     // Room for either of the two default models, not for both.
-    let cluster = with_conf(&[("pg_rag.max_memory", "200MB")]);
+    let cluster = with_conf(&[("pg_rag.max_memory", "240MB")]);
     let mut client = cluster.connect();
     embed(&mut client, "a text").unwrap();
     assert_eq!(loaded(&mut client), "all-MiniLM-L6-v2");

@@ -19,7 +19,7 @@ SELECT code, message FROM outcome($$SELECT rag_quantization_report('SmolLM2-135M
 SELECT code, message FROM outcome($$SELECT rag_quantization_report('small', 'a')$$);
 
 -- What models take
-SELECT weights_type, context_tokens, kv_cache_bytes, weights_bytes + kv_cache_bytes + prefix_cache_bytes + activations_bytes = total_bytes AS sum,
+SELECT weights_type, context_tokens, kv_cache_bytes, weights_bytes + vocabulary_bytes + kv_cache_bytes + prefix_cache_bytes + activations_bytes = total_bytes AS sum,
        fits_ram, fits_max_memory
   FROM rag_model_memory('SmolLM2-135M-Instruct', 2048);
 SELECT a.weights_bytes < b.weights_bytes AS smaller, b.weights_type, a.context_tokens
@@ -39,7 +39,22 @@ SET ROLE quantize_nobody;
 SELECT code FROM outcome($$SELECT rag_quantize_model('SmolLM2-135M-Instruct', 'other', 'q8_0')$$);
 SELECT code FROM outcome($$SELECT rag_quantization_report('small')$$);
 RESET ROLE;
-DROP ROLE quantize_nobody;
 
+-- Files stay when a model is dropped, until they are deleted.
+CREATE TEMP TABLE stored AS SELECT path FROM rag_stored_models WHERE 'small' = ANY (models);
+SELECT path ~ '^small-[0-9a-f]{16}\.gguf$' AS path FROM stored;
+SELECT repository, bytes BETWEEN 5e7 AND 2e8 AS bytes, models FROM rag_stored_models JOIN stored USING (path);
+SELECT code, regexp_replace(message, '-[0-9a-f]{16}', '-…') AS message, detail FROM outcome($$SELECT rag_delete_stored_model(path, true) FROM stored$$);
 SELECT rag_drop_model('small');
-COPY (SELECT WHERE false) TO PROGRAM 'rm -rf pg_rag_models';
+SELECT models FROM rag_stored_models JOIN stored USING (path);
+SELECT code, regexp_replace(message, '-[0-9a-f]{16}', '-…') AS message, detail ~ 'postgres' AS names_databases FROM outcome($$SELECT rag_delete_stored_model(path) FROM stored$$);
+SELECT rag_delete_stored_model(path, unused_elsewhere => true) BETWEEN 5e7 AND 2e8 AS freed FROM stored;
+SELECT count(*) FROM rag_stored_models JOIN stored USING (path);
+SELECT code, message FROM outcome($$SELECT rag_delete_stored_model('small.gguf', true)$$);
+SELECT code, message FROM outcome($$SELECT rag_delete_stored_model('../PG_VERSION', true)$$);
+SELECT code, message FROM outcome($$SELECT rag_delete_stored_model(NULL)$$);
+SET ROLE quantize_nobody;
+SELECT code FROM outcome($$SELECT rag_delete_stored_model('small.gguf', true)$$);
+SELECT code FROM outcome($$SELECT * FROM rag_stored_models$$);
+RESET ROLE;
+DROP ROLE quantize_nobody;
