@@ -9,9 +9,11 @@ use std::io::{self, Read};
 use std::os::fd::{FromRawFd, RawFd};
 
 /// An allocation of so many bytes, or more, is a mapping of its own, which the system has back when it is freed.
+#[cfg(target_env = "gnu")]
 const MAPPED_BYTES: libc::c_int = 1 << 20;
 
 /// So many free bytes stay with the process at the end of each of its heaps.
+#[cfg(target_env = "gnu")]
 const KEPT_BYTES: libc::c_int = 4 << 20;
 
 /// Sets signals, umask, out-of-memory priority and limits of what freed memory stays. Call it first, while the process has
