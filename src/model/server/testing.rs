@@ -354,7 +354,7 @@ impl Running {
 
     /// With real models.
     pub fn start_real(test: &str) -> Self {
-        Self::start_loader(test, |_| {}, Box::new(DiskLoader), Arc::default())
+        Self::start_loader(test, |_| {}, Box::new(DiskLoader::default()), Arc::default())
     }
 
     fn start_loader(test: &str, set: impl FnOnce(&mut Config), loader: Box<dyn Loader>, probe: Arc<Probe>) -> Self {
