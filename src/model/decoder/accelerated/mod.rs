@@ -59,15 +59,18 @@ pub struct AcceleratedNetwork {
 }
 
 impl AcceleratedNetwork {
-    /// Uploads the weights. Errors: `OutOfMemory`; `Internal` for what the device could not do.
+    /// Uploads the weights, a layer at a time, so that passes of other models need not wait for all of them.
+    ///
+    /// Errors: `OutOfMemory`; `Internal` for what the device could not do.
     pub fn new(accelerator: &Arc<Accelerator>, config: &Config, weights: &super::Weights) -> Result<Self> {
+        let layer = |layer| accelerator.turn(|device| Layer::upload(device, config, layer));
+        let layers = weights.layers.iter().map(layer).collect::<Result<_>>()?;
         accelerator.turn(|device| {
-            let layers = weights.layers.iter().map(|layer| Layer::upload(device, config, layer));
             Ok(Self {
                 accelerator: Arc::clone(accelerator),
                 config: config.clone(),
                 embedding: weights.embedding.clone(),
-                layers: layers.collect::<Result<_>>()?,
+                layers,
                 output_norm: vector(device, &weights.output_norm)?,
                 output: upload(device, from_ref(weights.output()), None, &|row| row)?,
             })

@@ -27,8 +27,9 @@ use candle_nn::rotary_emb::rope_thd;
 use std::sync::Arc;
 use weights::{Layer, Weights};
 
-/// Tokens of one pass through the layers, padding included, unless a single text is longer: enough to keep a device busy.
-const PASS_TOKENS: usize = 1 << 14;
+/// Tokens of one pass through the layers, padding included, unless a single text is longer: enough to keep a device busy,
+/// few enough that a query does not wait long for those of a large model.
+const PASS_TOKENS: usize = 1 << 12;
 
 /// A transformer on a device.
 pub struct AcceleratedPasses {
@@ -44,7 +45,7 @@ impl AcceleratedPasses {
     pub fn load(shape: &Shape, dtype: Dtype, checkpoint: &Checkpoint, accelerator: &Arc<Accelerator>) -> Result<Self> {
         // Before memory is set aside for what the configuration says.
         Transformer::check(shape, checkpoint)?;
-        let weights = accelerator.turn(|device| Weights::upload(device, shape, dtype, checkpoint))?;
+        let weights = Weights::upload(accelerator, shape, dtype, checkpoint)?;
         let accelerator = Arc::clone(accelerator);
         Ok(Self { accelerator, shape: shape.clone(), weights, pass_tokens: PASS_TOKENS })
     }

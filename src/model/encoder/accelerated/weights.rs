@@ -7,6 +7,7 @@ use super::super::positions::Bias;
 use super::super::shape::Shape;
 use super::super::weights::{Matrix, Reader};
 use crate::accelerator::linear::{self, vector, Linear};
+use crate::accelerator::Accelerator;
 use crate::error::Result;
 use crate::source::safetensors::Checkpoint;
 use candle_core::{Device, Tensor};
@@ -66,12 +67,21 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Reads and uploads. Errors: those of [`Checkpoint::read_f32`]; those of the device.
-    pub fn upload(device: &Device, shape: &Shape, dtype: Dtype, checkpoint: &Checkpoint) -> Result<Self> {
+    /// Reads and uploads, a layer at a time, so that passes of other models need not wait for all of them.
+    ///
+    /// Errors: those of [`Checkpoint::read_f32`]; those of the device.
+    pub fn upload(accelerator: &Accelerator, shape: &Shape, dtype: Dtype, checkpoint: &Checkpoint) -> Result<Self> {
         let reader = Reader::new(shape, dtype, checkpoint, true);
         // What is 8 bits on the processor is half precision here, which devices multiply as fast.
-        let uploader = Uploader { device, shape, rounded: dtype == Dtype::Int8, reader };
-        uploader.weights()
+        let uploader = Uploader { device: accelerator.device(), shape, rounded: dtype == Dtype::Int8, reader };
+        let mut weights = accelerator.turn(|_| uploader.tables())?;
+        for index in 0..shape.layers.len() {
+            let mut layer = accelerator.turn(|_| uploader.layer(index))?;
+            layer.bias = uploader.reader.bias_of(&shape.layers[index], &mut weights.biases)?;
+            weights.layers.push(layer);
+        }
+        weights.bytes += weights.biases.iter().map(Bias::bytes).sum::<usize>();
+        Ok(weights)
     }
 }
 
@@ -83,7 +93,8 @@ struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    fn weights(&self) -> Result<Weights> {
+    /// Everything but the layers, which are counted already.
+    fn tables(&self) -> Result<Weights> {
         let Shape { hidden, vocabulary, .. } = *self.shape;
         let words = self.reader.weight(self.reader.names.words, &[vocabulary, hidden])?;
         let (positions, second_type) = self.reader.positions_and_types()?;
@@ -92,31 +103,28 @@ impl Uploader<'_> {
         };
         // A model may know more types than two; a pair has two.
         let second_type = second_type.get(..hidden).map(|second| vector(self.device, second)).transpose()?;
-        let mut weights = Weights {
+        let rotations = self.thetas().into_iter().map(|theta| self.rotation(theta)).collect::<Result<_>>()?;
+        Ok(Weights {
             words: table(&words)?,
             positions: table(&positions)?,
             second_type,
             embedding_norm: self.norm(self.reader.names.embedding_norm)?,
             layers: Vec::new(),
-            rotations: Vec::new(),
+            rotations,
             biases: self.reader.biases()?,
-            bytes: (words.len() + positions.len()) * size_of::<f32>(),
-        };
-        let mut thetas: Vec<f32> = Vec::new();
-        for (index, layer_shape) in self.shape.layers.iter().enumerate() {
-            let mut layer = self.layer(index)?;
-            layer.bias = self.reader.bias_of(layer_shape, &mut weights.biases)?;
-            layer.rotation = layer_shape.theta.map(|theta| {
-                thetas.iter().position(|known| *known == theta).unwrap_or_else(|| {
-                    thetas.push(theta);
-                    thetas.len() - 1
-                })
-            });
-            weights.layers.push(layer);
+            bytes: (words.len() + positions.len()) * size_of::<f32>() + self.layer_bytes(),
+        })
+    }
+
+    /// The bases of all layers, each once.
+    fn thetas(&self) -> Vec<f32> {
+        let mut thetas = Vec::new();
+        for theta in self.shape.layers.iter().filter_map(|layer| layer.theta) {
+            if !thetas.contains(&theta) {
+                thetas.push(theta);
+            }
         }
-        weights.rotations = thetas.into_iter().map(|theta| self.rotation(theta)).collect::<Result<_>>()?;
-        weights.bytes += self.layer_bytes() + weights.biases.iter().map(Bias::bytes).sum::<usize>();
-        Ok(weights)
+        thetas
     }
 
     fn layer(&self, index: usize) -> Result<Layer> {
@@ -142,7 +150,7 @@ impl Uploader<'_> {
             expand: self.linear(&expand, hidden)?,
             contract: self.linear(&[contract], feed_forward)?,
             output_norm: self.norm(&output_norm)?,
-            rotation: None,
+            rotation: self.shape.layers[index].theta.and_then(|theta| self.thetas().iter().position(|it| *it == theta)),
             bias: None,
         })
     }
