@@ -19,6 +19,8 @@
 //! - [`connection`]: the conversation with one client.
 
 mod connection;
+#[cfg(test)]
+mod device_tests;
 mod devices;
 mod download;
 mod executable;

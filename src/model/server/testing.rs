@@ -354,7 +354,12 @@ impl Running {
 
     /// With real models.
     pub fn start_real(test: &str) -> Self {
-        Self::start_loader(test, |_| {}, Box::new(DiskLoader::default()), Arc::default())
+        Self::start_disk(test, DiskLoader::default())
+    }
+
+    /// With real models, loaded in this way.
+    pub fn start_disk(test: &str, loader: DiskLoader) -> Self {
+        Self::start_loader(test, |_| {}, Box::new(loader), Arc::default())
     }
 
     fn start_loader(test: &str, set: impl FnOnce(&mut Config), loader: Box<dyn Loader>, probe: Arc<Probe>) -> Self {
