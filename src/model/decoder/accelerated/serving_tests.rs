@@ -114,7 +114,7 @@ fn a_cache_that_is_full_fails_all_of_a_pass_and_changes_nothing() {
 /// The text of a greedy answer, and its passes behind the prompt.
 fn answer(model: &Arc<Decoder>, ids: &[u32], speculation: bool) -> (String, usize) {
     let options = GenerationOptions { speculation, ..GenerationOptions::default() };
-    let mut generation = Generation::with_options(Arc::clone(model), ids.to_vec(), greedy(16), options).unwrap();
+    let mut generation = Generation::with_options(Arc::clone(model), ids.to_vec(), greedy(12), options).unwrap();
     let (pool, mut passes) = (Pool::new(1).unwrap(), 0);
     while !matches!(generation.step(&pool, &|| false).unwrap(), Step::Finished(_)) {
         passes += usize::from(!generation.is_prefilling());
@@ -124,22 +124,23 @@ fn answer(model: &Arc<Decoder>, ids: &[u32], speculation: bool) -> (String, usiz
 
 #[test]
 fn guesses_and_company_do_not_change_an_answer() {
+    // The real model goes on with what repeats, so there is something to guess; little of it, as candle is slow here.
     let model = Arc::new(load(&model_path()));
-    let ids = some_ids(120);
+    let ids = some_ids(40);
     let (plain, passes) = answer(&model, &ids, false);
     let (guessed, fewer) = answer(&model, &ids, true);
     assert_eq!(guessed, plain);
     assert!(fewer < passes, "{fewer} passes with guesses, {passes} without");
 
-    let start = |ids: &[u32]| Generation::new(Arc::clone(&model), ids.to_vec(), greedy(16)).unwrap();
-    let (mut one, mut two) = (start(&ids), start(&ids[..40]));
+    let start = |ids: &[u32]| Generation::new(Arc::clone(&model), ids.to_vec(), greedy(12)).unwrap();
+    let (mut one, mut two) = (start(&ids), start(&ids[..15]));
     let (pool, mut finished) = (Pool::new(1).unwrap(), 0);
     while finished < 2 {
         let steps = Generation::step_together(&mut [&mut one, &mut two], &pool, &|| false);
         finished = steps.iter().filter(|step| matches!(step, Ok(Step::Finished(_)))).count();
     }
     assert_eq!(one.text(), plain);
-    assert_eq!(two.text(), answer(&model, &ids[..40], false).0);
+    assert_eq!(two.text(), answer(&model, &ids[..15], false).0);
     assert_eq!((one.cached_tokens(), model.prefix_cache_bytes()), (0, 0));
 }
 
