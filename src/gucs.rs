@@ -20,6 +20,7 @@ static RERANK_MODEL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>
 static DEFAULT_INDEX: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SERVER_BINARY: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static THREADS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static DEVICE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"auto"));
 static MAX_QUEUED_REQUESTS: GucSetting<i32> = GucSetting::<i32>::new(256);
 static MAX_MEMORY: GucSetting<i32> = GucSetting::<i32>::new(0);
 static IDLE_UNLOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -66,6 +67,11 @@ pub fn server_binary() -> String {
 /// Compute threads of the model server; 0 means one per core.
 pub fn threads() -> i32 {
     THREADS.get()
+}
+
+/// Where the model server computes: `auto`, `cpu`, `cuda` or `cuda:N`.
+pub fn device() -> String {
+    text(&DEVICE)
 }
 
 /// Requests that may wait in the model server before it refuses more.
@@ -189,6 +195,14 @@ pub fn init() {
         &THREADS,
         0,
         1024,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"pg_rag.device",
+        c"Where the model server computes.",
+        c"\"cpu\", \"cuda\" or \"cuda:N\" for a GPU, for which the server must be built, or \"auto\": the first GPU if there is one. Takes effect when the model server starts again.",
+        &DEVICE,
         GucContext::Sighup,
         GucFlags::default(),
     );

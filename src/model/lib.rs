@@ -5,6 +5,7 @@
 //! - [`hub`]: downloading models from a Hugging Face hub;
 //! - [`source`]: finding, hashing and inspecting the files of a model;
 //! - [`compute`]: thread pool and numeric kernels (the only `unsafe` code beside the memory map);
+//! - [`accelerator`]: GPUs, and what models compute there;
 //! - [`tokenizer`]: text to token ids and back, from `tokenizer.json` or from GGUF metadata; chat templates;
 //! - [`encoder`]: embedding models (BERT family, safetensors);
 //! - [`adapter`]: LoRA adapters of generation models;
@@ -13,6 +14,7 @@
 //! - [`remote`]: models that run elsewhere;
 //! - [`server`]: the process that owns the models: connections, scheduling, model registry.
 
+pub mod accelerator;
 pub mod adapter;
 pub mod compute;
 pub mod decoder;

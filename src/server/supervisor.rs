@@ -145,6 +145,7 @@ impl Server {
             .arg("serve")
             .args(["--socket", paths::SOCKET])
             .args(["--threads", &gucs::threads().to_string()])
+            .args(["--device", &gucs::device()])
             .args(["--max-queued", &gucs::max_queued_requests().to_string()])
             .args(["--max-memory-mb", &gucs::max_memory_mb().to_string()])
             .args(["--idle-unload-s", &gucs::idle_unload_s().to_string()])

@@ -12,8 +12,10 @@ use std::time::Duration;
 const USAGE: &str = "\
 usage:
   pg_rag_server serve --socket PATH [--threads N] [--max-queued N] [--max-memory-mb N] [--idle-unload-s N]
-                      [--models-dir DIR] [--control-fd N]
+                      [--models-dir DIR] [--control-fd N] [--device auto|cpu|cuda|cuda:N]
       serves models on the Unix socket PATH until it is retired; N threads, 0 = one per core;
+      models compute on the processor (cpu), on the first GPU (cuda), on GPU N counted from 0 (cuda:N), or on the first
+      GPU if the server is built with --features cuda and there is one, else on the processor (auto, the default);
       models and generations take N MB at most, 0 = no limit; a model that nobody has used for N seconds is
       unloaded, 0 = never; quantised models are written into DIR; ends at once when the other end of the control descriptor is closed
   pg_rag_server fetch --repo REPO --revision REVISION --dest DIR --file NAME=SHA256 [--file ...]
@@ -94,6 +96,7 @@ fn serve(options: &[&str]) -> Outcome {
         match name {
             "--socket" => socket = Some(PathBuf::from(value)),
             "--threads" => config.threads = number(name, value)?,
+            "--device" => config.device = value.parse().map_err(usage)?,
             "--max-queued" => config.max_queued = number(name, value)?,
             "--max-memory-mb" => {
                 let megabytes: u64 = number(name, value)?;

@@ -19,8 +19,8 @@ const TOLERANCE: f32 = 0.015;
 pub struct Fixtures {
     pub ids: Vec<u32>,
     /// The position of `middle_logits`, and the length of the beginning that ends with `short_logits`.
-    middle: usize,
-    short: usize,
+    pub middle: usize,
+    pub short: usize,
     pub cases: Vec<Case>,
 }
 
@@ -28,9 +28,9 @@ pub struct Fixtures {
 pub struct Case {
     pub name: String,
     pub config: Map<String, Value>,
-    last_logits: Vec<f32>,
-    middle_logits: Vec<f32>,
-    short_logits: Vec<f32>,
+    pub last_logits: Vec<f32>,
+    pub middle_logits: Vec<f32>,
+    pub short_logits: Vec<f32>,
 }
 
 fn data(name: &str) -> PathBuf {
@@ -68,7 +68,7 @@ impl Folder {
         folder
     }
 
-    fn gguf(contents: &[u8]) -> Self {
+    pub fn gguf(contents: &[u8]) -> Self {
         let folder = Self::new();
         write(folder.0.join("model.gguf"), contents).unwrap();
         folder

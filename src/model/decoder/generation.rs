@@ -1,12 +1,13 @@
 //! One answer in the making.
 
-use super::forward::{Abandoned, Run, SLICE_TOKENS};
+use super::engine::{Cache, Part};
+use super::forward::Abandoned;
 use super::json_schema::Constraint;
-use super::kv_cache::KvCache;
 use super::sampler::Sampler;
 use super::speculation::{Speculation, MOST_TOKENS};
 use super::text_stream::TextStream;
 use super::Decoder;
+use crate::accelerator::same_error;
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use pg_rag_protocol::message::{FinishReason, GenerateParams, Usage};
@@ -49,7 +50,7 @@ impl Default for GenerationOptions {
 pub struct Generation {
     model: Arc<Decoder>,
     options: GenerationOptions,
-    cache: KvCache,
+    cache: Cache,
     sampler: Sampler,
     stream: TextStream,
     /// What an answer of a schema may go on with.
@@ -104,10 +105,10 @@ impl Generation {
         let whole_sentences = params.whole_sentences && constraint.is_none();
         let stream = TextStream::new(params.stop, whole_sentences)?;
         // The last token produced is not run through the model, so it needs no place in the cache.
-        let mut cache = KvCache::new(&model.network.config, prompt.len() + max_tokens - 1)?;
-        if options.prefix_cache {
+        let mut cache = model.new_cache(prompt.len() + max_tokens - 1)?;
+        if let (Cache::Processor(cache), true) = (&mut cache, options.prefix_cache) {
             // The last token is run in any case: its logits are wanted.
-            model.prefixes.copy_to(&prompt[..prompt.len() - 1], &mut cache);
+            model.prefixes.copy_to(&prompt[..prompt.len() - 1], cache);
         }
         Ok(Self {
             options,
@@ -137,7 +138,7 @@ impl Generation {
     /// Lets several generations of one model advance by a step each, in one pass that reads the weights once. Each gets
     /// what [`Generation::step`] would give it. If the pass is abandoned, so is the step of each.
     ///
-    /// Generations of another model than the first one's get an error and do not change.
+    /// Generations of another model than the first one's get an error and do not change; so do all if a device fails.
     pub fn step_together(generations: &mut [&mut Self], pool: &Pool, abandoned: Abandoned<'_>) -> Vec<Result<Step>> {
         let start = Instant::now();
         let Some(model) = generations.first().map(|generation| Arc::clone(&generation.model)) else {
@@ -146,15 +147,15 @@ impl Generation {
         let takes_part = |generation: &Self| {
             generation.finish.is_none() && generation.ready.is_none() && Arc::ptr_eq(&generation.model, &model)
         };
-        let mut runs = Vec::with_capacity(generations.len());
+        let mut parts = Vec::with_capacity(generations.len());
         for generation in generations.iter_mut().filter(|generation| takes_part(generation)) {
             let wanted = generation.prepare();
             let Self { cache, input, .. } = &mut **generation;
-            runs.push(Run { cache, tokens: input, wanted });
+            parts.push(Part { cache, tokens: input, wanted });
         }
         let mut logits = model.logits();
-        let done = runs.is_empty() || model.network.pass(pool, &mut runs, &mut logits, abandoned);
-        drop(runs);
+        let done = if parts.is_empty() { Ok(true) } else { model.pass(pool, &mut parts, &mut logits, abandoned) };
+        drop(parts);
         let pass_ms = start.elapsed().as_secs_f64() as f32 * 1000.0;
 
         let mut rows = logits.chunks_exact_mut(model.vocab_size());
@@ -167,7 +168,10 @@ impl Generation {
             } else if !Arc::ptr_eq(&generation.model, &model) {
                 Err(ModelError::Internal("generations of several models in one pass".into()))
             } else {
-                generation.conclude(done, pass_ms, &mut rows)
+                match &done {
+                    Ok(done) => generation.conclude(*done, pass_ms, &mut rows),
+                    Err(error) => Err(same_error(error)),
+                }
             });
         }
         steps
@@ -185,7 +189,7 @@ impl Generation {
         if self.is_prefilling() {
             // Slices are of equal size, so that none is too small to be efficient.
             let left = self.prompt_tokens - start;
-            let end = start + left.div_ceil(left.div_ceil(SLICE_TOKENS));
+            let end = start + left.div_ceil(left.div_ceil(self.model.slice_tokens()));
             self.input.extend_from_slice(&self.tokens[start..end]);
             return usize::from(end == self.prompt_tokens);
         }
@@ -218,8 +222,8 @@ impl Generation {
             return Ok(Step::Prefilling { done_tokens: self.cache.len(), total_tokens: self.prompt_tokens });
         }
         let first = read < self.prompt_tokens;
-        if first && self.options.prefix_cache {
-            self.model.prefixes.keep(&self.tokens[..self.prompt_tokens], &self.cache);
+        if let (Cache::Processor(cache), true) = (&self.cache, first && self.options.prefix_cache) {
+            self.model.prefixes.keep(&self.tokens[..self.prompt_tokens], cache);
         }
         let guesses = if first { 0..0 } else { 1..self.input.len() };
         let step = self.produce(guesses, rows)?;

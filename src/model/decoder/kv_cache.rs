@@ -32,7 +32,7 @@ impl KvCache {
         let factors = [config.layers.len(), config.kv_heads, dimensions];
         let long = config.long_from().is_some_and(|most| capacity > most);
         let len = padded.and_then(|padded| factors.iter().try_fold(padded, |len, &n| len.checked_mul(n)));
-        let allocate = || {
+        let allocate = || -> Result<Vec<f16>> {
             let reason = || ModelError::OutOfMemory(format!("a sequence of {capacity} tokens is too long for it"));
             let len = len.ok_or_else(reason)?;
             // Asked for first, because the allocation below would end the process instead of failing. It comes from the

@@ -3,7 +3,8 @@
 //! A decoder with an adapter shares everything with its base that the adapter does not change: the mapped weights, the
 //! tokenizer, the template. Matrices of numbers get the product of the adapter's factors added once, in memory of their
 //! own. Matrices of blocks stay as they are, and the factors are applied to every vector (two thin products), since adding
-//! them would mean to quantise again. Keys and values depend on the adapter, so each has a prefix cache of its own.
+//! them would mean to quantise again; so do all on a device, where the base's matrices are shared. Keys and values depend on
+//! the adapter, so each has a prefix cache of its own.
 
 use super::config::{Config, Pairs};
 use super::json_schema::Schemas;
@@ -135,7 +136,7 @@ fn matrix_of(layer: &mut Layer, target: Target) -> Option<&mut Matrix> {
 impl Decoder {
     /// This model with the adapter in `dir`; the two share what they have in common.
     ///
-    /// Errors: as for [`AdapterFiles::open`] and [`AdapterFiles::load`].
+    /// Errors: as for [`AdapterFiles::open`] and [`AdapterFiles::load`]; those of a device.
     pub fn with_adapter(&self, dir: &Path) -> Result<Self> {
         let config = self.network.config.clone();
         let mut weights = self.network.weights.clone();
@@ -146,7 +147,9 @@ impl Decoder {
             if matches!(target, Target::Q | Target::K) && config.rope_pairs == Pairs::Adjacent {
                 factors.permute(|row| rotated_row(row, config.head_dim));
             }
-            if let Some(matrix) = matrix_of(&mut weights.layers[index], target) {
+            let mergeable =
+                if self.accelerated.is_none() { matrix_of(&mut weights.layers[index], target) } else { None };
+            if let Some(matrix) = mergeable {
                 if let Some(merged) = matrix.merged(&factors) {
                     merged_bytes += merged.bytes();
                     *matrix = merged;
@@ -166,8 +169,10 @@ impl Decoder {
         }
         let resident_bytes = (merged_bytes + adapter.bytes()) as u64;
         let prefixes = PrefixCache::new(&config, DEFAULT_BYTES);
+        let accelerated = self.accelerated.as_ref().map(|network| network.with_adapter(&adapter)).transpose()?;
         Ok(Self {
             network: Network::with_adapter(config, weights, adapter),
+            accelerated,
             tokenizer: Arc::clone(&self.tokenizer),
             template: Arc::clone(&self.template),
             token_count: self.token_count,

@@ -76,6 +76,19 @@ impl Matrix {
         self.rows
     }
 
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub fn elements(&self) -> Elements {
+        self.elements
+    }
+
+    /// The weights of an output as they lie in the file.
+    pub fn row(&self, row: usize) -> &[u8] {
+        self.row_range(row..row + 1)
+    }
+
     /// Bytes of the weights.
     pub fn bytes(&self) -> usize {
         self.bytes.all().len()

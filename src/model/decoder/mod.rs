@@ -9,8 +9,10 @@
 //!   it, for weights in blocks; for others, up to rounding.
 //! - What a file asks for and this runtime cannot do is an error when it is loaded, never a wrong answer.
 
+mod accelerated;
 mod attention;
 pub(crate) mod config;
+mod engine;
 pub(crate) mod folder;
 pub(crate) mod folder_config;
 mod forward;
@@ -55,10 +57,12 @@ pub use likelihood::Likelihood;
 pub use needs::{adapter_needs, needs, DecoderNeeds};
 pub use prefix_cache::DEFAULT_BYTES as PREFIX_CACHE_BYTES;
 
+use crate::accelerator::Accelerator;
 use crate::error::{ModelError, Result};
 use crate::source::Generator;
 use crate::tokenizer::chat_template::ChatTemplate;
 use crate::tokenizer::{ModelTokenizer, Tokenizer};
+use accelerated::AcceleratedNetwork;
 use config::{Config, Family};
 use folder::FolderTensors;
 use folder_config::FolderConfig;
@@ -89,6 +93,8 @@ pub fn describe_folder(dir: &Path) -> Result<(String, u32)> {
 /// A generation model in memory. Shared between sequences as `Arc<Decoder>`.
 pub struct Decoder {
     network: Network,
+    /// The same on a device, where passes run if it is there.
+    accelerated: Option<AcceleratedNetwork>,
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
     /// Tokens that have a text; the embedding may have more rows.
@@ -110,23 +116,34 @@ impl Decoder {
     /// Errors: `Missing`, `Unreadable`; `Corrupt` for a truncated or contradictory file; `Unsupported`, naming what,
     /// for another architecture, vocabulary, element type or variant; `OutOfMemory`.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_on(path, None)
+    }
+
+    /// As [`Decoder::load`], to compute on a device if one is given. Errors besides: `OutOfMemory` and `Internal` of the
+    /// device.
+    pub fn load_on(path: &Path, accelerator: Option<&Arc<Accelerator>>) -> Result<Self> {
         match Generator::find(path)? {
             Generator::Gguf(path) => {
                 let mut file = GgufFile::open(&path)?;
                 let config = Config::from_gguf(&mut file)?;
                 let text = ModelTokenizer::from_gguf(file.path(), file.metadata())?;
-                Self::new(&mut file, config, text)
+                Self::new(&mut file, config, text, accelerator)
             }
             Generator::Folder(dir) => {
                 let config = FolderConfig::read(&dir)?;
                 let text = ModelTokenizer::from_folder(&dir, &config.ends)?;
                 let mut tensors = FolderTensors::open(&dir, &config)?;
-                Self::new(&mut tensors, config.config, text)
+                Self::new(&mut tensors, config.config, text, accelerator)
             }
         }
     }
 
-    fn new(tensors: &mut dyn Tensors, config: Config, text: ModelTokenizer) -> Result<Self> {
+    fn new(
+        tensors: &mut dyn Tensors,
+        config: Config,
+        text: ModelTokenizer,
+        accelerator: Option<&Arc<Accelerator>>,
+    ) -> Result<Self> {
         let ModelTokenizer { tokenizer, bos, eos, add_bos, ends, template } = text;
         let template = ChatTemplate::new(template.as_deref(), &tokenizer, bos, eos, add_bos)?;
         let network = Network::new(config.clone(), Weights::load(tensors, &config)?);
@@ -134,6 +151,8 @@ impl Decoder {
         if token_count > rows {
             return Err(tensors.corrupt(format!("vocabulary of {token_count} tokens has embeddings for {rows}")));
         }
+        let upload = |accelerator| AcceleratedNetwork::new(accelerator, &network.config, &network.weights);
+        let accelerated = accelerator.map(upload).transpose()?;
         let resident_bytes = network.weights.bytes() as u64;
         let prefixes = PrefixCache::new(&network.config, prefix_cache::DEFAULT_BYTES);
         let logits = Mutex::default();
@@ -142,6 +161,7 @@ impl Decoder {
         let schemas = Schemas::default();
         Ok(Self {
             network,
+            accelerated,
             tokenizer,
             template,
             token_count,

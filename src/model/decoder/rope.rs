@@ -134,6 +134,11 @@ impl Rotation {
         }
     }
 
+    /// The factors for halves, of all positions one after the other: cosines and sines.
+    pub fn factors(&self) -> [&[f32]; 2] {
+        [&self.own, &self.other]
+    }
+
     /// Rotates the leading dimensions of every head of one token, at the `index`-th of the positions.
     pub fn apply(&self, index: usize, heads: &mut [f32], head_dim: usize) {
         match self.pairs {

@@ -7,7 +7,8 @@
 //!
 //! From the bottom up: `lanes`, `dots` and the kernels over them (`product`, `quantized`, `kernels`, `attention`,
 //! `positions`); `linear` layers; [`shape`] and [`config`], what a folder says; `names` and `weights`, reading tensors;
-//! `transformer`, the forward pass; `passes`, batches; `pooling` and `head`, what is made of the last hidden state.
+//! `transformer`, the forward pass; `passes`, batches; `accelerated`, both on a device, and `engine`, which of the two it is;
+//! `pooling` and `head`, what is made of the last hidden state.
 //!
 //! Invariants:
 //! - A text's vector does not depend on the other texts of its batch, nor on the number of threads: every sum is added
@@ -15,6 +16,7 @@
 //! - In f32, the vectors are those of sentence-transformers to about 1e-6; what the model's configuration asks for and this
 //!   runtime cannot do is an error when the model is loaded.
 
+mod accelerated;
 mod attention;
 pub mod batch;
 #[cfg(test)]
@@ -25,6 +27,7 @@ mod dots;
 mod dots_neon;
 #[cfg(target_arch = "x86_64")]
 mod dots_x86;
+mod engine;
 mod head;
 #[cfg(test)]
 mod kernel_tests;
@@ -54,18 +57,21 @@ mod weights;
 pub use config::{Dtype, EncoderOptions};
 pub use needs::{needs, EncoderNeeds};
 
+use crate::accelerator::Accelerator;
 use crate::compute::Pool;
 use crate::decoder::Abandoned;
 use crate::error::{ModelError, Result};
 use crate::source::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
 use config::{EncoderConfig, TextConfig};
+use engine::Engine;
 use head::Dense;
 use modules::DenseConfig;
 pub use passes::Interrupted;
-use passes::{Outcome, Passes};
+use passes::Outcome;
 use pg_rag_protocol::message::{Purpose, TokenizedText};
 use std::path::Path;
+use std::sync::Arc;
 use transformer::Transformer;
 
 /// File of the vocabulary.
@@ -76,7 +82,7 @@ pub struct Encoder {
     config: EncoderConfig,
     tokenizer: Tokenizer,
     cuts: Option<leading::Cuts>,
-    passes: Passes,
+    engine: Engine,
     dense: Vec<Dense>,
     /// Special tokens before and after every text.
     opening: Vec<u32>,
@@ -89,15 +95,21 @@ impl Encoder {
     /// Errors: `Missing`, `Unreadable`, `Corrupt` naming the file and the tensor, `Unsupported` naming what is,
     /// `InvalidArgument` for an option out of range.
     pub fn load(dir: &Path, options: &EncoderOptions) -> Result<Self> {
+        Self::load_on(dir, options, None)
+    }
+
+    /// As [`Encoder::load`], to compute on a device if one is given. Errors besides: `OutOfMemory` and `Internal` of the
+    /// device.
+    pub fn load_on(dir: &Path, options: &EncoderOptions, accelerator: Option<&Arc<Accelerator>>) -> Result<Self> {
         let mut config = EncoderConfig::read(dir, options)?;
-        let (tokenizer, transformer) = load_text_parts(dir, &config.text, options.dtype)?;
+        let (tokenizer, engine) = load_text_parts(dir, &config.text, options.dtype, accelerator)?;
         let dense = config.modules.dense.iter().map(|dense| load_dense(dir, dense)).collect::<Result<_>>()?;
         let (opening, closing) = surrounding_tokens(&tokenizer)?;
         // A text must keep at least one token of its own.
         let fewest = (opening.len() + closing.len() + 1).min(config.text.shape.positions);
         config.text.max_tokens = config.text.max_tokens.max(fewest);
         let cuts = leading::Cuts::of(&tokenizer);
-        Ok(Self { config, tokenizer, cuts, passes: Passes::new(transformer), dense, opening, closing })
+        Ok(Self { config, tokenizer, cuts, engine, dense, opening, closing })
     }
 
     /// Numbers in a vector.
@@ -122,7 +134,7 @@ impl Encoder {
     /// Bytes that the weights occupy.
     pub fn resident_bytes(&self) -> u64 {
         let dense: usize = self.dense.iter().map(Dense::bytes).sum();
-        (self.passes.transformer.resident_bytes() + dense) as u64
+        (self.engine.resident_bytes() + dense) as u64
     }
 
     /// Token ids of `text` as the model wants them: with its prefix for `purpose` and its special tokens, truncated to
@@ -172,7 +184,7 @@ impl Encoder {
     ///
     /// Errors: `InvalidArgument` for ids that are not from this model's `prepare`.
     pub fn embed(&self, batch: &[Vec<u32>], pool: &Pool) -> Result<Vec<f32>> {
-        self.passes.run(batch, pool, &Pooled(self), &|| false)
+        self.engine.run(batch, pool, &Pooled(self), &|| false)
     }
 
     /// As [`Encoder::embed`]; `Cancelled` once `abandoned`, about which it asks before each layer. Once something is
@@ -185,13 +197,13 @@ impl Encoder {
         abandoned: Abandoned<'_>,
         urgent: Interrupted<'_>,
     ) -> Result<Vec<f32>> {
-        self.passes.run_until(batch, pool, &Pooled(self), abandoned, urgent)
+        self.engine.run_until(batch, pool, &Pooled(self), abandoned, urgent)
     }
 
     /// Last hidden states of texts prepared by [`Encoder::prepare_tokens`], `[tokens, token_dims]` one text after the
     /// other. Errors as [`Encoder::embed_until`].
     pub fn embed_tokens(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
-        self.passes.run(batch, pool, &Tokens(self.token_dims()), abandoned)
+        self.engine.run(batch, pool, &Tokens(self.token_dims()), abandoned)
     }
 }
 
@@ -236,16 +248,21 @@ impl Outcome for Tokens {
 }
 
 /// Reads vocabulary and weights side by side.
-fn load_text_parts(dir: &Path, config: &TextConfig, dtype: Dtype) -> Result<(Tokenizer, Transformer)> {
+fn load_text_parts(
+    dir: &Path,
+    config: &TextConfig,
+    dtype: Dtype,
+    accelerator: Option<&Arc<Accelerator>>,
+) -> Result<(Tokenizer, Engine)> {
     let path = dir.join(TOKENIZER_FILE);
-    let (tokenizer, transformer) = std::thread::scope(|scope| {
+    let (tokenizer, engine) = std::thread::scope(|scope| {
         let tokenizer = scope.spawn(|| Tokenizer::from_file(&path));
-        let transformer = Checkpoint::open(dir).and_then(|it| Transformer::load(&config.shape, dtype, &it));
-        (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), transformer)
+        let engine = Checkpoint::open(dir).and_then(|it| Engine::load(&config.shape, dtype, &it, accelerator));
+        (tokenizer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), engine)
     });
-    let (tokenizer, transformer) = (tokenizer?, transformer?);
+    let (tokenizer, engine) = (tokenizer?, engine?);
     check_vocabulary(&path, &tokenizer, config)?;
-    Ok((tokenizer, transformer))
+    Ok((tokenizer, engine))
 }
 
 /// Checks that every token has a vector.

@@ -4,7 +4,7 @@
 //! Embedding, scores and token vectors differ only in what is made of a text's last hidden state, which the callers
 //! ([`super::Encoder`], [`super::reranker::Reranker`]) say with [`Outcome`].
 
-use super::transformer::{Scratch, Transformer};
+use super::transformer::{check_ids, Scratch, Transformer};
 use crate::compute::{Crew, Pool};
 use crate::decoder::Abandoned;
 use crate::error::{ModelError, Result};
@@ -47,21 +47,10 @@ impl Passes {
         Self { transformer, scratch: Mutex::default() }
     }
 
-    /// The outcomes of all texts of `batch`, one after the other.
+    /// The outcomes of all texts of `batch`, one after the other. No pass begins once something is `urgent`: then these are
+    /// the outcomes of the leading texts only, of one at least.
     ///
     /// Errors: `InvalidArgument` for ids that the model does not have; `Cancelled` when it is abandoned.
-    pub fn run(
-        &self,
-        batch: &[Vec<u32>],
-        pool: &Pool,
-        outcome: &dyn Outcome,
-        abandoned: Abandoned<'_>,
-    ) -> Result<Vec<f32>> {
-        self.run_until(batch, pool, outcome, abandoned, &|| false)
-    }
-
-    /// As [`Passes::run`], but no pass begins once something is `urgent`: then these are the outcomes of the leading texts
-    /// only, of one at least.
     pub fn run_until(
         &self,
         batch: &[Vec<u32>],
@@ -70,7 +59,7 @@ impl Passes {
         abandoned: Abandoned<'_>,
         urgent: Interrupted<'_>,
     ) -> Result<Vec<f32>> {
-        batch.iter().try_for_each(|ids| self.transformer.check_ids(ids))?;
+        batch.iter().try_for_each(|ids| check_ids(&self.transformer.shape, ids))?;
         let mut results = vec![0.0; numbers(batch, outcome)];
         // Once one pass has been abandoned all are: what they compute is of no use.
         let given_up = AtomicBool::new(false);
@@ -135,7 +124,7 @@ impl Passes {
     }
 }
 
-fn numbers(texts: &[Vec<u32>], outcome: &dyn Outcome) -> usize {
+pub fn numbers(texts: &[Vec<u32>], outcome: &dyn Outcome) -> usize {
     texts.iter().map(|text| outcome.numbers(text.len())).sum()
 }
 

@@ -124,6 +124,22 @@ impl Bias {
         self.rows.iter().map(|row| size_of_val(&**row)).sum()
     }
 
+    /// What is added at each distance from `-most` to `most`, for each head or for all: rows of equal length, one after the
+    /// other, and their number.
+    pub fn by_distance(&self, most: usize) -> (Vec<f32>, usize) {
+        let reached = |at: usize| {
+            let limit = if at > most { self.behind } else { self.before };
+            limit.is_none_or(|limit| at.abs_diff(most) <= limit)
+        };
+        // From where `-most` is in a row; before it begins, and behind it, nothing is reached.
+        let number = |row: &[f32], at: usize| {
+            let inside = (self.reach + at).checked_sub(most).and_then(|at| row.get(at));
+            inside.copied().filter(|_| reached(at)).unwrap_or(f32::NEG_INFINITY)
+        };
+        let numbers = self.rows.iter().flat_map(|row| (0..2 * most + 1).map(move |at| number(row, at)));
+        (numbers.collect(), self.rows.len())
+    }
+
     /// What is added to the score of `query` with `key` and with the fifteen keys that follow.
     #[inline(always)]
     pub fn block(&self, head: usize, query: usize, key: usize) -> Block {
@@ -179,6 +195,26 @@ mod tests {
         let row: Vec<f32> = (0..10).map(|key| bias.block(7, 5, key).0[0]).collect();
         assert_eq!(row.iter().map(|x| *x == 0.0).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 1, 1, 0, 0].map(|x| x == 1));
         assert!(row.iter().all(|x| *x == 0.0 || *x == f32::NEG_INFINITY));
+    }
+
+    #[test]
+    fn numbers_by_distance_are_those_of_blocks() {
+        let table: Vec<f32> = (0..64).map(|at| at as f32 / 7.0).collect();
+        for bias in [Bias::of_window(3), Bias::causal(30), Bias::of_slopes(6, 30), Bias::of_buckets(&table, 32, 2, 30)]
+        {
+            for most in [0, 1, 9, 25] {
+                let (numbers, rows) = bias.by_distance(most);
+                assert_eq!(numbers.len(), rows * (2 * most + 1));
+                for (at, number) in numbers.iter().enumerate() {
+                    let (head, at) = (at / (2 * most + 1), at % (2 * most + 1));
+                    let (query, key) = (most, at);
+                    match bias.reaches(query, key) {
+                        true => assert_eq!(*number, bias.block(head, query, key).0[0]),
+                        false => assert_eq!(*number, f32::NEG_INFINITY),
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,15 +6,17 @@
 //! a pair's tokens carry [`SECOND`] where they are of the second segment.
 
 use super::config::{RerankerOptions, TextConfig};
+use super::engine::Engine;
 use super::head::{normalized, sigmoid, Dense, HeadActivation};
 use super::kernels::Norm;
 use super::leading::{leading_ids, Cuts};
 use super::modules::{activation, Pooling};
-use super::passes::{Outcome, Passes};
+use super::passes::Outcome;
 use super::pooling::pool_rows;
 use super::shape::{Activation, Family};
 use super::transformer::{Transformer, SECOND};
 use super::{check_vocabulary, load_text_parts, TOKENIZER_FILE};
+use crate::accelerator::Accelerator;
 use crate::compute::Pool;
 use crate::decoder::Abandoned;
 use crate::error::{ModelError, Result};
@@ -22,6 +24,7 @@ use crate::source::safetensors::Checkpoint;
 use crate::tokenizer::Tokenizer;
 use serde_json::Value;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Everything but the weights and the vocabulary.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,7 +142,7 @@ pub struct Reranker {
     config: RerankerConfig,
     tokenizer: Tokenizer,
     cuts: Option<Cuts>,
-    passes: Passes,
+    engine: Engine,
     head: Head,
     frame: Frame,
 }
@@ -155,15 +158,20 @@ struct Frame {
 impl Reranker {
     /// Loads the model in `dir`. Errors as [`super::Encoder::load`].
     pub fn load(dir: &Path, options: &RerankerOptions) -> Result<Self> {
+        Self::load_on(dir, options, None)
+    }
+
+    /// Loads it to compute on a device, if one is given. Errors as [`super::Encoder::load_on`].
+    pub fn load_on(dir: &Path, options: &RerankerOptions, accelerator: Option<&Arc<Accelerator>>) -> Result<Self> {
         let mut config = RerankerConfig::read(dir, options)?;
-        let (tokenizer, transformer) = load_text_parts(dir, &config.text, options.dtype)?;
+        let (tokenizer, engine) = load_text_parts(dir, &config.text, options.dtype, accelerator)?;
         let head = Head::load(&config, &Checkpoint::open(dir)?)?;
-        let one_type = transformer.second_type.is_empty() || !config.text.marks_second;
+        let one_type = !engine.knows_second() || !config.text.marks_second;
         let frame = Frame::of(&tokenizer, one_type)?;
         let fewest = (frame.len() + 2).min(config.text.shape.positions);
         config.text.max_tokens = config.text.max_tokens.max(fewest);
         let cuts = Cuts::of(&tokenizer);
-        Ok(Self { config, tokenizer, cuts, passes: Passes::new(transformer), head, frame })
+        Ok(Self { config, tokenizer, cuts, engine, head, frame })
     }
 
     /// Longest pair in tokens, special tokens included; longer ones are truncated.
@@ -177,7 +185,7 @@ impl Reranker {
 
     /// Bytes that the weights occupy.
     pub fn resident_bytes(&self) -> u64 {
-        (self.passes.transformer.resident_bytes() + self.head.dense.bytes() + self.head.last.bytes()) as u64
+        (self.engine.resident_bytes() + self.head.dense.bytes() + self.head.last.bytes()) as u64
     }
 
     /// Token ids of a text for [`Reranker::pair`]: as many as could be of use.
@@ -203,7 +211,7 @@ impl Reranker {
     ///
     /// Errors: `InvalidArgument` for ids that are not of this model; `Cancelled` once `abandoned`.
     pub fn score(&self, batch: &[Vec<u32>], pool: &Pool, abandoned: Abandoned<'_>) -> Result<Vec<f32>> {
-        self.passes.run(batch, pool, &Score(self), abandoned)
+        self.engine.run(batch, pool, &Score(self), abandoned)
     }
 }
 

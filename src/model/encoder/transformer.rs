@@ -73,6 +73,21 @@ pub struct Transformer {
     pub arena: Vec<Block>,
 }
 
+/// Checks that a model can take these ids.
+///
+/// Errors: `InvalidArgument` for an id outside the vocabulary or a sequence longer than the model's positions.
+pub fn check_ids(shape: &Shape, ids: &[u32]) -> Result<()> {
+    let Shape { positions: limit, vocabulary, .. } = *shape;
+    if ids.len() > limit {
+        let length = ids.len();
+        return Err(ModelError::InvalidArgument(format!("text of {length} tokens, the model takes {limit}")));
+    }
+    match ids.iter().find(|&&id| (id & !SECOND) as usize >= vocabulary) {
+        Some(id) => Err(ModelError::InvalidArgument(format!("token id {id} is not in the model's vocabulary"))),
+        None => Ok(()),
+    }
+}
+
 /// Buffers of a forward pass, kept between passes.
 #[derive(Default)]
 pub struct Scratch {
@@ -98,22 +113,7 @@ impl Transformer {
             + tables
     }
 
-    /// Checks that the model can take these ids.
-    ///
-    /// Errors: `InvalidArgument` for an id outside the vocabulary or a sequence longer than the model's positions.
-    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let Shape { positions: limit, vocabulary, .. } = self.shape;
-        if ids.len() > limit {
-            let length = ids.len();
-            return Err(ModelError::InvalidArgument(format!("text of {length} tokens, the model takes {limit}")));
-        }
-        match ids.iter().find(|&&id| (id & !SECOND) as usize >= vocabulary) {
-            Some(id) => Err(ModelError::InvalidArgument(format!("token id {id} is not in the model's vocabulary"))),
-            None => Ok(()),
-        }
-    }
-
-    /// Last hidden state of packed sequences that [`Transformer::check_ids`] has accepted, as a part of `scratch`; None
+    /// Last hidden state of packed sequences that [`check_ids`] has accepted, as a part of `scratch`; None
     /// when it is `abandoned`, about which it asks before each layer.
     ///
     /// `starts`: first row of each sequence, and the number of rows at the end.

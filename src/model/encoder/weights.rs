@@ -4,6 +4,8 @@
 //! added to queries, keys and values, and inputs with zero weights to the projection that follows. Where queries and
 //! keys are turned, each half of a head has whole panels of its own, so that the two numbers of a pair are in the same
 //! lane of two panels.
+//!
+//! [`super::accelerated`] reads by the same [`Reader`] and takes the numbers as they are.
 
 use super::attention::Heads;
 use super::config::Dtype;
@@ -37,15 +39,15 @@ impl Transformer {
 }
 
 /// Weights and biases of a linear layer as they lie in the file; empty when only shapes are checked.
-struct Matrix {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
+pub struct Matrix {
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
 }
 
 /// Reads tensors by their names in the original implementation.
-struct Reader<'a> {
+pub struct Reader<'a> {
     shape: &'a Shape,
-    names: Names,
+    pub names: Names,
     dtype: Dtype,
     checkpoint: &'a Checkpoint,
     prefix: &'static str,
@@ -54,7 +56,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(shape: &'a Shape, dtype: Dtype, checkpoint: &'a Checkpoint, values: bool) -> Self {
+    pub fn new(shape: &'a Shape, dtype: Dtype, checkpoint: &'a Checkpoint, values: bool) -> Self {
         let names = Names::of(shape.family);
         let words = |prefix: &&&str| checkpoint.contains(&format!("{prefix}{}.weight", names.words));
         let prefix = names.prefixes.iter().find(words).copied().unwrap_or("");
@@ -79,11 +81,7 @@ impl<'a> Reader<'a> {
             biases: Vec::new(),
             arena: Vec::new(),
         };
-        let distance_bias = shape.distance_bias.map(|kind| self.distance_bias(kind)).transpose()?;
-        transformer.biases.extend(distance_bias);
-        if shape.causal {
-            transformer.biases.push(Bias::causal(if self.values { shape.positions } else { 0 }));
-        }
+        transformer.biases = self.biases()?;
         if self.values && self.dtype == Dtype::F32 {
             // Not in large pages: those make no query faster, and a fresh process waits 100 ms and more for them.
             transformer.arena.reserve_exact(self.arena_blocks());
@@ -108,7 +106,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What is added to words by position, with the first type of tokens in it, and what the second type has more.
-    fn positions_and_types(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+    pub fn positions_and_types(&self) -> Result<(Vec<f32>, Vec<f32>)> {
         let Shape { hidden, positions, skipped_positions, token_types, .. } = *self.shape;
         let mut table = vec![0.0; if self.values { hidden } else { 0 }];
         if let Some(skipped) = skipped_positions {
@@ -127,6 +125,17 @@ impl<'a> Reader<'a> {
         Ok((table, second))
     }
 
+    /// Those that are of all layers, of which there is one at most.
+    pub fn biases(&self) -> Result<Vec<Bias>> {
+        let positions = if self.values { self.shape.positions } else { 0 };
+        let mut biases = Vec::new();
+        biases.extend(self.shape.distance_bias.map(|kind| self.distance_bias(kind)).transpose()?);
+        if self.shape.causal {
+            biases.push(Bias::causal(positions));
+        }
+        Ok(biases)
+    }
+
     fn distance_bias(&self, kind: DistanceBias) -> Result<Bias> {
         let Shape { heads, positions, .. } = *self.shape;
         let positions = if self.values { positions } else { 0 };
@@ -140,7 +149,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The place of a layer's bias among all, where it is put if it is not there yet.
-    fn bias_of(&self, layer: &LayerShape, biases: &mut Vec<Bias>) -> Result<Option<usize>> {
+    pub fn bias_of(&self, layer: &LayerShape, biases: &mut Vec<Bias>) -> Result<Option<usize>> {
         let has_bias = self.shape.distance_bias.is_some() || self.shape.causal;
         let Some(window) = layer.window else { return Ok(has_bias.then_some(0)) };
         if has_bias {
@@ -183,12 +192,12 @@ impl<'a> Reader<'a> {
         Ok(values)
     }
 
-    fn weight(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.tensor(&format!("{name}.weight"), shape)
     }
 
     /// A linear layer; without `bias`, its biases are zeros.
-    fn matrix(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Matrix> {
+    pub fn matrix(&self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Result<Matrix> {
         let weight = self.weight(name, &[outputs, inputs])?;
         let bias = match bias {
             true => self.tensor(&format!("{name}.bias"), &[outputs])?,
@@ -215,7 +224,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn norm(&self, name: &str) -> Result<Norm> {
+    /// Weights and biases of a norm; zeros where there are no biases.
+    pub fn norm_numbers(&self, name: &str) -> Result<Matrix> {
         let hidden = self.shape.hidden;
         let old_names = self.checkpoint.contains(&format!("{}{name}.gamma", self.prefix));
         let (weight, bias) = if old_names { ("gamma", "beta") } else { ("weight", "bias") };
@@ -224,8 +234,13 @@ impl<'a> Reader<'a> {
             true => self.tensor(&format!("{name}.{bias}"), &[hidden])?,
             false => vec![0.0; weight.len()],
         };
+        Ok(Matrix { weight, bias })
+    }
+
+    fn norm(&self, name: &str) -> Result<Norm> {
+        let Matrix { weight, bias } = self.norm_numbers(name)?;
         Ok(match self.shape.norms_by_length {
-            true => Norm::by_length(&weight, hidden, self.shape.norm_epsilon),
+            true => Norm::by_length(&weight, self.shape.hidden, self.shape.norm_epsilon),
             false => Norm::new(&weight, &bias, self.shape.norm_epsilon),
         })
     }
@@ -250,20 +265,26 @@ impl<'a> Reader<'a> {
         Ok(Some([read(queries, 1.0 / (width as f32).sqrt())?, read(keys, 1.0)?]))
     }
 
-    /// The weights of queries, keys and values, each head padded to whole panels; queries scaled.
-    fn qkv(&self, layer: &str, arena: &mut Vec<Block>) -> Result<Linear> {
+    /// The weights of queries, of keys and of values.
+    pub fn qkv_parts(&self, layer: &str) -> Result<Vec<Matrix>> {
         let Shape { hidden, head_width: width, heads, key_heads, attention_bias: bias, .. } = *self.shape;
-        let parts: Vec<Matrix> = match &self.names.qkv {
+        match &self.names.qkv {
             Qkv::Separate(names) => names
                 .iter()
                 .zip([heads * width, key_heads * width, key_heads * width])
                 .map(|(name, outputs)| self.matrix(&format!("{layer}.{name}"), outputs, hidden, bias))
-                .collect::<Result<_>>()?,
+                .collect(),
             Qkv::Fused(name) => {
                 let all = self.matrix(&format!("{layer}.{name}"), 3 * hidden, hidden, bias)?;
-                (0..3).map(|part| self.outputs(&all, part * hidden..(part + 1) * hidden, hidden)).collect()
+                Ok((0..3).map(|part| self.outputs(&all, part * hidden..(part + 1) * hidden, hidden)).collect())
             }
-        };
+        }
+    }
+
+    /// The weights of queries, keys and values, each head padded to whole panels; queries scaled.
+    fn qkv(&self, layer: &str, arena: &mut Vec<Block>) -> Result<Linear> {
+        let Shape { hidden, head_width: width, .. } = *self.shape;
+        let parts = self.qkv_parts(layer)?;
         let padded = self.heads().panels * LANES;
         let mut padded_part = Matrix { weight: Vec::new(), bias: Vec::new() };
         for (index, part) in parts.iter().enumerate() {
@@ -298,35 +319,37 @@ impl<'a> Reader<'a> {
     }
 
     /// The first part of the feed-forward block: what is activated, and what that is multiplied with.
-    fn expand(&self, layer: &str, arena: &mut Vec<Block>) -> Result<(Linear, Option<Linear>)> {
+    pub fn expand_parts(&self, layer: &str) -> Result<(Matrix, Option<Matrix>)> {
         let Shape { hidden, feed_forward: outputs, expand_bias: bias, .. } = *self.shape;
         let read = |name: &str, outputs: usize| self.matrix(&format!("{layer}.{name}"), outputs, hidden, bias);
         Ok(match self.names.expand {
-            Expand::Plain(name) => (self.packed(&read(name, outputs)?, hidden, arena), None),
-            Expand::Pair(activated, gate) => {
-                let (activated, gate) = (read(activated, outputs)?, read(gate, outputs)?);
-                (self.packed(&activated, hidden, arena), Some(self.packed(&gate, hidden, arena)))
-            }
+            Expand::Plain(name) => (read(name, outputs)?, None),
+            Expand::Pair(activated, gate) => (read(activated, outputs)?, Some(read(gate, outputs)?)),
             Expand::Fused(name) => {
                 let both = read(name, 2 * outputs)?;
-                let part =
-                    |range, arena: &mut Vec<Block>| self.packed(&self.outputs(&both, range, hidden), hidden, arena);
-                (part(0..outputs, arena), Some(part(outputs..2 * outputs, arena)))
+                let part = |range| self.outputs(&both, range, hidden);
+                (part(0..outputs), Some(part(outputs..2 * outputs)))
             }
         })
     }
 
-    /// The norms after attention and after the feed-forward block is added.
-    fn norms(&self, index: usize) -> Result<(Norm, Norm)> {
-        let in_layer = |index: usize, name: &str| self.norm(&format!("{}.{index}.{name}", self.names.layer));
+    fn expand(&self, layer: &str, arena: &mut Vec<Block>) -> Result<(Linear, Option<Linear>)> {
+        let (activated, gate) = self.expand_parts(layer)?;
+        let mut packed = |matrix: &Matrix| self.packed(matrix, self.shape.hidden, arena);
+        Ok((packed(&activated), gate.as_ref().map(packed)))
+    }
+
+    /// Names of the norms after attention and after the feed-forward block is added.
+    pub fn norm_names(&self, index: usize) -> [String; 2] {
+        let in_layer = |index: usize, name: &str| format!("{}.{index}.{name}", self.names.layer);
         match self.names.norms {
-            LayerNorms::After(attention, output) => Ok((in_layer(index, attention)?, in_layer(index, output)?)),
+            LayerNorms::After(attention, output) => [in_layer(index, attention), in_layer(index, output)],
             LayerNorms::Before(attention, feed_forward, last) => {
                 let next = match index + 1 == self.shape.layers.len() {
-                    true => self.norm(last)?,
-                    false => in_layer(index + 1, attention)?,
+                    true => last.to_owned(),
+                    false => in_layer(index + 1, attention),
                 };
-                Ok((in_layer(index, feed_forward)?, next))
+                [in_layer(index, feed_forward), next]
             }
         }
     }
@@ -340,7 +363,8 @@ impl<'a> Reader<'a> {
         let (expand, gate) = self.expand(&layer, arena)?;
         let contract = self.matrix(&format!("{layer}.{}", self.names.contract), hidden, feed_forward, contract_bias)?;
         let contract = self.packed(&contract, feed_forward, arena);
-        let (attention_norm, output_norm) = self.norms(index)?;
+        let [attention_norm, output_norm] = self.norm_names(index);
+        let (attention_norm, output_norm) = (self.norm(&attention_norm)?, self.norm(&output_norm)?);
         Ok(Layer {
             qkv,
             head_norms,

@@ -1,16 +1,18 @@
 //! What there is to compute with, for the view `rag_devices`.
 
+use crate::accelerator::gpus::gpus;
 use pg_rag_protocol::message::Device;
 
-/// The processor, with the features that kernels ask for.
+/// The processor, with the features that kernels ask for, and then the GPUs that this server could use.
 pub fn devices() -> Vec<Device> {
-    vec![Device {
+    let processor = Device {
         name: processor_name(),
         kind: "cpu".to_owned(),
         memory_bytes: memory_bytes(),
         compute_capability: None,
         features: features().into_iter().map(str::to_owned).collect(),
-    }]
+    };
+    std::iter::once(processor).chain(gpus()).collect()
 }
 
 /// The text behind the first `key` of a file of lines `key : value`.
@@ -67,7 +69,7 @@ mod tests {
     #[test]
     fn the_processor_is_there() {
         let devices = devices();
-        assert_eq!((devices.len(), devices[0].kind.as_str()), (1, "cpu"));
+        assert_eq!((devices.len(), devices[0].kind.as_str()), (1 + gpus().len(), "cpu"));
         assert!(!devices[0].name.is_empty() && devices[0].memory_bytes > 1 << 20, "{devices:?}");
     }
 }

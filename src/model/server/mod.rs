@@ -19,6 +19,8 @@
 //! - [`connection`]: the conversation with one client.
 
 mod connection;
+#[cfg(test)]
+mod device_tests;
 mod devices;
 mod download;
 mod executable;
@@ -54,6 +56,7 @@ mod server_tests;
 mod testing;
 mod work;
 
+use crate::accelerator::choice::DeviceChoice;
 use crate::compute::Pool;
 use crate::error::{ModelError, Result};
 use executable::Executable;
@@ -84,6 +87,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Compute threads; 0 for one per core.
     pub threads: usize,
+    /// Where models compute.
+    pub device: DeviceChoice,
     /// Requests that may wait; more are refused.
     pub max_queued: usize,
     /// Bytes that models and caches may take; None for any number.
@@ -102,6 +107,7 @@ impl Config {
         Self {
             socket,
             threads: 0,
+            device: DeviceChoice::default(),
             max_queued: DEFAULT_MAX_QUEUED,
             max_memory_bytes: None,
             idle_unload: None,
@@ -124,12 +130,14 @@ pub const DEFAULT_MAX_QUEUED: usize = 256;
 ///
 /// A socket file left behind at [`Config::socket`] is replaced: the caller holds a lock that makes this process the
 /// only one that serves there (the supervisor takes it before it starts the server).
+///
+/// Errors: `InvalidArgument` for a device that cannot be used; `Internal` for a socket that cannot be listened on.
 pub fn serve(config: Config) -> Result<()> {
     let threads = match config.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
-    let loader = DiskLoader { threads };
+    let loader = DiskLoader { threads, accelerator: config.device.open()? };
     let (server, listener) = Server::bind(config, Box::new(loader))?;
     server.run(listener)
 }

@@ -1,6 +1,7 @@
 //! The real models behind the traits of `runtime.rs`.
 
 use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run, Runtime, TextModel};
+use crate::accelerator::Accelerator;
 use crate::compute::Pool;
 use crate::decoder::{self, Abandoned, Decoder, Generation, Step, PREFIX_CACHE_BYTES};
 use crate::encoder::config::{EncoderConfig, RerankerOptions, TextConfig};
@@ -22,6 +23,8 @@ const TOKEN_BYTES: u64 = 400;
 pub struct DiskLoader {
     /// Threads that compute.
     pub threads: usize,
+    /// Where models compute, if not on the processor.
+    pub accelerator: Option<Arc<Accelerator>>,
 }
 
 impl Loader for DiskLoader {
@@ -56,7 +59,7 @@ impl Loader for DiskLoader {
                     weights,
                     vocabulary: needs.vocabulary as u64 * TOKEN_BYTES,
                     activations: needs.activations,
-                    prefix_cache: PREFIX_CACHE_BYTES as u64,
+                    prefix_cache: if self.accelerator.is_none() { PREFIX_CACHE_BYTES as u64 } else { 0 },
                     kv_cache: needs.position.saturating_mul(tokens as u64),
                     context_tokens: tokens,
                 })
@@ -65,17 +68,20 @@ impl Loader for DiskLoader {
     }
 
     fn load(&self, model: &ModelRef) -> Result<Runtime> {
-        let path = Path::new(&model.path);
+        let (path, accelerator) = (Path::new(&model.path), self.accelerator.as_ref());
         source::load_verified(model, || match model.kind {
             ModelKind::Embed => {
                 let options = EncoderOptions::from_json(&model.options_json)?;
-                Ok(Runtime::Embed(Arc::new(Encoder::load(path, &options)?)))
+                Ok(Runtime::Embed(Arc::new(Encoder::load_on(path, &options, accelerator)?)))
             }
             ModelKind::Rerank => {
                 let options = RerankerOptions::from_json(&model.options_json)?;
-                Ok(Runtime::Rerank(Arc::new(Reranker::load(path, &options)?)))
+                Ok(Runtime::Rerank(Arc::new(Reranker::load_on(path, &options, accelerator)?)))
             }
-            ModelKind::Generate => Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(Decoder::load(path)?))))),
+            ModelKind::Generate => {
+                let decoder = Decoder::load_on(path, accelerator)?;
+                Ok(Runtime::Generate(Arc::new(SharedDecoder(Arc::new(decoder)))))
+            }
         })
     }
 

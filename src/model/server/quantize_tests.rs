@@ -138,7 +138,8 @@ fn what_a_model_needs_is_what_the_server_counts() {
     assert_eq!((whole.context_tokens, half.context_tokens, whole.kind.as_str()), (512, 256, "F32"));
     assert_eq!(whole.kv_cache_bytes, 2 * half.kv_cache_bytes);
     assert_eq!(whole.total_bytes - half.total_bytes, half.kv_cache_bytes);
-    assert!(whole.devices.iter().all(|(device, fits)| *fits && device.kind == "cpu") && whole.fits_limit.is_none());
+    let known = |kind: &str| kind == "cpu" || kind == "cuda";
+    assert!(whole.devices.iter().all(|(device, fits)| *fits && known(&device.kind)) && whole.fits_limit.is_none());
     let small = ask(None, Some("q4_0"));
     assert!(small.weights_bytes * 5 < whole.weights_bytes && small.kind == "q4_0", "{small:?}");
 

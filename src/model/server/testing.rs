@@ -3,6 +3,7 @@
 use super::models::DiskLoader;
 use super::runtime::{EmbedModel, GenerateModel, Loader, Needs, RerankModel, Run, Runtime, TextModel};
 use super::{Config, Server};
+use crate::accelerator::Accelerator;
 use crate::compute::Pool;
 use crate::decoder::{Abandoned, Step};
 use crate::encoder::Interrupted;
@@ -354,7 +355,13 @@ impl Running {
 
     /// With real models.
     pub fn start_real(test: &str) -> Self {
-        Self::start_loader(test, |_| {}, Box::new(DiskLoader { threads: 2 }), Arc::default())
+        Self::start_disk(test, None)
+    }
+
+    /// With real models on this device.
+    pub fn start_disk(test: &str, accelerator: Option<Arc<Accelerator>>) -> Self {
+        let loader = DiskLoader { threads: 2, accelerator };
+        Self::start_loader(test, |_| {}, Box::new(loader), Arc::default())
     }
 
     fn start_loader(test: &str, set: impl FnOnce(&mut Config), loader: Box<dyn Loader>, probe: Arc<Probe>) -> Self {

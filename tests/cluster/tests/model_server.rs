@@ -167,6 +167,24 @@ fn missing_program_is_reported_with_a_hint() {
 }
 
 #[test]
+fn a_device_that_cannot_be_used_is_said_in_the_log() {
+    let conf = [("pg_rag.device", "cuda:4711"), ("pg_rag.server_start_timeout", "1s")];
+    let cluster = Cluster::with_extension(ClusterOptions { conf: &conf, ..Default::default() });
+    let mut client = cluster.connect();
+    let failure = client.batch_execute("SELECT embed('a text')").unwrap_err();
+    let reported = failure.as_db_error().unwrap();
+    assert!(reported.hint().is_some_and(|hint| hint.contains("See the PostgreSQL log")), "{reported:?}");
+    wait_until("the reason is in the log", || cluster.log().contains("device \"cuda:4711\""));
+
+    cluster.configure(&[("pg_rag.device", "cpu"), ("pg_rag.server_start_timeout", "30s")]);
+    cluster.reload();
+    wait_until("the setting is read", || value(&mut client, "SHOW pg_rag.device").as_deref() == Some("cpu"));
+    embeds(&mut client);
+    let devices = "SELECT count(*) FROM rag_devices WHERE kind = 'cpu'";
+    assert_eq!(value(&mut client, devices).as_deref(), Some("1"));
+}
+
+#[test]
 fn no_free_worker_slot_is_reported_with_a_hint() {
     let conf = [("max_worker_processes", "0")];
     let cluster = Cluster::with_extension(ClusterOptions { conf: &conf, ..Default::default() });

@@ -115,7 +115,7 @@ impl Tokens {
         let mut kinds = vec![UNUSED; rows];
         let unknown = json["model"]["unk_token"].as_str();
         let bytes = json["model"]["byte_fallback"].as_bool() == Some(true);
-        let mut put = |token: &str, id: Option<u64>, kind: i32| {
+        let mut put = |token: &str, id: Option<u64>, kind: i32| -> Result<()> {
             let id = id.and_then(|id| usize::try_from(id).ok()).filter(|&id| id < rows).ok_or_else(|| {
                 ModelError::corrupt(path, format!("token \"{token}\" has no row among the {rows} of the embedding"))
             })?;
