@@ -98,8 +98,13 @@ impl DiskLoader {
     /// Of an encoder whose weights take so many bytes in single precision.
     fn encoder_needs(&self, text: &TextConfig, dtype: Dtype, weights: u64) -> Needs {
         let EncoderNeeds { activations, saved, vocabulary } = encoder::needs(text, dtype, self.threads);
-        let kind = if dtype == Dtype::Int8 { "INT8" } else { "F32" }.to_owned();
-        let vocabulary = vocabulary as u64 * TOKEN_BYTES;
+        let (kind, saved) = match (dtype, &self.accelerator) {
+            (Dtype::F32, _) => ("F32", 0),
+            (Dtype::Int8, None) => ("INT8", saved),
+            // A device has two bytes of each where the processor has one.
+            (Dtype::Int8, Some(_)) => ("F16", saved / 3 * 2),
+        };
+        let (kind, vocabulary) = (kind.to_owned(), vocabulary as u64 * TOKEN_BYTES);
         Needs { kind, weights: weights.saturating_sub(saved), vocabulary, activations, ..Needs::default() }
     }
 }

@@ -48,7 +48,7 @@ SELECT code, regexp_replace(message, '-[0-9a-f]{16}', '-…') AS message, detail
 SELECT rag_drop_model('small');
 SELECT models FROM rag_stored_models JOIN stored USING (path);
 SELECT code, regexp_replace(message, '-[0-9a-f]{16}', '-…') AS message, detail ~ 'postgres' AS names_databases FROM outcome($$SELECT rag_delete_stored_model(path) FROM stored$$);
-SELECT rag_delete_stored_model(path, unused_elsewhere => true) BETWEEN 5e7 AND 2e8 AS freed FROM stored;
+SELECT rag_delete_stored_model(path, unused_elsewhere => true) > 5e7 AS freed FROM stored;
 SELECT count(*) FROM rag_stored_models JOIN stored USING (path);
 SELECT code, message FROM outcome($$SELECT rag_delete_stored_model('small.gguf', true)$$);
 SELECT code, message FROM outcome($$SELECT rag_delete_stored_model('../PG_VERSION', true)$$);
