@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 /// Tables up to this size are counted, others are estimated.
 const COUNTED_BYTES: i64 = 16 << 20;
 
+/// Bounds of how long [`rag_wait`] sleeps between two looks, once it does so for the longest time.
+const SHORT_PAUSE: Duration = Duration::from_millis(100);
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+
 /// What [`rag_wait`] looks at.
 struct State {
     /// Something waits that was there at the time asked about.
@@ -118,7 +122,8 @@ fn rag_wait(index: pg_sys::Oid, timeout: Interval) -> Result<bool> {
             return Ok(false);
         }
         latch::sleep(pause.min(left));
-        pause = (pause * 2).min(Duration::from_millis(100));
+        // Who has waited for minutes waits for a second more.
+        pause = (pause * 2).min((began.elapsed() / 50).clamp(SHORT_PAUSE, LONG_PAUSE));
     }
 }
 

@@ -54,11 +54,13 @@ impl<S: PageStore> Index<S> {
         owners: &[(u32, f32)],
     ) -> Result<(), S::Error> {
         let mut left: Vec<(u32, f32)> = owners.to_vec();
+        let mut batch = CodeBatch::default();
         for _ in 0..TRIES {
             let mut edits = Vec::with_capacity(left.len());
             for &(owner, distance) in &left {
                 self.store.check_interrupts()?;
-                let edit = self.plan_edit(&Newcomer { node, code, level, planned: &edits }, owner, distance)?;
+                let edit =
+                    self.plan_edit(&Newcomer { node, code, level, planned: &edits }, owner, distance, &mut batch)?;
                 edits.extend(edit);
             }
             let failed = self.apply_edits(node, level, edits)?;
@@ -73,7 +75,13 @@ impl<S: PageStore> Index<S> {
     }
 
     /// What should happen to the list of an owner: None if it stays as it is.
-    fn plan_edit(&mut self, newcomer: &Newcomer<'_>, owner: u32, distance: f32) -> Result<Option<Edit>, S::Error> {
+    fn plan_edit(
+        &mut self,
+        newcomer: &Newcomer<'_>,
+        owner: u32,
+        distance: f32,
+        batch: &mut CodeBatch,
+    ) -> Result<Option<Edit>, S::Error> {
         let (layout, level) = (self.shape.layout, newcomer.level);
         let mut list = Vec::with_capacity(layout.max_neighbours(level));
         let head = self.list(owner, level, &mut list)?;
@@ -89,7 +97,7 @@ impl<S: PageStore> Index<S> {
         if list.len() < layout.max_neighbours(level) {
             return Ok(Some(edit));
         }
-        edit.replaced = self.crowded_out(newcomer, &list, owner, distance)?;
+        edit.replaced = self.crowded_out(newcomer, &list, owner, distance, batch)?;
         Ok(edit.replaced.map(|_| edit))
     }
 
@@ -142,20 +150,22 @@ impl<S: PageStore> Index<S> {
         list: &[u32],
         owner: u32,
         distance: f32,
+        batch: &mut CodeBatch,
     ) -> Result<Option<u32>, S::Error> {
-        let mut batch = CodeBatch::default();
-        let mut nodes = list.to_vec();
+        let mut nodes = Vec::with_capacity(list.len() + 1);
+        nodes.extend_from_slice(list);
         nodes.push(owner);
-        self.codes(&nodes, &mut batch)?;
+        self.codes(&nodes, batch)?;
         let shape = Rc::clone(&self.shape);
         let owner_code = batch.get(list.len());
         // The newcomer is number `list.len()`.
         let code_of = |index: usize| if index < list.len() { batch.get(index) } else { newcomer.code };
         let distance_to = |index: usize| shape.codec.distance_between(owner_code, batch.get(index));
-        let mut order: Vec<(f32, usize)> = (0..list.len()).map(|index| (distance_to(index), index)).collect();
+        let mut order: Vec<(f32, usize)> = Vec::with_capacity(nodes.len());
+        order.extend((0..list.len()).map(|index| (distance_to(index), index)));
         order.push((distance, list.len()));
         order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        let mut chosen = Vec::new();
+        let mut chosen = Vec::with_capacity(order.len());
         // Under other metrics a list that has none to spare declines the newcomer, which others take.
         let victims = if shape.identity.metric == Metric::InnerProduct { VICTIMS } else { 1 };
         for _ in 0..victims {

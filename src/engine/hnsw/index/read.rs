@@ -81,6 +81,7 @@ impl<S: PageStore> Index<S> {
                 if let Some(into) = into {
                     into.clear();
                     if node.state.is_linked() {
+                        into.reserve(layout.max_neighbours(0));
                         into.extend(node.neighbours.iter().filter(|&neighbour| neighbour < nodes));
                     }
                 }
@@ -167,25 +168,15 @@ impl<S: PageStore> Index<S> {
     /// Copies the codes of nodes into `into`, instead of what was there. A node without a code has an empty one.
     pub(super) fn codes(&mut self, nodes: &[u32], into: &mut CodeBatch) -> Result<(), S::Error> {
         into.clear();
-        let mut spans = Vec::with_capacity(nodes.len());
         for &node in nodes {
-            let first = spans.len();
-            self.code_spans(node, &mut spans)?;
-            let bytes: usize = spans.iter().skip(first).map(|span| span.length_bytes).sum();
-            into.bytes.resize(into.bytes.len() + bytes, 0);
+            self.code_spans(node, &mut into.spans)?;
             into.finish_one();
         }
-        let starts: Vec<usize> = spans
-            .iter()
-            .scan(0, |end, span| {
-                *end += span.length_bytes;
-                Some(*end - span.length_bytes)
-            })
-            .collect();
-        self.store.read_stable(&spans, |index, page| {
+        let CodeBatch { bytes, spans, starts, .. } = into;
+        self.store.read_stable(spans, |index, page| {
             let (Some(span), Some(&at)) = (spans.get(index), starts.get(index)) else { return };
             let from = page.get(span.offset..span.offset + span.length_bytes);
-            if let (Some(from), Some(to)) = (from, into.bytes.get_mut(at..at + span.length_bytes)) {
+            if let (Some(from), Some(to)) = (from, bytes.get_mut(at..at + span.length_bytes)) {
                 to.copy_from_slice(from);
             }
         })
