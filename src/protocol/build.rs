@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 fn main() {
-    let sources = ["lib.rs", "message.rs", "failure.rs", "document.rs", "remote.rs", "frame.rs", "Cargo.toml"];
+    let sources =
+        ["lib.rs", "message.rs", "failure.rs", "document.rs", "remote.rs", "status.rs", "frame.rs", "Cargo.toml"];
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325; // FNV-1a, 64 bits
     for name in sources {
         println!("cargo::rerun-if-changed={name}");

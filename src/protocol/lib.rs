@@ -1,6 +1,7 @@
 //! What a PostgreSQL backend and `pg_rag_server` say to each other over a Unix socket.
 //!
 //! - [`message`]: the requests and responses, as plain data, and why a request failed;
+//! - [`status`]: what the server tells of itself and of models, as parts of messages;
 //! - [`document`]: documents and their text, as parts of messages;
 //! - [`remote`]: servers that run models elsewhere, as parts of messages;
 //! - [`frame`]: how one message becomes bytes: a 4-byte length, then the message in postcard's encoding.
@@ -17,6 +18,7 @@ mod failure;
 pub mod frame;
 pub mod message;
 pub mod remote;
+pub mod status;
 
 /// Folder in the data directory that the server writes models into.
 pub const MODELS_DIR: &str = "pg_rag_models";

@@ -2,6 +2,7 @@
 //!
 //! The supervisor background worker starts it with `serve`; the other commands are for people and for setup scripts.
 
+use pg_rag_model::compute::Pool;
 use pg_rag_model::server::{self, process, Config};
 use pg_rag_model::{hub, quantize, source};
 use pg_rag_protocol::message::ModelKind;
@@ -163,7 +164,7 @@ impl quantize::Watch for Patient {
 
 fn quantize(model: &str, kind: &str, dir: &str, name: &str) -> Outcome {
     let mix: quantize::Mix = kind.parse().map_err(failed)?;
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let threads = Pool::count(0);
     let model = quantize::open(Path::new(model)).map_err(failed)?;
     let written = quantize::write(&model, mix, Path::new(dir), name, threads, &Patient).map_err(failed)?;
     println!("{}", written.path.display());

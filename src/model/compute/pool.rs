@@ -17,12 +17,17 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `threads` threads; 0 means one per core that the process may use.
-    pub fn new(threads: usize) -> Result<Self> {
-        let threads = match threads {
+    /// How many threads a pool of `threads` has: 0 means one per core that the process may use.
+    pub fn count(threads: usize) -> usize {
+        match threads {
             0 => std::thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
-        };
+        }
+    }
+
+    /// Starts [`Pool::count`] threads.
+    pub fn new(threads: usize) -> Result<Self> {
+        let threads = Self::count(threads);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|index| format!("compute {index}"))

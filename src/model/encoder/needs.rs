@@ -1,27 +1,26 @@
-//! What an encoder will take in memory, by its configuration: the buffers of its passes, and what 8 bits save.
+//! What an encoder will take in memory, by its configuration: the buffers of its passes, and the numbers of its matrices.
 
 use super::config::TextConfig;
 use super::lanes::{Block, LANES};
 use super::passes::PASS_TOKENS;
 use super::shape::{Norms, Shape};
-use super::Dtype;
 
 /// Rows of the scores of attention that are computed at a time, at most.
 const SCORE_ROWS: usize = 14;
 
-/// Bytes.
+/// Besides the weights of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncoderNeeds {
-    /// Of the buffers of as many passes as there are threads.
+    /// Bytes of the buffers of as many passes as there are threads.
     pub activations: u64,
-    /// That weights take less than in single precision.
-    pub saved: u64,
+    /// Numbers in the matrices of the layers, which may be stored in fewer bits.
+    pub linear_numbers: u64,
     /// Tokens that have a vector.
     pub vocabulary: usize,
 }
 
 /// What the model of this configuration needs when `threads` threads run passes.
-pub fn needs(text: &TextConfig, dtype: Dtype, threads: usize) -> EncoderNeeds {
+pub fn needs(text: &TextConfig, threads: usize) -> EncoderNeeds {
     let Shape { hidden, heads, key_heads, head_width, feed_forward, gated, norms, vocabulary, .. } = text.shape;
     let head_panels = head_width.div_ceil(LANES);
     let (width, inner) = (hidden.div_ceil(LANES), feed_forward.div_ceil(LANES));
@@ -34,6 +33,5 @@ pub fn needs(text: &TextConfig, dtype: Dtype, threads: usize) -> EncoderNeeds {
     let activations = threads * (row * tokens + scores) * size_of::<Block>();
     let projections = (heads + 2 * key_heads) * head_width + heads * head_width;
     let linear = text.shape.layers.len() * hidden * (projections + feed_forward * if gated { 3 } else { 2 });
-    let saved = if dtype == Dtype::Int8 { 3 * linear } else { 0 };
-    EncoderNeeds { activations: activations as u64, saved: saved as u64, vocabulary }
+    EncoderNeeds { activations: activations as u64, linear_numbers: linear as u64, vocabulary }
 }

@@ -11,6 +11,18 @@ use super::lanes::{dispatch, Block, Lanes, LANES};
 /// Distances beyond a window that a tile of attention can touch: its rows, and two panels of keys cut open.
 const SLACK: usize = 2 * LANES;
 
+/// How far each pair of columns of a head of `width` columns turns from one position to the next.
+pub fn frequencies(theta: f32, width: usize) -> Vec<f32> {
+    (0..width / 2).map(|at| 1.0 / theta.powf((2 * at) as f32 / width as f32)).collect()
+}
+
+/// Cosine and sine of a pair at a position.
+pub fn factors(position: usize, frequency: f32) -> [f32; 2] {
+    // In single precision like the reference: at far positions the rounding of the angle shows.
+    let (sine, cosine) = f64::from(position as f32 * frequency).sin_cos();
+    [cosine as f32, sine as f32]
+}
+
 /// Cosines and sines of all positions for one base of wave lengths.
 pub struct Rotation {
     /// Panels of half a head.
@@ -22,17 +34,14 @@ pub struct Rotation {
 impl Rotation {
     /// For heads of `width` columns, and positions below `positions`.
     pub fn new(theta: f32, width: usize, positions: usize) -> Self {
-        let half = width / 2;
-        let panels = half.div_ceil(LANES);
-        let frequencies: Vec<f32> = (0..half).map(|at| 1.0 / theta.powf((2 * at) as f32 / width as f32)).collect();
+        let frequencies = frequencies(theta, width);
+        let panels = frequencies.len().div_ceil(LANES);
         let mut table = Vec::with_capacity(positions * panels);
         for position in 0..positions {
             for frequencies in frequencies.chunks(LANES) {
                 let mut pair = [Block::ZERO; 2];
                 for (lane, frequency) in frequencies.iter().enumerate() {
-                    // In single precision like the reference: at far positions the rounding of the angle shows.
-                    let (sine, cosine) = f64::from(position as f32 * frequency).sin_cos();
-                    (pair[0].0[lane], pair[1].0[lane]) = (cosine as f32, sine as f32);
+                    [pair[0].0[lane], pair[1].0[lane]] = factors(position, *frequency);
                 }
                 table.push(pair);
             }

@@ -133,11 +133,7 @@ pub const DEFAULT_MAX_QUEUED: usize = 256;
 ///
 /// Errors: `InvalidArgument` for a device that cannot be used; `Internal` for a socket that cannot be listened on.
 pub fn serve(config: Config) -> Result<()> {
-    let threads = match config.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
-    let loader = DiskLoader { threads, accelerator: config.device.open()? };
+    let loader = DiskLoader { threads: Pool::count(config.threads), accelerator: config.device.open()? };
     let (server, listener) = Server::bind(config, Box::new(loader))?;
     server.run(listener)
 }

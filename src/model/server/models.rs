@@ -97,12 +97,12 @@ impl Loader for DiskLoader {
 impl DiskLoader {
     /// Of an encoder whose weights take so many bytes in single precision.
     fn encoder_needs(&self, text: &TextConfig, dtype: Dtype, weights: u64) -> Needs {
-        let EncoderNeeds { activations, saved, vocabulary } = encoder::needs(text, dtype, self.threads);
+        let EncoderNeeds { activations, linear_numbers, vocabulary } = encoder::needs(text, self.threads);
+        // Bytes of each that are saved. A device has two where the processor has one.
         let (kind, saved) = match (dtype, &self.accelerator) {
             (Dtype::F32, _) => ("F32", 0),
-            (Dtype::Int8, None) => ("INT8", saved),
-            // A device has two bytes of each where the processor has one.
-            (Dtype::Int8, Some(_)) => ("F16", saved / 3 * 2),
+            (Dtype::Int8, None) => ("INT8", 3 * linear_numbers),
+            (Dtype::Int8, Some(_)) => ("F16", 2 * linear_numbers),
         };
         let (kind, vocabulary) = (kind.to_owned(), vocabulary as u64 * TOKEN_BYTES);
         Needs { kind, weights: weights.saturating_sub(saved), vocabulary, activations, ..Needs::default() }

@@ -3,7 +3,7 @@
 //! feed-forward block.
 
 use super::super::config::Dtype;
-use super::super::positions::Bias;
+use super::super::positions::{factors, frequencies, Bias};
 use super::super::shape::Shape;
 use super::super::weights::{Matrix, Reader};
 use crate::accelerator::linear::{self, vector, Linear};
@@ -192,16 +192,12 @@ impl Uploader<'_> {
         Ok(Some([read(queries, self.query_scale())?, read(keys, 1.0)?]))
     }
 
-    /// Cosines and sines, of angles in single precision like those of the processor.
     fn rotation(&self, theta: f32) -> Result<[Tensor; 2]> {
-        let (width, positions) = (self.shape.head_width, self.shape.positions);
-        let half = width / 2;
-        let frequencies: Vec<f32> = (0..half).map(|at| 1.0 / theta.powf((2 * at) as f32 / width as f32)).collect();
-        let angles = (0..positions)
-            .flat_map(|position| frequencies.iter().map(move |frequency| f64::from(position as f32 * frequency)));
-        let (sines, cosines): (Vec<f32>, Vec<f32>) =
-            angles.map(|angle| (angle.sin() as f32, angle.cos() as f32)).unzip();
-        let table = |numbers| Tensor::from_vec(numbers, (positions, half), self.device);
+        let positions = self.shape.positions;
+        let frequencies = frequencies(theta, self.shape.head_width);
+        let all = (0..positions).flat_map(|position| frequencies.iter().map(move |it| factors(position, *it).into()));
+        let (cosines, sines): (Vec<f32>, Vec<f32>) = all.unzip();
+        let table = |numbers| Tensor::from_vec(numbers, (positions, frequencies.len()), self.device);
         Ok([table(cosines)?, table(sines)?])
     }
 
