@@ -3,7 +3,7 @@
 # own, with memory enough to hold the tables, and the demo's database for what goes through SQL. The types are measured
 # beside pgvector's where the PostgreSQL of PG_CONFIG has its library.
 #
-#   scripts/bench.sh [OPTION…]      options are passed on: --only models|embedding|generation|retrieval|rag|sql|types, --peer DSN,
+#   scripts/bench.sh [OPTION…]      options are passed on: --only models|embedding|generation|retrieval|rag|sql|serving|types, --peer DSN,
 #                                   --eval DIR, --rows N, --repeat N, --threads N
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=env.sh

@@ -1,17 +1,17 @@
 //! Benchmarks of pg_rag.
 //!
 //! ```text
-//! pg_rag_bench [--only models|embedding|generation|retrieval|rag|sql|types] [--models DIR] [--threads N] [--repeat N]
+//! pg_rag_bench [--only models|embedding|generation|retrieval|rag|sql|serving|types] [--models DIR] [--threads N] [--repeat N]
 //!              [--eval DIR] [--server URL] [--peer URL] [--rows N] [--json FILE]
 //! ```
 //!
 //! Measures the model runtime in this process (`models`: embedding, generation; beside their peers where
 //! PG_RAG_BENCH_PYTHON names a Python with sentence-transformers, onnxruntime, onnx, llama-cpp-python and psycopg) and, with
-//! a server, the whole path
-//! through SQL in its database "demo" (`sql`: ingest, answers; these beside a program in Python that searches the server
-//! with pgvector that `--peer` names) and the vector types beside pgvector's, where its library is
-//! installed (`types`). With a folder of questions and documents, `retrieval` measures what 8-bit weights cost, and with a
-//! server, too, `rag` an index over `--rows` rows: triggers, indexing, searches. Every figure is the median of several runs; a benchmark is never a test.
+//! a server, the whole path through SQL in its database "demo" (`sql`: ingest, answers; these beside a program in Python
+//! that searches the server with pgvector that `--peer` names), several sessions beside one, memory and start of the model
+//! server (`serving`), and the vector types beside pgvector's, where its library is installed (`types`). With a folder of
+//! questions and documents, `retrieval` measures what 8-bit weights cost, and with a server, too, `rag` an index over
+//! `--rows` rows: triggers, indexing, searches. Every figure is the median of several runs; a benchmark is never a test.
 //! Figures of two versions or of a peer are compared as ratios from runs on the same machine.
 
 mod embedding;
@@ -21,6 +21,7 @@ mod peer;
 mod peers;
 mod rag;
 mod retrieval;
+mod serving;
 mod sql;
 mod types;
 
@@ -28,7 +29,7 @@ use measurement::Report;
 use std::error::Error;
 use std::path::PathBuf;
 
-const PARTS: [&str; 7] = ["models", "embedding", "generation", "retrieval", "rag", "sql", "types"];
+const PARTS: [&str; 8] = ["models", "embedding", "generation", "retrieval", "rag", "sql", "serving", "types"];
 
 struct Options {
     models: PathBuf,
@@ -96,6 +97,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             if wanted("sql") {
                 let peer = options.peer.as_deref();
                 sql::run(&format!("{url} dbname=demo"), peer, models, *threads, &mut report)?;
+            }
+            if wanted("serving") {
+                serving::run(&format!("{url} dbname=demo"), *repeat, &mut report)?;
             }
             if let Some(data) = options.eval.as_ref().filter(|_| wanted("rag")) {
                 rag::run(url, data, *rows, &mut report)?;
