@@ -29,7 +29,7 @@ impl Engine {
         accelerator: Option<&Arc<Accelerator>>,
     ) -> Result<Self> {
         Ok(match accelerator {
-            None => Self::Processor(Passes::new(Transformer::load(shape, dtype, checkpoint)?)),
+            None => Self::Processor(Passes::new(Transformer::load(shape, dtype, checkpoint)?, dtype)),
             Some(accelerator) => Self::Device(AcceleratedPasses::load(shape, dtype, checkpoint, accelerator)?),
         })
     }

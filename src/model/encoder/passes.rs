@@ -4,6 +4,7 @@
 //! Embedding, scores and token vectors differ only in what is made of a text's last hidden state, which the callers
 //! ([`super::Encoder`], [`super::reranker::Reranker`]) say with [`Outcome`].
 
+use super::config::Dtype;
 use super::transformer::{check_ids, Scratch, Transformer};
 use crate::compute::{Crew, Pool};
 use crate::decoder::Abandoned;
@@ -15,7 +16,13 @@ use std::sync::{Mutex, PoisonError};
 /// pass in a core's own cache from one step of a layer to the next; enough to make up for reading all weights.
 pub const PASS_TOKENS: usize = 256;
 /// With fewer tokens for each thread, all threads work on one pass: reading the weights is what takes the time then.
-const MIN_TOKENS_ALONE: usize = 48;
+/// Measured with all-MiniLM-L6-v2.
+fn min_tokens_alone(dtype: Dtype) -> usize {
+    match dtype {
+        Dtype::F32 => 32,
+        Dtype::Int8 => 16,
+    }
+}
 
 /// A pass to come, or behind us.
 struct Part<'b, 'v> {
@@ -38,13 +45,15 @@ pub trait Outcome: Sync {
 /// A transformer and the buffers of its passes.
 pub struct Passes {
     pub transformer: Transformer,
+    min_tokens_alone: usize,
     /// Buffers of earlier passes, for the next ones: one for each thread that has run a pass.
     scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Passes {
-    pub fn new(transformer: Transformer) -> Self {
-        Self { transformer, scratch: Mutex::default() }
+    /// `transformer` has weights of type `dtype`.
+    pub fn new(transformer: Transformer, dtype: Dtype) -> Self {
+        Self { transformer, min_tokens_alone: min_tokens_alone(dtype), scratch: Mutex::default() }
     }
 
     /// The outcomes of all texts of `batch`, one after the other. No pass begins once something is `urgent`: then these are
@@ -71,7 +80,8 @@ impl Passes {
         };
         let done = pool.with_crew(|crew| {
             let threads = crew.threads();
-            let (mut passes, rest) = plan(batch, &mut results, outcome, threads);
+            let parts = split_evenly(batch, threads, self.min_tokens_alone);
+            let (mut passes, rest) = plan(batch, parts, &mut results, outcome);
             crew.for_chunks_mut(&mut passes, 1, |index, passes| {
                 for pass in passes {
                     pass.done = index < threads || !urgent();
@@ -128,16 +138,16 @@ pub fn numbers(texts: &[Vec<u32>], outcome: &dyn Outcome) -> usize {
     texts.iter().map(|text| outcome.numbers(text.len())).sum()
 }
 
-/// Cuts a batch into passes that threads run alone, the same number for each, and a rest for all threads together:
-/// few texts, or short ones.
+/// The passes that threads run alone, over the leading texts of a batch as [`split_evenly`] has cut them, and one over the
+/// rest for all threads together.
 fn plan<'b, 'v>(
     batch: &'b [Vec<u32>],
+    parts: Vec<&'b [Vec<u32>]>,
     mut results: &'v mut [f32],
     outcome: &dyn Outcome,
-    threads: usize,
 ) -> (Vec<Part<'b, 'v>>, Part<'b, 'v>) {
     let mut passes = Vec::new();
-    for texts in split_evenly(batch, threads) {
+    for texts in parts {
         let (part, others) = results.split_at_mut(numbers(texts, outcome));
         passes.push(Part { texts, results: part, done: false });
         results = others;
@@ -147,10 +157,10 @@ fn plan<'b, 'v>(
 }
 
 /// Neighbouring texts, for passes of about the same number of tokens: as many for each thread, at most [`PASS_TOKENS`] as
-/// far as texts allow. Texts at the end may remain, and all of a batch that is too small to be split.
-fn split_evenly(batch: &[Vec<u32>], threads: usize) -> Vec<&[Vec<u32>]> {
+/// far as texts allow. Texts at the end may remain, and all of a batch that has fewer than `min_tokens` for each thread.
+fn split_evenly(batch: &[Vec<u32>], threads: usize, min_tokens: usize) -> Vec<&[Vec<u32>]> {
     let tokens: usize = batch.iter().map(Vec::len).sum();
-    if tokens < threads * MIN_TOKENS_ALONE {
+    if tokens < threads * min_tokens {
         return Vec::new();
     }
     let rounds = tokens.div_ceil(threads * PASS_TOKENS);
@@ -169,9 +179,9 @@ fn split_evenly(batch: &[Vec<u32>], threads: usize) -> Vec<&[Vec<u32>]> {
         rest = others;
     }
     passes.truncate(passes.len() / threads * threads);
-    // One long text in the last round would keep the other threads waiting.
+    // A long text in the last round would keep the other threads waiting, for longer than working together costs.
     let sizes = passes.iter().rev().take(threads).map(|texts| texts.iter().map(Vec::len).sum::<usize>());
-    if sizes.clone().max().unwrap_or(0) * threads * 2 > sizes.sum::<usize>() * 3 {
+    if sizes.clone().max().unwrap_or(0) * threads * 8 > sizes.sum::<usize>() * 9 {
         passes.truncate(passes.len() - threads);
     }
     passes
@@ -189,7 +199,7 @@ mod tests {
             threads in 1_usize..9,
         ) {
             let batch: Vec<Vec<u32>> = lengths.iter().map(|&length| vec![0; length]).collect();
-            let passes = split_evenly(&batch, threads);
+            let passes = split_evenly(&batch, threads, 32);
             prop_assert_eq!(passes.len() % threads, 0);
             // Neighbours from the first on, nothing twice; what is left is less than a pass for each thread.
             let taken: usize = passes.iter().map(|texts| texts.len()).sum();
