@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Tokens per block.
-pub const BLOCK_TOKENS: usize = 32;
+pub const BLOCK_TOKENS: usize = 16;
 
 /// Bytes of a store unless told otherwise.
 pub const DEFAULT_BYTES: usize = 64 << 20;
@@ -187,34 +187,34 @@ mod tests {
     #[test]
     fn the_longest_known_beginning_is_found() {
         let store = PrefixCache::new(&config(), DEFAULT_BYTES);
-        let (a, b) = (prompt(64, 150, 1), prompt(64, 300, 2));
+        let (a, b) = (prompt(32, 75, 1), prompt(32, 150, 2));
         assert_eq!(found(&store, &a), 0);
         store.keep(&a, &cache(&a));
-        assert_eq!(found(&store, &a), 128);
-        assert_eq!(found(&store, &a[..127]), 96);
-        assert_eq!(found(&store, &b), 64);
+        assert_eq!(found(&store, &a), 64);
+        assert_eq!(found(&store, &a[..63]), 48);
+        assert_eq!(found(&store, &b), 32);
         store.keep(&b, &cache(&b));
         store.keep(&b, &cache(&b));
-        assert_eq!((found(&store, &b), found(&store, &a)), (288, 128));
+        assert_eq!((found(&store, &b), found(&store, &a)), (144, 64));
         // Equal blocks behind another beginning are other blocks.
-        assert_eq!(found(&store, &a[32..]), 0);
-        assert_eq!(store.bytes(), (4 + 7) * 32 * 64);
+        assert_eq!(found(&store, &a[16..]), 0);
+        assert_eq!(store.bytes(), (4 + 7) * 16 * 64);
     }
 
     #[test]
     fn what_was_used_longest_ago_goes_first_and_no_block_outlives_its_beginning() {
-        let store = PrefixCache::new(&config(), 8 * 32 * 64 + 100);
-        let prompts: Vec<_> = (0..3).map(|seed| prompt(64, 160, seed)).collect();
+        let store = PrefixCache::new(&config(), 8 * 16 * 64 + 100);
+        let prompts: Vec<_> = (0..3).map(|seed| prompt(32, 80, seed)).collect();
         store.keep(&prompts[0], &cache(&prompts[0]));
         store.keep(&prompts[1], &cache(&prompts[1]));
-        assert_eq!((found(&store, &prompts[1]), found(&store, &prompts[0])), (160, 160));
+        assert_eq!((found(&store, &prompts[1]), found(&store, &prompts[0])), (80, 80));
         store.keep(&prompts[2], &cache(&prompts[2]));
-        assert_eq!(store.bytes(), 8 * 32 * 64);
-        assert_eq!(found(&store, &prompts[2]), 160);
-        assert_eq!(found(&store, &prompts[0]), 160);
-        assert_eq!(found(&store, &prompts[1]), 64);
-        store.set_most_bytes(3 * 32 * 64);
-        assert_eq!((found(&store, &prompts[0]), found(&store, &prompts[2])), (96, 64));
+        assert_eq!(store.bytes(), 8 * 16 * 64);
+        assert_eq!(found(&store, &prompts[2]), 80);
+        assert_eq!(found(&store, &prompts[0]), 80);
+        assert_eq!(found(&store, &prompts[1]), 32);
+        store.set_most_bytes(3 * 16 * 64);
+        assert_eq!((found(&store, &prompts[0]), found(&store, &prompts[2])), (48, 32));
         store.set_most_bytes(0);
         store.keep(&prompts[0], &cache(&prompts[0]));
         assert_eq!((store.bytes(), found(&store, &prompts[0])), (0, 0));
@@ -222,19 +222,19 @@ mod tests {
 
     #[test]
     fn many_generations_at_a_time_find_what_is_theirs() {
-        let store = PrefixCache::new(&config(), 12 * 32 * 64);
+        let store = PrefixCache::new(&config(), 12 * 16 * 64);
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let store = &store;
                 scope.spawn(move || {
                     for round in 0..200 {
-                        let tokens = prompt(32 * (round % 4), 160, (thread + round) as u32 % 5);
+                        let tokens = prompt(16 * (round % 4), 80, (thread + round) as u32 % 5);
                         found(store, &tokens);
                         store.keep(&tokens, &cache(&tokens));
                     }
                 });
             }
         });
-        assert!(store.bytes() <= 12 * 32 * 64);
+        assert!(store.bytes() <= 12 * 16 * 64);
     }
 }
