@@ -147,6 +147,7 @@ fn ggml_type(format: BlockFormat) -> GgmlDType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::testing::device;
     use crate::quantize::TensorType;
 
     const INPUTS: usize = 256;
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn every_format_of_blocks_is_multiplied() {
-        let (outputs, device) = (5, Device::Cpu);
+        let (outputs, device) = (5, device());
         for format in BlockFormat::ALL {
             let mut bytes = vec![0; outputs * format.row_bytes(INPUTS)];
             let source = numbers(outputs * INPUTS, 1);
@@ -202,14 +203,14 @@ mod tests {
         let range = odd..odd + format.row_bytes(INPUTS);
         TensorType::Blocks(format).quantise(&numbers, &mut bytes[range.clone()]);
         assert!(!bytes[range.clone()].as_ptr().addr().is_multiple_of(2));
-        let matrix = Matrix::of_blocks(&Device::Cpu, format, [1, INPUTS], &bytes[range]).unwrap();
-        let rows = Tensor::from_slice(&numbers, (1, INPUTS), &Device::Cpu).unwrap();
+        let matrix = Matrix::of_blocks(&device(), format, [1, INPUTS], &bytes[range]).unwrap();
+        let rows = Tensor::from_slice(&numbers, (1, INPUTS), &device()).unwrap();
         expect_near(&matrix.product(&rows).unwrap(), &expected(&numbers, &numbers, INPUTS), 0.5, "a row with itself");
     }
 
     #[test]
     fn numbers_of_every_type_with_bias_and_low_rank() {
-        let device = Device::Cpu;
+        let device = device();
         let (rows, first, second) = (numbers(3 * 64, 1), numbers(5 * 64, 2), numbers(2 * 64, 3));
         let (narrow, widen, bias) = (numbers(2 * 64, 4), numbers(7 * 2, 5), numbers(7, 6));
         let weights = [first.clone(), second.clone()].concat();

@@ -1,8 +1,8 @@
 //! Computing on a GPU: operations on candle's tensors, as the models' accelerated passes are made of them.
 //!
 //! The kernels of [`crate::compute`] are the processor's own and do not come through here. What is here runs on any device
-//! of candle, so tests run it on candle's processor device and compare it with those kernels and with the references; on a
-//! machine with a GPU nothing but the device is another one.
+//! of candle: tests compare it with those kernels and with the references on a GPU where there is one, else on candle's
+//! processor device.
 //!
 //! - [`choice`]: the option of the server that says where to compute;
 //! - [`gpus`]: the GPUs that there are, for the view `rag_devices`;
@@ -19,6 +19,8 @@
 pub mod choice;
 pub mod gpus;
 pub mod linear;
+#[cfg(test)]
+pub mod testing;
 
 use crate::error::{ModelError, Result};
 use candle_core::Device;

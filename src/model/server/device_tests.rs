@@ -1,7 +1,7 @@
-//! Real models on a device, through the server: candle's processor device, which answers as a GPU does.
+//! Real models on a device, through the server: a GPU where there is one, else candle's processor device.
 
 use super::testing::*;
-use crate::accelerator::Accelerator;
+use crate::accelerator::testing::accelerator;
 use crate::quantize::file_tests::data;
 use crate::source;
 use pg_rag_protocol::message::*;
@@ -69,7 +69,7 @@ fn parts(response: Response) -> (Vec<f32>, String) {
 
 #[test]
 fn models_on_a_device_answer_as_on_the_processor() {
-    let accelerator = Some(Accelerator::new(candle_core::Device::Cpu));
+    let accelerator = Some(accelerator());
     let device = Running::start_disk("device", accelerator);
     let processor = Running::start_real("processor");
     let (mut on_device, mut on_processor) = (device.client(), processor.client());

@@ -91,6 +91,7 @@ pub fn soft_cap(numbers: &Tensor, cap: f32) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::testing::device;
 
     #[test]
     fn tokens_see_what_is_before_them_and_in_their_window() {
@@ -103,7 +104,7 @@ mod tests {
             (20, 3, Some(1)),
             (0, 3, Some(9)),
         ] {
-            let view = View::new(&Device::Cpu, first, tokens, window).unwrap();
+            let view = View::new(&device(), first, tokens, window).unwrap();
             assert_eq!(view.start + view.count, first + tokens);
             let mask = match &view.mask {
                 Some(mask) => mask.to_vec2::<f32>().unwrap(),

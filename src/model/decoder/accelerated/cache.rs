@@ -108,17 +108,18 @@ impl AcceleratedCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::testing::device;
 
     /// Keys of `count` positions from `first` on, each with its number; values are their negatives.
     fn numbered(first: usize, count: usize) -> [Tensor; 2] {
         let numbers: Vec<f32> = (first * 6..(first + count) * 6).map(|at| (at / 6) as f32).collect();
-        let keys = Tensor::from_vec(numbers, (count, 2, 3), &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
+        let keys = Tensor::from_vec(numbers, (count, 2, 3), &device()).unwrap().to_dtype(DType::F16).unwrap();
         let values = keys.neg().unwrap();
         [keys, values]
     }
 
     fn fill(cache: &mut AcceleratedCache, count: usize) {
-        cache.reserve(&Device::Cpu, count).unwrap();
+        cache.reserve(&device(), count).unwrap();
         let [keys, values] = numbered(cache.len(), count);
         for layer in 0..2 {
             cache.store(layer, &keys, &values).unwrap();
@@ -143,7 +144,7 @@ mod tests {
                 assert_eq!((keys[head][at][2], values[head][at][0]), (480.0 + at as f32, -480.0 - at as f32));
             }
         }
-        assert!(matches!(cache.reserve(&Device::Cpu, 1), Err(ModelError::Internal(_))));
+        assert!(matches!(cache.reserve(&device(), 1), Err(ModelError::Internal(_))));
     }
 
     #[test]
@@ -153,7 +154,7 @@ mod tests {
         cache.rollback(7);
         cache.rollback(9);
         assert_eq!(cache.len(), 7);
-        cache.reserve(&Device::Cpu, 3).unwrap();
+        cache.reserve(&device(), 3).unwrap();
         let [keys, values] = numbered(30, 3);
         cache.store(1, &keys, &values).unwrap();
         cache.advance(3);

@@ -1,6 +1,5 @@
 //! What must not change an answer on a device, and what must leave a sequence as it was: the company in a pass, positions
-//! that are forgotten, guesses, passes that nobody waits for, adapters. On candle's processor device; at the end, on a GPU
-//! where there is one.
+//! that are forgotten, guesses, passes that nobody waits for, adapters.
 
 use super::super::family_tests::{fixtures, unpacked, Folder};
 use super::super::tests::{finish, greedy, model_path, some_ids};
@@ -176,46 +175,4 @@ fn an_answer_is_that_of_the_processor() {
         finish(generation, &Pool::new(1).unwrap()).0
     });
     assert_eq!(texts[0], texts[1]);
-}
-
-#[cfg(feature = "cuda")]
-#[test]
-fn a_gpu_gives_what_the_processor_gives() {
-    use super::tests::best;
-    use crate::accelerator::{choice::DeviceChoice, gpus};
-    if gpus::count() == 0 {
-        eprintln!("skipped: there is no GPU");
-        return;
-    }
-    let accelerator = DeviceChoice::Cuda(0).open().unwrap().unwrap();
-    let fixtures = fixtures();
-    let pool = Pool::new(2).unwrap();
-    let compare = |model: &Decoder, ids: &[u32], limit: f32, what: &str| {
-        let want = model.all_logits(&pool, ids);
-        let got = run(model, &mut cache(model, ids.len()), ids);
-        for (at, (got, want)) in got.iter().zip(&want).enumerate() {
-            let off = difference(got, want);
-            assert!(off < limit, "{what}: logits of {at} are off by {off}");
-        }
-    };
-    for case in &fixtures.cases {
-        let folder = Folder::safetensors(&case.name, &case.config);
-        compare(&Decoder::load_on(&folder.0, Some(&accelerator)).unwrap(), &fixtures.ids, 0.01, &case.name);
-    }
-    let folder = crate::quantize::file_tests::Folder::new();
-    for kind in ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "f16", "bf16"] {
-        let path = quantised(&data("tiny_llama"), kind, &folder);
-        // Rows are rounded to 8 bits; to those of bf16, of which there are 8, too.
-        compare(&Decoder::load_on(&path, Some(&accelerator)).unwrap(), &reference().ids, 0.15, kind);
-    }
-    let model = Arc::new(Decoder::load_on(&model_path(), Some(&accelerator)).unwrap());
-    let rows = run(&model, &mut cache(&model, 90), &some_ids(90));
-    let want = model.all_logits(&pool, &some_ids(90));
-    let same = rows.iter().zip(&want).filter(|(got, want)| best(got) == best(want)).count();
-    assert!(same >= 81, "the most probable token is the same for {same} of 90");
-    // Passes of one row and of several may round differently, which shows where two tokens are as probable; then the texts
-    // part, but not from the start.
-    let (guessed, plain) = (answer(&model, &some_ids(120), true).0, answer(&model, &some_ids(120), false).0);
-    let same = guessed.chars().zip(plain.chars()).take_while(|(a, b)| a == b).count();
-    assert!(2 * same >= plain.chars().count(), "{guessed:?}, not {plain:?}");
 }

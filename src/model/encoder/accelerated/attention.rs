@@ -168,11 +168,12 @@ impl Uneven {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accelerator::testing::device;
 
     fn noise(shape: (usize, usize), seed: usize) -> Tensor {
         let number = |at: usize| (((at + 977 * seed) * 7919) % 2003) as f32 / 500.0 - 2.0;
         let numbers: Vec<f32> = (0..shape.0 * shape.1).map(number).collect();
-        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+        Tensor::from_vec(numbers, shape, &device()).unwrap()
     }
 
     /// The definition, in f64, of one text: rows of queries, keys and values of all heads.
@@ -215,7 +216,7 @@ mod tests {
             let numbers = [0, 1, 2].map(|part: usize| inputs[part].to_vec2::<f32>().unwrap());
             // All rows at once, and a few.
             for scores in [MOST_SCORES, 150] {
-                let padding = Padding::with_limit(&Device::Cpu, heads, &biases, lengths, scores).unwrap();
+                let padding = Padding::with_limit(&device(), heads, &biases, lengths, scores).unwrap();
                 assert_eq!(padding.rows == padding.longest, scores == MOST_SCORES);
                 let padded = [0, 1, 2].map(|part: usize| {
                     let heads = rows[part] / width;

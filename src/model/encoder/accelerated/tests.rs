@@ -1,11 +1,12 @@
-//! The passes of a device, on candle's processor device: every family against its reference (tests/data/encoder_families)
-//! and against the processor's own passes; at the end, on a GPU where there is one.
+//! The passes of a device (a GPU where there is one, else candle's processor device): every family against its reference
+//! (tests/data/encoder_families) and against the processor's own passes.
 
 use super::super::config::{EncoderOptions, RerankerOptions};
 use super::super::engine::Engine;
 use super::super::reranker::Reranker;
 use super::super::Encoder;
 use super::*;
+use crate::accelerator::testing::accelerator;
 use crate::compute::Pool;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -58,10 +59,6 @@ fn folder(family: &str) -> PathBuf {
 
 fn reference<T: serde::de::DeserializeOwned>(family: &str) -> T {
     serde_json::from_slice(&std::fs::read(folder(family).join("reference.json")).unwrap()).unwrap()
-}
-
-fn accelerator() -> Arc<Accelerator> {
-    Accelerator::new(Device::Cpu)
 }
 
 fn load(family: &str, options: &str, accelerator: &Arc<Accelerator>) -> Encoder {
@@ -215,23 +212,4 @@ fn what_nobody_waits_for_and_what_is_not_of_the_model_is_an_error() {
     let mixed = encoder.embed(&[Vec::new(), ids.clone()], &pool()).unwrap();
     let alone = encoder.embed(from_ref(ids), &pool()).unwrap();
     assert!(difference(&mixed[encoder.dims()..], &alone) < ROUNDING);
-}
-
-#[cfg(feature = "cuda")]
-#[test]
-fn a_gpu_gives_what_the_reference_gives() {
-    use crate::accelerator::{choice::DeviceChoice, gpus};
-    if gpus::count() == 0 {
-        eprintln!("skipped: there is no GPU");
-        return;
-    }
-    let accelerator = DeviceChoice::Cuda(0).open().unwrap().unwrap();
-    for family in FAMILIES {
-        check_vectors(family, &load(family, "", &accelerator), 1e-4);
-        check_vectors(family, &load(family, r#"{"dtype": "int8"}"#, &accelerator), 0.01);
-    }
-    for family in RERANKERS {
-        let options = RerankerOptions::default();
-        check_scores(family, &Reranker::load_on(&folder(family), &options, Some(&accelerator)).unwrap(), 1e-4);
-    }
 }
