@@ -18,6 +18,7 @@
 //! - [`remote`]: models that run elsewhere;
 //! - [`connection`]: the conversation with one client.
 
+mod company;
 mod connection;
 #[cfg(test)]
 mod device_tests;

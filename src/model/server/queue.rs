@@ -247,6 +247,15 @@ impl<M: Clone, R: Requester> Queue<M, R> {
         !self.interactive.is_empty()
     }
 
+    pub fn interactive_waiting(&self) -> usize {
+        self.interactive.len()
+    }
+
+    /// Whether bulk or a generation waits.
+    pub fn has_other_than_interactive(&self) -> bool {
+        self.waiting() > self.interactive.len()
+    }
+
     /// Whether anything but bulk waits.
     pub fn is_urgent(&self) -> bool {
         self.has_interactive() || !self.generations.is_empty()

@@ -1,7 +1,8 @@
 //! The engine thread: the only thread that starts forward passes.
 //!
 //! It goes round and round while there is work, and sleeps on a condition variable otherwise. One round is
-//! 1. one micro-batch of interactive embeddings, if any wait;
+//! 1. one micro-batch of interactive embeddings, if any wait; while nothing else is to be done, it waits a little for
+//!    those that were answered together to be together again ([`super::company`]);
 //! 2. one pass for each model that generates, in which all its generations in slots produce a token, and the one that came
 //!    first of those whose prompt is still to be read reads a slice of it: so tokens share the reading of the weights;
 //! 3. one micro-batch of bulk embeddings, if no interactive one waits. Beside nothing else it is a large one, so that
@@ -17,6 +18,7 @@
 //! read-only, and the thread pool hands a panic to the thread that waits. So the process goes on. A panic of this thread
 //! outside of a model ends it ([`process::vital`]): nobody would compute any more.
 
+use super::company::Company;
 use super::failure::{failure_of, internal, panic_text};
 use super::memory::Share;
 use super::process;
@@ -100,7 +102,11 @@ impl Scheduler {
             .name("engine".into())
             .spawn({
                 let shared = shared.clone();
-                move || process::vital("engine", || Engine { shared, active: Vec::new() }.run())
+                move || {
+                    process::vital("engine", || {
+                        Engine { shared, active: Vec::new(), company: Company::default() }.run()
+                    })
+                }
             })
             .map_err(|error| ModelError::Internal(format!("could not start the engine thread: {error}")))?;
         Ok(Self { shared, engine: Mutex::new(Some(engine)) })
@@ -156,6 +162,7 @@ impl Scheduler {
 struct Engine {
     shared: Arc<Shared>,
     active: Vec<Active>,
+    company: Company,
 }
 
 impl Engine {
@@ -180,10 +187,18 @@ impl Engine {
                 return false;
             }
             queue.drop_cancelled();
-            if !self.active.is_empty() || !queue.is_empty() {
+            if !self.active.is_empty() || queue.has_other_than_interactive() {
                 return true;
             }
-            queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if queue.is_empty() {
+                queue = self.shared.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let patience = self.company.patience(queue.interactive_waiting(), Instant::now());
+            if patience.is_zero() {
+                return true;
+            }
+            queue = self.shared.changed.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -199,14 +214,21 @@ impl Engine {
             queue.next_micro_batch(lane, if alone { LONE_BATCH_TOKENS } else { MICRO_BATCH_TOKENS })
         };
         let Some(batch) = batch else { return };
+        let began = Instant::now();
         match self.compute(&batch) {
-            Ok(rows) => self.deliver(&batch, &rows),
+            Ok(rows) => {
+                let (answered, waiting) = self.deliver(&batch, &rows);
+                if lane == Lane::Interactive {
+                    let now = Instant::now();
+                    self.company = Company::after(answered, waiting, now - began, now);
+                }
+            }
             Err(failure) if batch.is_shared() => {
                 // One request must not fail because of another: find out whose input it was.
                 drop(failure);
                 for part in batch.split_by_job() {
                     match self.compute(&part) {
-                        Ok(rows) => self.deliver(&part, &rows),
+                        Ok(rows) => drop(self.deliver(&part, &rows)),
                         Err(failure) => self.reject(&part, &failure),
                     }
                 }
@@ -251,8 +273,13 @@ impl Engine {
         }
     }
 
-    fn deliver(&self, batch: &MicroBatch<Arc<Entry>>, rows: &[f32]) {
-        let finished = self.shared.queue().complete(batch, rows);
+    /// Answers the requests that are complete. Returns how many, and how many interactive ones wait.
+    fn deliver(&self, batch: &MicroBatch<Arc<Entry>>, rows: &[f32]) -> (usize, usize) {
+        let (finished, waiting) = {
+            let mut queue = self.shared.queue();
+            (queue.complete(batch, rows), queue.interactive_waiting())
+        };
+        let answered = finished.len();
         for mut job in finished {
             job.model.add_tokens(job.tokens);
             let (values, tokens) = (job.take_values(), job.tokens);
@@ -265,6 +292,7 @@ impl Engine {
                 Wanted::Scores => Response::Scores { values, tokens },
             });
         }
+        (answered, waiting)
     }
 
     fn reject(&self, batch: &MicroBatch<Arc<Entry>>, failure: &Failure) {
