@@ -1,8 +1,9 @@
 //! Matrices on the device, and products of rows with them.
 //!
 //! Blocks of ggml stay blocks: the device multiplies them with rows that it rounds to 8 bits itself. Numbers keep their
-//! type; rows are rounded to it for the product, whose sums are f32. Several matrices that take the same rows are one layer,
-//! and those of equal type one product.
+//! type; rows and products are rounded to it, while sums are f32. For bf16 that is how such models are run everywhere. f16 does
+//! not reach as far, and some models have rows that it cannot hold, so each row is scaled to numbers of at most 1 before it is
+//! rounded, and its products back. Several matrices that take the same rows are one layer.
 
 use crate::compute::dense::Element;
 use crate::compute::quant::BlockFormat;
@@ -51,6 +52,12 @@ impl Matrix {
     fn product(&self, rows: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Blocks(matrix) => matrix.forward(rows)?,
+            Self::Numbers(matrix) if matrix.dtype() == DType::F16 => {
+                // Rows of zeros stay zeros.
+                let largest = rows.abs()?.max_keepdim(1)?.maximum(f32::MIN_POSITIVE)?;
+                let scaled = rows.broadcast_div(&largest)?.to_dtype(DType::F16)?;
+                scaled.matmul(&matrix.t()?)?.to_dtype(DType::F32)?.broadcast_mul(&largest)?
+            }
             Self::Numbers(matrix) => rows.to_dtype(matrix.dtype())?.matmul(&matrix.t()?)?.to_dtype(DType::F32)?,
         })
     }
@@ -191,6 +198,24 @@ mod tests {
                 // Rows are rounded to 8 bits, half a step of 1/127 at most, which adds up over 256 of them by chance.
                 expect_near(&matrix.product(&rows).unwrap(), &want, 0.25, &format!("{format:?}, {count} rows"));
             }
+        }
+    }
+
+    #[test]
+    fn rows_that_f16_cannot_hold_are_multiplied() {
+        let device = device();
+        let weights = numbers(4 * 64, 1);
+        let matrix = Matrix::of_f32(&device, [4, 64], &weights, true).unwrap();
+        let mut rows = numbers(4 * 64, 2);
+        for (row, scale) in rows.chunks_exact_mut(64).zip([1e6, 0.0, 1e-9, 1.0]) {
+            row.iter_mut().for_each(|number| *number *= scale);
+        }
+        let want = expected(&rows, &weights, 64);
+        let rows = Tensor::from_vec(rows, (4, 64), &device).unwrap();
+        let got: Vec<f32> = matrix.product(&rows).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        for ((got, want), scale) in got.chunks(4).zip(want.chunks(4)).zip([1e6, 0.0, 1e-9, 1.0]) {
+            let off = got.iter().zip(want).map(|(got, want)| (f64::from(*got) - want).abs()).fold(0.0, f64::max);
+            assert!(off <= 0.02 * scale, "{got:?}, not {want:?}");
         }
     }
 

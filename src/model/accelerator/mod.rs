@@ -63,7 +63,7 @@ impl From<candle_core::Error> for ModelError {
         // What may follow is a backtrace.
         let text = text.lines().next().unwrap_or_default();
         let lower = text.to_ascii_lowercase();
-        if lower.contains("out_of_memory") || lower.contains("out of memory") {
+        if ["out_of_memory", "out of memory", "alloc_failed"].iter().any(|told| lower.contains(told)) {
             return ModelError::OutOfMemory(format!("the device has none left ({text})"));
         }
         ModelError::Internal(format!("computing on the device failed: {text}"))

@@ -13,6 +13,20 @@ use std::path::Path;
 /// Keys and values are kept as f16, as on the processor, and nothing else is rounded in a model of f32.
 const TOLERANCE: f32 = 0.015;
 
+/// Of models of bf16: a GPU has rows and products of that type, which candle's processor device does not multiply.
+fn tolerance_of_folders() -> f32 {
+    on_a_gpu(0.06, TOLERANCE)
+}
+
+/// A limit on a GPU, whose kernels round in another way, and one on candle's processor device.
+fn on_a_gpu(limit: f32, otherwise: f32) -> f32 {
+    if device().is_cpu() {
+        otherwise
+    } else {
+        limit
+    }
+}
+
 pub fn load(path: &Path) -> Decoder {
     Decoder::load_on(path, Some(&accelerator())).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -75,7 +89,7 @@ fn every_family_gives_the_logits_of_the_reference() {
     assert_eq!(fixtures.cases.len(), 12);
     for case in &fixtures.cases {
         let folder = Folder::safetensors(&case.name, &case.config);
-        check(&fixtures, case, &load(&folder.0), "safetensors", TOLERANCE);
+        check(&fixtures, case, &load(&folder.0), "safetensors", tolerance_of_folders());
         let folder = Folder::gguf(&unpacked(&format!("{}.gguf.gz", case.name)));
         check(&fixtures, case, &load(&folder.0), "GGUF", TOLERANCE);
     }
@@ -93,7 +107,7 @@ fn every_family_gives_the_logits_of_the_processor() {
         let got = logits(&model, &fixtures.ids, &[11], fixtures.ids.len());
         for (at, (got, want)) in got.iter().zip(&want).enumerate() {
             let worst = distance(got, want);
-            assert!(worst < TOLERANCE, "{}: logits of {at} are off by {worst}", case.name);
+            assert!(worst < tolerance_of_folders(), "{}: logits of {at} are off by {worst}", case.name);
         }
     }
 }
@@ -102,15 +116,16 @@ fn every_family_gives_the_logits_of_the_processor() {
 fn blocks_of_every_kind_give_about_the_logits_of_the_processor() {
     let (folder, pool, ids) = (crate::quantize::file_tests::Folder::new(), Pool::new(2).unwrap(), reference().ids);
     // Devices round rows to 8 bits where the processor keeps 15, and weights of random numbers make the most of every error.
+    // Kernels for GPUs do not see to it that what they round off adds up to nothing.
+    let blocks = on_a_gpu(0.25, 0.12);
     for (kind, limit) in [
-        ("q4_0", 0.12),
-        ("q4_1", 0.12),
-        ("q5_0", 0.12),
-        ("q5_1", 0.12),
+        ("q4_0", blocks),
+        ("q4_1", blocks),
+        ("q5_0", blocks),
+        ("q5_1", blocks),
         ("q8_0", 0.12),
         ("f16", 0.005),
-        // Rows are rounded to as many bits; candle's processor device does not multiply these numbers.
-        ("bf16", if device().is_cpu() { 0.005 } else { 0.15 }),
+        ("bf16", on_a_gpu(0.15, 0.005)),
     ] {
         let model = load(&quantised(&data("tiny_llama"), kind, &folder));
         let want = model.all_logits(&pool, &ids);
@@ -132,7 +147,7 @@ fn the_real_model_gives_about_the_logits_of_the_processor() {
     for (at, (got, want)) in got.iter().zip(&want).enumerate() {
         // The second token is on an edge; see the tests against candle.
         let off = crate::quantize::file_tests::difference(got, want);
-        assert!(off < 0.1 || at <= 1, "logits of {at} are off by {off}");
+        assert!(off < on_a_gpu(0.3, 0.1) || at <= 1, "logits of {at} are off by {off}");
     }
     assert!(same * 10 >= ids.len() * 9, "the most probable token is the same for {same} of {}", ids.len());
 }
