@@ -179,9 +179,11 @@ fn split_evenly(batch: &[Vec<u32>], threads: usize, min_tokens: usize) -> Vec<&[
         rest = others;
     }
     passes.truncate(passes.len() / threads * threads);
-    // A long text in the last round would keep the other threads waiting, for longer than working together costs.
+    // A long text in the last round would keep the other threads waiting, for longer than working together costs. Who was
+    // done first with the round before has begun earlier, so a last round may be less even than an only one.
+    let (most, of) = if passes.len() > threads { (3, 2) } else { (9, 8) };
     let sizes = passes.iter().rev().take(threads).map(|texts| texts.iter().map(Vec::len).sum::<usize>());
-    if sizes.clone().max().unwrap_or(0) * threads * 8 > sizes.sum::<usize>() * 9 {
+    if sizes.clone().max().unwrap_or(0) * threads * of > sizes.sum::<usize>() * most {
         passes.truncate(passes.len() - threads);
     }
     passes
