@@ -11,21 +11,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const SESSIONS: usize = 8;
-/// How long sessions ask before what is done is counted, so that all are at work: longer than an answer takes.
-const RAMP: Duration = Duration::from_secs(4);
-/// How long it is counted: answers of sessions that began together end together, some seconds apart.
-const TURN: Duration = Duration::from_secs(24);
+/// The part of the time that is counted for which sessions ask before, so that all are at work.
+const RAMP_PART: u32 = 6;
 const INT8: &str = "bench-int8";
-/// What sessions ask for; `$1` is a number.
-const REQUESTS: [(&str, &str); 4] = [
-    ("short texts", "SELECT embed('How do I create partial index number ' || $1::int8)"),
-    ("short texts, int8", "SELECT embed('How do I create partial index number ' || $1::int8, 'bench-int8')"),
-    ("short generations", "SELECT generate('Tell me a story about the number ' || $1::int8, max_tokens => 48)"),
+/// What sessions ask for; `$1` is a number. What is done is counted for so many seconds: answers of sessions that began
+/// together end together, some seconds apart.
+const REQUESTS: [(&str, u64, &str); 4] = [
+    ("short texts", 6, "SELECT embed('How do I create partial index number ' || $1::int8)"),
+    ("short texts, int8", 6, "SELECT embed('How do I create partial index number ' || $1::int8, 'bench-int8')"),
+    ("short generations", 24, "SELECT generate('Tell me a story about the number ' || $1::int8, max_tokens => 48)"),
     (
         "answers",
+        24,
         "SELECT rag_answer('What does VACUUM do in case ' || $1::int8 || '?', 'manual_rag', k => 3, max_tokens => 64)",
     ),
 ];
+const LONGEST_START: Duration = Duration::from_secs(60);
 const LONG_PROMPT_TOKENS: i32 = 2000;
 /// More prompts than the server keeps the beginnings of.
 const PROMPTS: i32 = 12;
@@ -50,16 +51,8 @@ pub fn run(url: &str, repeat: usize, report: &mut Report) -> Result<(), Box<dyn 
 fn first_vector(client: &mut Client, repeat: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
     let mut times = Vec::new();
     for _ in 0..repeat {
-        let former = server(client)?;
-        let killed = Instant::now();
-        kill(former)?;
-        // Until it is dead it may answer, or take a call with it.
-        while server(client).is_ok_and(|pid| pid == former) {}
-        while client.execute("SELECT embed('the first text after the start')", &[]).is_err() {
-            if killed.elapsed() > Duration::from_secs(60) {
-                return Err("no model server has started within a minute".into());
-            }
-        }
+        restart(client)?;
+        client.execute("SELECT embed('the first text after the start')", &[])?;
         let row = client.query_one("SELECT 1000 * extract(epoch FROM uptime)::float8 FROM rag_server_status", &[])?;
         times.push(row.get(0));
     }
@@ -67,22 +60,26 @@ fn first_vector(client: &mut Client, repeat: usize, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// Its process.
-fn server(client: &mut Client) -> Result<i32, postgres::Error> {
-    Ok(client.query_one("SELECT pid FROM rag_server_status", &[])?.get(0))
-}
-
-fn kill(pid: i32) -> Result<(), Box<dyn Error>> {
-    match Command::new("kill").arg(pid.to_string()).status()?.success() {
-        true => Ok(()),
-        false => Err(format!("could not kill the model server, process {pid}: is it on this machine?").into()),
+/// Kills the server and waits for the next one.
+fn restart(client: &mut Client) -> Result<(), Box<dyn Error>> {
+    let mut server = || client.query_one("SELECT pid FROM rag_server_status", &[]).map(|row| row.get::<_, i32>(0));
+    let former = server()?;
+    if !Command::new("kill").arg(former.to_string()).status()?.success() {
+        return Err(format!("could not kill the model server, process {former}: is it on this machine?").into());
     }
+    let killed = Instant::now();
+    // Until it is dead it may answer, or take a call with it.
+    while !server().is_ok_and(|pid| pid != former) {
+        if killed.elapsed() > LONGEST_START {
+            return Err(format!("no model server has started within {LONGEST_START:?}").into());
+        }
+    }
+    Ok(())
 }
 
 /// What the server takes with both default models, after a long prompt, and with as many prompts as it keeps.
 fn memory(client: &mut Client, report: &mut Report) -> Result<(), Box<dyn Error>> {
-    kill(server(client)?)?;
-    std::thread::sleep(Duration::from_secs(1));
+    restart(client)?;
     let mut resident = |client: &mut Client, when: &str| -> Result<(), postgres::Error> {
         let bytes: i64 = client.query_one("SELECT resident_bytes FROM rag_server_status", &[])?.get(0);
         report.add(format!("resident memory of the server, {when}"), bytes as f64 / MIB, "MiB");
@@ -114,12 +111,17 @@ fn prompt(client: &mut Client, number: i32, tokens: i32) -> Result<String, postg
 }
 
 /// Requests a second of one session and of several, in turns.
-fn together(url: &str, (name, query): &(&str, &str), repeat: usize, report: &mut Report) -> Result<(), Box<dyn Error>> {
+fn together(
+    url: &str,
+    (name, seconds, query): &(&str, u64, &str),
+    repeat: usize,
+    report: &mut Report,
+) -> Result<(), Box<dyn Error>> {
     let (mut alone, mut together) = (Vec::new(), Vec::new());
-    turn(url, query, 1)?;
+    let length = Duration::from_secs(*seconds);
     for _ in 0..repeat {
-        alone.push(turn(url, query, 1)?);
-        together.push(turn(url, query, SESSIONS)?);
+        alone.push(turn(url, query, length, 1)?);
+        together.push(turn(url, query, length, SESSIONS)?);
     }
     let (alone, together) = (median_of(alone), median_of(together));
     report.add(format!("{name}, one session"), alone, "/s");
@@ -129,12 +131,12 @@ fn together(url: &str, (name, query): &(&str, &str), repeat: usize, report: &mut
 }
 
 /// Requests a second that so many sessions get done, while all of them ask on and on.
-fn turn(url: &str, query: &str, sessions: usize) -> Result<f64, Box<dyn Error>> {
+fn turn(url: &str, query: &str, length: Duration, sessions: usize) -> Result<f64, Box<dyn Error>> {
     /// Numbers that were asked for, in all turns.
     static ASKED: AtomicU64 = AtomicU64::new(0);
     let mut clients = (0..sessions).map(|_| Client::connect(url, NoTls)).collect::<Result<Vec<_>, _>>()?;
     let started = Instant::now();
-    let counted = RAMP..RAMP + TURN;
+    let counted = length / RAMP_PART..length / RAMP_PART + length;
     let session = |client: &mut Client| -> Result<u64, postgres::Error> {
         let query = client.prepare(query)?;
         let mut done = 0;
@@ -150,5 +152,5 @@ fn turn(url: &str, query: &str, sessions: usize) -> Result<f64, Box<dyn Error>> 
         let counts = threads.into_iter().map(|thread| thread.join().expect("a session's thread does not panic"));
         counts.sum::<Result<u64, _>>()
     })?;
-    Ok(done as f64 / TURN.as_secs_f64())
+    Ok(done as f64 / length.as_secs_f64())
 }

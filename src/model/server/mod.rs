@@ -10,7 +10,7 @@
 //! - [`memory`], [`registry`]: how many bytes there may be, and the models in them;
 //! - [`roles`]: how much each role of the database may ask for at once;
 //! - [`reply`]: the way back to a client;
-//! - [`queue`], [`scheduler`]: what runs next, and the thread that runs it;
+//! - [`queue`], [`company`], [`scheduler`]: what runs next, when, and the thread that runs it;
 //! - [`work`], [`quantize`]: long work on models;
 //! - [`progress`]: what index builds report to other sessions;
 //! - [`devices`]: what there is to compute with;

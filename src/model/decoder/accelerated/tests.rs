@@ -1,5 +1,5 @@
-//! The passes of a device (a GPU where there is one, else candle's processor device): against the logits of an independent implementation (the fixtures
-//! of tests/data/make_decoder_families.py) and against the processor's own passes.
+//! The passes of a device (a GPU where there is one, else candle's processor device): against the logits of an independent
+//! implementation (the fixtures of tests/data/make_decoder_families.py) and against the processor's own passes.
 
 use super::super::family_tests::{fixtures, unpacked, Case, Fixtures, Folder};
 use super::super::tests::{model_path, some_ids};
